@@ -1,0 +1,53 @@
+# One word for each thing one does with this project. `make` alone shows them.
+# `demo` and `test` need nothing but a Rust toolchain: they install the rest themselves and say what (scripts/setup.sh).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# The project's own tools come first, so that everybody checks with the same ones.
+export PATH := $(CURDIR)/target/tools/bin:$(PATH)
+BUILD := $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: help
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+.PHONY: demo
+demo: ## build, and bring up the example estate: a bookshop on PostgreSQL and Redis
+	scripts/setup.sh demo
+	cargo build --release -p ostler -p bookshop-web
+	$(BUILD)/release/ostler up examples/bookshop/ostler.toml
+
+.PHONY: test
+test: ## run everything that must pass: format, lints, all tests, licences
+	scripts/setup.sh test
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo build -p ostler -p bookshop-web # the end-to-end tests run these programs
+	cargo nextest run --workspace --no-fail-fast
+	cargo test --workspace --doc
+	$(MAKE) --no-print-directory deny
+
+.PHONY: deny
+deny: ## check the licences, sources and versions of all dependencies
+	cargo deny --log-level error --all-features check bans licenses sources
+
+.PHONY: bench
+bench: ## run all benchmarks and write docs/benchmarks.md
+	scripts/setup.sh bench
+	cargo bench --workspace
+	scripts/bench.sh
+
+.PHONY: docs
+docs: ## build the guide (docs/book) and the documentation of the code
+	@command -v mdbook >/dev/null || { \
+		echo "docs: installing mdbook into target/tools; building it takes some minutes"; \
+		cargo install --locked --quiet --root target/tools mdbook; }
+	mdbook build docs
+	cargo doc --workspace --no-deps
+
+.PHONY: clean
+clean: ## remove everything that was built, the tools too
+	rm -rf docs/book
+	cargo clean

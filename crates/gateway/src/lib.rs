@@ -1,0 +1,142 @@
+//! Endpoints that stay put while instances change: the process that carries callers' traffic.
+//!
+//! The keeper hands over a listening socket for each service, the manager (through the keeper) a table of the
+//! instances that are ready. Each accepted caller is connected to one of them; if none can be reached it is held, not
+//! refused.
+//!
+//! Invariant: connections depend on no other process of ostler. With keeper and manager gone, everything that has been
+//! handed over is served on.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Semaphore, mpsc};
+
+pub mod choose;
+mod hub;
+mod link;
+mod listen;
+pub mod messages;
+mod pause;
+mod pump;
+mod reach;
+mod service;
+mod trouble;
+pub mod wire;
+
+/// How long open connections may go on after the gateway was asked to end.
+const DRAIN_AT_END: Duration = Duration::from_secs(10);
+/// Reports that wait while the keeper is away; more are dropped.
+const REPORTS_WAITING_MAX: usize = 1024;
+/// Connections of one service, if nothing else is said.
+const CONNECTIONS_OF_A_SERVICE: usize = 10_000;
+/// More descriptors than this are not counted on, whatever the limit says.
+const DESCRIPTORS_MAX: u64 = 1 << 20;
+
+/// What the gateway has to be told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The keeper's socket file: `keeper.sock` in the home.
+    pub keeper_socket: PathBuf,
+}
+
+/// How many connections are carried at the same time. Callers beyond wait in the backlog of their socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Of one service.
+    pub connections_of_a_service: usize,
+    /// Of all services together.
+    pub connections: usize,
+}
+
+impl Limits {
+    /// Raises this process's limit of open files as far as it may, and derives from it: two descriptors for each
+    /// connection, and an eighth for everything else.
+    pub fn of_this_process() -> Self {
+        let mut limit = getrlimit(Resource::Nofile);
+        limit.current = limit.maximum;
+        // If it may not be raised, what is in force counts.
+        let _ = setrlimit(Resource::Nofile, limit);
+        let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(DESCRIPTORS_MAX).min(DESCRIPTORS_MAX);
+        let connections = usize::try_from((descriptors - descriptors / 8) / 2).unwrap_or(usize::MAX).max(1);
+        Self { connections_of_a_service: CONNECTIONS_OF_A_SERVICE.min(connections), connections }
+    }
+}
+
+/// Why the gateway ended by itself. It does so only while it serves nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// The end could not be listened for.
+    #[error("cannot prepare for the signal to end")]
+    Signal(#[source] io::Error),
+    /// No keeper was there for a minute.
+    #[error("cannot reach the keeper at {path}")]
+    NoKeeper {
+        /// The socket file.
+        path: PathBuf,
+        /// The last attempt's.
+        #[source]
+        source: io::Error,
+    },
+    /// Keeper and gateway are of different builds.
+    #[error("the keeper speaks protocol version {0}, this gateway version {version}", version = ostler_keeper::protocol::VERSION)]
+    OtherVersion(u32),
+}
+
+impl GatewayError {
+    /// What a person can do about it.
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::Signal(_) => "check the process's limits (`ulimit -n`), then start it again".to_owned(),
+            Self::NoKeeper { .. } => {
+                "the keeper starts the gateway by itself: run `ostler up` rather than the gateway alone".to_owned()
+            }
+            Self::OtherVersion(_) => {
+                "the running keeper is of another version of ostler: end it with `ostler down`, then `ostler up`"
+                    .to_owned()
+            }
+        }
+    }
+}
+
+/// Carries traffic until SIGTERM; then accepts no more, lets open connections go on for up to ten seconds, and
+/// returns. Needs a tokio runtime with I/O and time.
+///
+/// # Errors
+/// See [`GatewayError`]; never while something is served.
+pub async fn run(config: Config) -> Result<(), GatewayError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(GatewayError::Signal)?;
+    let stop = async move {
+        terminate.recv().await;
+    };
+    run_until(config, Limits::of_this_process(), stop).await
+}
+
+/// [`run`] with limits of one's own, and until `stop` instead of SIGTERM.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_until(config: Config, limits: Limits, stop: impl Future<Output = ()>) -> Result<(), GatewayError> {
+    let stop = pin!(stop);
+    let (says_in, says_out) = mpsc::channel(REPORTS_WAITING_MAX);
+    let (alive, mut all_gone) = mpsc::channel(1);
+    let room = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
+    let hub = hub::Hub::new(limits, listen::Common { room, alive }, says_in);
+    let mut hub = link::Link::new(&config.keeper_socket, hub, says_out).run(stop).await?;
+    hub.stop_accepting();
+    drop(hub); // with it the last holder of `alive` that is not a connection
+    // Whether all are gone or the time is over: this is the end.
+    let _ = tokio::time::timeout(DRAIN_AT_END, all_gone.recv()).await;
+    Ok(())
+}
+
+/// One line for the gateway's log, which is its standard error. Never what a message held: it may be anything.
+fn note(line: impl fmt::Display) {
+    let _ = writeln!(io::stderr().lock(), "gateway: {line}");
+}

@@ -1,0 +1,144 @@
+//! What the manager tells the gateway and hears from it. The keeper passes these on without reading them.
+//!
+//! Invariant: whatever a body holds, reading it gives either a message within the limits stated here or nothing.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ostler_model::ids::InstanceId;
+use ostler_model::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The longest time that a caller can be made to wait for an instance. Longer holds are cut to this.
+pub const HOLD_MS_MAX: u64 = 600_000;
+/// The longest time that a drain can wait. Longer ones are cut to this.
+pub const DRAIN_MS_MAX: u64 = 3_600_000;
+
+/// Where connections to one service may go: the body of a
+/// [`GatewayTable`](ostler_keeper::protocol::Order::GatewayTable), whose key is the service's name.
+/// The whole truth each time: a target that is not in it gets no new connection; its present ones stay.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Table {
+    /// The ready instances, in any order. An address that comes twice counts once.
+    pub targets: Vec<Target>,
+    /// For how long after its accept a caller waits, in milliseconds, when no instance can be reached; 0 closes its
+    /// connection at once.
+    pub hold_ms: u64,
+}
+
+impl Table {
+    /// Reads a body: `None` if it is no table. Limits are applied.
+    pub fn read(body: &str) -> Option<Self> {
+        let mut table: Self = serde_json::from_str(body).ok()?;
+        let mut seen = BTreeSet::new();
+        table.targets.retain(|target| target.address.port() != 0 && seen.insert(target.address));
+        table.hold_ms = table.hold_ms.min(HOLD_MS_MAX);
+        Some(table)
+    }
+
+    /// `hold_ms` as a duration.
+    pub fn hold(&self) -> Duration {
+        Duration::from_millis(self.hold_ms)
+    }
+}
+
+/// One instance that connections can go to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// Which.
+    pub instance: InstanceId,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+/// Something to do once: the body of a [`GatewayTell`](ostler_keeper::protocol::Order::GatewayTell).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tell {
+    /// Send no new connection to `address`, and answer [`Says::Drained`] when the present ones are gone or
+    /// `within_ms` have passed. Nothing is cut off. A later [`Table`] that names the address opens it again, so the
+    /// manager takes it out of the table first.
+    Drain {
+        /// Repeated in the answer.
+        id: u64,
+        /// The service.
+        service: String,
+        /// The instance's address.
+        address: SocketAddr,
+        /// Milliseconds, at most [`DRAIN_MS_MAX`].
+        within_ms: u64,
+    },
+}
+
+/// What the gateway reports: the body of a [`GatewaySays`](ostler_keeper::protocol::Order::GatewaySays).
+/// Delivered at least once: if the keeper dies before it answers, the report is sent again to the next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Says {
+    /// The answer to [`Tell::Drain`].
+    Drained {
+        /// As asked.
+        id: u64,
+        /// Connections that were still open when the time was over. 0: all are gone.
+        left: u64,
+    },
+    /// Callers of a service were affected: one report for each interval, when it is over. It opens with the first
+    /// connect that failed or found no instance, and is over when a connect has succeeded since and nobody waits any
+    /// more. At most one report a second for a service; intervals that end sooner after one are put together and
+    /// reported within ten seconds.
+    Trouble {
+        /// The service.
+        service: String,
+        /// The instance whose connect failed first; `None` if there was none to try.
+        instance: Option<InstanceId>,
+        /// When it opened.
+        from: Timestamp,
+        /// When the last affected caller was served (or given up, after others had been served).
+        until: Timestamp,
+        /// Callers that were connected, but not by the first attempt.
+        connects_waited: u64,
+        /// Callers that were closed because nothing could be reached while they were held.
+        connects_failed: u64,
+        /// The longest that any of both kinds waited from its accept, in microseconds.
+        longest_wait_us: u64,
+    },
+    /// What a service has carried since this gateway started (smaller numbers than before mean that it was started
+    /// again). Sent every ten seconds for services whose numbers have changed.
+    Traffic {
+        /// The service.
+        service: String,
+        /// Connections that reached an instance.
+        connections: u64,
+        /// Bytes from callers to instances.
+        bytes_in: u64,
+        /// Bytes from instances to callers.
+        bytes_out: u64,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_read_within_its_limits() {
+        let target = r#"{"instance":"web-1","address":"127.0.0.1:4000"}"#;
+        let nowhere = r#"{"instance":"web-2","address":"127.0.0.1:0"}"#;
+        let body = format!(r#"{{"targets":[{target},{target},{nowhere}],"hold_ms":18446744073709551615}}"#);
+        let table = Table::read(&body).unwrap();
+        assert_eq!((table.targets.len(), table.hold_ms), (1, HOLD_MS_MAX));
+        for wrong in ["", "null", "[]", "{}", r#"{"targets":[{}],"hold_ms":1}"#, r#"{"targets":[],"hold_ms":-1}"#] {
+            assert_eq!(Table::read(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_form_on_the_wire_is_fixed() {
+        let tell = Tell::Drain { id: 7, service: "web".into(), address: ([127, 0, 0, 1], 4000).into(), within_ms: 50 };
+        let text = r#"{"drain":{"id":7,"service":"web","address":"127.0.0.1:4000","within_ms":50}}"#;
+        assert_eq!(serde_json::to_string(&tell).unwrap(), text);
+        let says = r#"{"drained":{"id":7,"left":0}}"#;
+        assert_eq!(serde_json::from_str::<Says>(says).unwrap(), Says::Drained { id: 7, left: 0 });
+    }
+}

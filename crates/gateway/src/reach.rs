@@ -1,0 +1,197 @@
+//! Finds an instance that accepts a caller's connection, however long the caller may be held.
+//!
+//! Invariant: a caller is given up only when it has been held as long as its table says and a last attempt has failed.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+use tokio::time::{sleep_until, timeout, timeout_at};
+
+use crate::pause::pause;
+use crate::service::{Lease, Service};
+
+/// How long one instance may take to accept. Refusals come at once; only a stuck or vanished machine takes longer.
+const CONNECT_TIME: Duration = Duration::from_millis(250);
+/// The first pause between two rounds; each further one is half as long again.
+const PAUSE_MIN: Duration = Duration::from_micros(300);
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_millis(20);
+
+/// Connects a caller that was accepted at `accepted` to an instance of the service. `None` if it was held in vain.
+pub(crate) async fn reach(service: &Arc<Service>, accepted: Instant) -> Option<(TcpStream, Lease)> {
+    let mut caller = Caller { service, accepted, affected: false };
+    if let Some(reached) = caller.try_each().await {
+        return Some(reached);
+    }
+    let mut permit = None;
+    let mut length = PAUSE_MIN;
+    loop {
+        let mut changed = std::pin::pin!(service.changed.notified());
+        changed.as_mut().enable(); // before the attempt, so that a change during it is not missed
+        if let Some(reached) = caller.try_each().await {
+            return Some(reached);
+        }
+        let deadline = accepted + service.hold(); // asked each time: a new table may have another
+        if Instant::now() >= deadline {
+            service.gave_up(accepted.elapsed());
+            return None;
+        }
+        if permit.is_none() {
+            // Then try at once: whoever had the permit may just have got through.
+            permit = timeout_at(deadline.into(), service.retrying.acquire()).await.ok();
+            continue;
+        }
+        tokio::select! {
+            () = changed => length = PAUSE_MIN,
+            () = pause(length), if service.has_targets() => length = (length * 3 / 2).min(PAUSE_MAX),
+            () = sleep_until(deadline.into()) => {}
+        }
+    }
+}
+
+/// Someone who waits for a connection.
+struct Caller<'a> {
+    service: &'a Arc<Service>,
+    accepted: Instant,
+    affected: bool,
+}
+
+impl Caller<'_> {
+    /// One attempt at each target, best first.
+    async fn try_each(&mut self) -> Option<(TcpStream, Lease)> {
+        let mut tried = Vec::new();
+        while let Some(lease) = self.service.lease(&tried) {
+            let start = Instant::now();
+            match connect(lease.target.address).await {
+                Ok(stream) => {
+                    self.service.connected(&lease, self.affected.then(|| self.accepted.elapsed()));
+                    return Some((stream, lease));
+                }
+                Err(error) => {
+                    if !is_our_own_lack(&error) {
+                        self.service.suspect(&lease, start.elapsed());
+                    }
+                    self.affected(Some(&lease));
+                    tried.push(lease.target.address);
+                }
+            }
+        }
+        if tried.is_empty() {
+            self.affected(None);
+        }
+        None
+    }
+
+    fn affected(&mut self, lease: Option<&Lease>) {
+        if !self.affected {
+            self.affected = true;
+            self.service.affected(lease.map(|lease| &lease.target.instance));
+        }
+    }
+}
+
+async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = timeout(CONNECT_TIME, TcpStream::connect(address)).await.map_err(io::Error::from)??;
+    if is_connected_to_itself(&stream) {
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// On one machine, a connect to a port that nobody listens on succeeds when the kernel happens to pick that very port
+/// as the source: the socket then talks to itself, and keeps the instance from listening.
+fn is_connected_to_itself(stream: &TcpStream) -> bool {
+    matches!((stream.local_addr(), stream.peer_addr()), (Ok(local), Ok(peer)) if local == peer)
+}
+
+/// Whether this process lacks descriptors, ports or memory, which says nothing about the target.
+fn is_our_own_lack(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let lacks = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM];
+    error.raw_os_error().is_some_and(|code| lacks.iter().any(|lack| lack.raw_os_error() == code))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpSocket;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::messages::{Says, Table, Target};
+    use crate::service::RETRYING_MAX;
+
+    const HOLD_MS: u64 = 600_000;
+
+    fn service() -> (Arc<Service>, mpsc::Receiver<Says>) {
+        let (says, said) = mpsc::channel(8);
+        (Arc::new(Service::new("web".into(), 100, says)), said)
+    }
+
+    fn table(address: SocketAddr) -> Table {
+        Table { targets: vec![Target { instance: "web-1".parse().unwrap(), address }], hold_ms: HOLD_MS }
+    }
+
+    /// Callers that have all failed at least once.
+    async fn held_callers(service: &Arc<Service>, count: usize) -> Vec<tokio::task::JoinHandle<bool>> {
+        let caller = |_| {
+            let service = Arc::clone(service);
+            tokio::spawn(async move { reach(&service, Instant::now()).await.is_some() })
+        };
+        let callers = (0..count).map(caller).collect();
+        while service.retrying.available_permits() > RETRYING_MAX - count {
+            tokio::task::yield_now().await;
+        }
+        callers
+    }
+
+    #[tokio::test]
+    async fn all_who_waited_are_in_one_report() {
+        let (service, mut said) = service();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        service.set_table(Some(table(socket.local_addr().unwrap())));
+        let callers = held_callers(&service, 5).await;
+        let _listener = socket.listen(16).unwrap();
+        for caller in callers {
+            assert!(caller.await.unwrap());
+        }
+        let Some(Says::Trouble { instance, connects_waited, connects_failed, longest_wait_us, .. }) = said.recv().await
+        else {
+            panic!("a trouble is reported");
+        };
+        assert_eq!(instance, Some("web-1".parse().unwrap()));
+        assert_eq!((connects_waited, connects_failed), (5, 0));
+        assert!(longest_wait_us > 0);
+        assert!(said.try_recv().is_err(), "one report");
+    }
+
+    #[tokio::test]
+    async fn a_table_ends_the_wait_for_one() {
+        let (service, mut said) = service();
+        service.set_table(Some(Table { targets: Vec::new(), hold_ms: HOLD_MS }));
+        let callers = held_callers(&service, 3).await;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        service.set_table(Some(table(listener.local_addr().unwrap())));
+        for caller in callers {
+            assert!(caller.await.unwrap());
+        }
+        let Some(Says::Trouble { instance: None, connects_waited: 3, .. }) = said.recv().await else {
+            panic!("three waited for an instance");
+        };
+    }
+
+    #[tokio::test]
+    async fn a_connection_to_itself_is_noticed() {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let own = socket.local_addr().unwrap();
+        assert!(is_connected_to_itself(&socket.connect(own).await.unwrap()));
+
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        assert!(!is_connected_to_itself(&connect(listener.local_addr().unwrap()).await.unwrap()));
+    }
+}

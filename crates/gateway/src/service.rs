@@ -1,0 +1,253 @@
+//! One service as the gateway knows it: its targets, who is connected to which, and its account of troubles.
+//!
+//! Invariant: a connection counts for its target from before it is attempted until it is gone, so that a drained
+//! target with no count has no connection, and none on its way.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use ostler_model::ids::InstanceId;
+use ostler_model::time::Timestamp;
+use tokio::sync::{Notify, Semaphore, mpsc};
+
+use crate::choose::{Candidate, choose};
+use crate::messages::{Says, Table, Target};
+use crate::pump::Traffic;
+use crate::trouble::{Account, Interval};
+
+/// How long a caller is held as long as no table has come for its service: a gateway that was just started gets the
+/// tables right after the sockets.
+const HOLD_WITHOUT_TABLE: Duration = Duration::from_secs(10);
+
+/// A target whose connect failed is the last choice for this many times the time that the failure took, so that
+/// callers lose at most a tenth of their time to it …
+const SUSPECT_FACTOR: u32 = 10;
+/// … and for at least this long.
+const SUSPECT_MIN: Duration = Duration::from_millis(50);
+
+/// How many callers of one service try again at the same time while nothing can be reached. The others wait for one
+/// of these to get through: a thousand held callers must not become a storm of connects.
+pub(crate) const RETRYING_MAX: usize = 8;
+
+/// A service.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) name: String,
+    pub(crate) traffic: Traffic,
+    /// Room for connections; a permit each.
+    pub(crate) slots: Arc<Semaphore>,
+    /// Room for callers that try again.
+    pub(crate) retrying: Semaphore,
+    /// Told when the table has changed.
+    pub(crate) changed: Notify,
+    /// Told when a target has lost its last connection.
+    released: Notify,
+    state: Mutex<State>,
+    says: mpsc::Sender<Says>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    table: Option<Table>,
+    /// In the order of the table.
+    targets: Vec<Entry>,
+    /// No longer in the table, but perhaps still connected.
+    leaving: Vec<Entry>,
+    /// Where equals take turns.
+    turn: usize,
+    account: Account,
+}
+
+#[derive(Debug)]
+struct Entry {
+    target: Target,
+    active: Arc<AtomicU64>,
+    suspect_until: Option<Instant>,
+}
+
+impl Service {
+    /// A service that has no table yet and room for `connections_max` connections.
+    pub(crate) fn new(name: String, connections_max: usize, says: mpsc::Sender<Says>) -> Self {
+        Self {
+            name,
+            traffic: Traffic::default(),
+            slots: Arc::new(Semaphore::new(connections_max)),
+            retrying: Semaphore::new(RETRYING_MAX),
+            changed: Notify::new(),
+            released: Notify::new(),
+            state: Mutex::default(),
+            says,
+        }
+    }
+
+    /// The table that is in force.
+    pub(crate) fn table(&self) -> Option<Table> {
+        self.state().table.clone()
+    }
+
+    /// Puts a table in force, or with `None` removes it, and wakes the callers that wait. Counts of targets that stay
+    /// are kept; what was held against them is forgotten, as the manager has just looked.
+    pub(crate) fn set_table(&self, table: Option<Table>) {
+        let mut state = self.state();
+        let mut before = std::mem::take(&mut state.targets);
+        before.append(&mut state.leaving);
+        for target in table.iter().flat_map(|table| &table.targets) {
+            let known = before.iter().position(|entry| entry.target == *target);
+            let active = known.map(|index| before.swap_remove(index).active).unwrap_or_default();
+            state.targets.push(Entry { target: target.clone(), active, suspect_until: None });
+        }
+        before.retain(|entry| entry.active.load(Ordering::Acquire) > 0);
+        state.leaving = before;
+        state.table = table;
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// How long a caller may be held.
+    pub(crate) fn hold(&self) -> Duration {
+        self.state().table.as_ref().map_or(HOLD_WITHOUT_TABLE, Table::hold)
+    }
+
+    /// Whether there is anything to try.
+    pub(crate) fn has_targets(&self) -> bool {
+        !self.state().targets.is_empty()
+    }
+
+    /// Chooses a target that is not in `tried`, and counts the connection. `None` if none is left.
+    pub(crate) fn lease(self: &Arc<Self>, tried: &[SocketAddr]) -> Option<Lease> {
+        let mut state = self.state();
+        let mut now = None; // read the clock only if a target is suspect
+        let candidates = state.targets.iter().map(|entry| {
+            let active = u32::try_from(entry.active.load(Ordering::Acquire)).unwrap_or(u32::MAX);
+            let suspect = entry.suspect_until.is_some_and(|until| until > *now.get_or_insert_with(Instant::now));
+            (!tried.contains(&entry.target.address)).then_some(Candidate { suspect, active })
+        });
+        let index = choose(candidates, state.turn)?;
+        state.turn = index + 1;
+        let entry = &state.targets[index];
+        entry.active.fetch_add(1, Ordering::AcqRel);
+        Some(Lease { target: entry.target.clone(), active: Arc::clone(&entry.active), service: Arc::clone(self) })
+    }
+
+    /// A connect to the leased target failed after it `took` so long.
+    pub(crate) fn suspect(&self, lease: &Lease, took: Duration) {
+        let until = Instant::now() + (took * SUSPECT_FACTOR).max(SUSPECT_MIN);
+        if let Some(entry) = self.state().targets.iter_mut().find(|entry| entry.target == lease.target) {
+            entry.suspect_until = Some(until);
+        }
+    }
+
+    /// A caller is affected; see [`Account::affected`].
+    pub(crate) fn affected(&self, instance: Option<&InstanceId>) {
+        self.state().account.affected(wall_clock(), instance);
+    }
+
+    /// A caller has reached the leased target; `waited` as in [`Account::connected`].
+    pub(crate) fn connected(&self, lease: &Lease, waited: Option<Duration>) {
+        self.traffic.connections.fetch_add(1, Ordering::Relaxed);
+        let mut state = self.state();
+        if let Some(entry) = state.targets.iter_mut().find(|entry| entry.target == lease.target) {
+            entry.suspect_until = None;
+        }
+        let report = state.account.connected(wall_clock(), waited);
+        drop(state);
+        self.report(report);
+    }
+
+    /// An affected caller was given up; see [`Account::gave_up`].
+    pub(crate) fn gave_up(&self, waited: Duration) {
+        let report = self.state().account.gave_up(wall_clock(), waited);
+        self.report(report);
+    }
+
+    /// Sends the report on troubles that was held back, if there is one.
+    pub(crate) fn flush_troubles(&self) {
+        let report = self.state().account.flush(wall_clock());
+        self.report(report);
+    }
+
+    /// Sends nothing new to `address`, waits until its connections are gone or the time is over, and reports.
+    pub(crate) async fn drain(self: Arc<Self>, id: u64, address: SocketAddr, within: Duration) {
+        self.withdraw(address);
+        let gone = async {
+            loop {
+                let mut released = std::pin::pin!(self.released.notified());
+                released.as_mut().enable();
+                if self.connections_of(address) == 0 {
+                    return;
+                }
+                released.await;
+            }
+        };
+        // Whether the time was over or not, the count tells.
+        let _ = tokio::time::timeout(within, gone).await;
+        let left = self.connections_of(address);
+        self.say(Says::Drained { id, left });
+    }
+
+    /// Reports; what cannot be said because the keeper has been away for long is dropped, and only that.
+    pub(crate) fn say(&self, says: Says) {
+        let _ = self.says.try_send(says);
+    }
+
+    fn report(&self, interval: Option<Interval>) {
+        if let Some(Interval { instance, from, until, waited, failed, longest_us }) = interval {
+            self.say(Says::Trouble {
+                service: self.name.clone(),
+                instance,
+                from,
+                until,
+                connects_waited: waited,
+                connects_failed: failed,
+                longest_wait_us: longest_us,
+            });
+        }
+    }
+
+    /// Takes an address out of the table in force.
+    fn withdraw(&self, address: SocketAddr) {
+        let mut state = self.state();
+        if let Some(table) = &mut state.table {
+            table.targets.retain(|target| target.address != address);
+        }
+        if let Some(index) = state.targets.iter().position(|entry| entry.target.address == address) {
+            let entry = state.targets.remove(index);
+            state.leaving.push(entry);
+        }
+    }
+
+    fn connections_of(&self, address: SocketAddr) -> u64 {
+        let state = self.state();
+        let entries = state.targets.iter().chain(&state.leaving).filter(|entry| entry.target.address == address);
+        entries.map(|entry| entry.active.load(Ordering::Acquire)).sum()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing between lock and unlock leaves the state half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A counted connection to a target, on its way or open; dropping it ends the count.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) target: Target,
+    active: Arc<AtomicU64>,
+    service: Arc<Service>,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.active.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.service.released.notify_waiters();
+        }
+    }
+}
+
+/// The time of day, for reports.
+fn wall_clock() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}

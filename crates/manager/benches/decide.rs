@@ -1,0 +1,3 @@
+#![allow(clippy::print_stdout)]
+//! x
+fn main(){}

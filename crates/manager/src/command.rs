@@ -1,0 +1,223 @@
+//! What the manager asks the world to do, and what can come of it.
+//!
+//! Invariant: every command is safe to repeat, and carries everything that the facts alone cannot give its executor.
+
+use std::net::SocketAddr;
+
+use ostler_model::estate::Occasion;
+use ostler_model::health::Exit;
+use ostler_model::ids::{BindingId, InstanceId, ServiceName};
+use ostler_model::outcome::{BackupMade, Failure, Observation, Running};
+use ostler_model::time::Span;
+use serde::{Deserialize, Serialize};
+
+/// Something the world is asked to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Command {
+    /// Open the service's endpoint and keep it; on a free port if `address` is `None`.
+    OpenEndpoint {
+        /// Whose.
+        service: ServiceName,
+        /// Where.
+        address: Option<SocketAddr>,
+    },
+    /// Close the service's endpoint.
+    CloseEndpoint {
+        /// Whose.
+        service: ServiceName,
+    },
+    /// Make the instance.
+    Provision {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// Say what the instance is like.
+    Observe {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// Run the service's one-off command on behalf of the instance.
+    Before {
+        /// Which.
+        instance: InstanceId,
+        /// The launch it belongs to.
+        generation: u32,
+    },
+    /// Start the instance from this launch. Stored with it: how often it may be started again without asking.
+    Start {
+        /// Which.
+        instance: InstanceId,
+        /// From which launch of its service.
+        generation: u32,
+        /// Restarts at once.
+        reflex_burst: u32,
+        /// Until one more is allowed.
+        reflex_refill: Span,
+    },
+    /// Let connections end, then stop the instance.
+    Stop {
+        /// Which.
+        instance: InstanceId,
+        /// How long connections may go on.
+        drain: Span,
+        /// How long it may take to end.
+        grace: Span,
+    },
+    /// Delete the instance with its data.
+    Deprovision {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// Make the binding's credentials on this instance of the need.
+    Bind {
+        /// Which binding.
+        binding: BindingId,
+        /// At which instance.
+        instance: InstanceId,
+        /// The need's endpoint, which the credentials point at.
+        endpoint: SocketAddr,
+    },
+    /// End the binding's credentials.
+    Unbind {
+        /// Which binding.
+        binding: BindingId,
+        /// At which instance.
+        instance: InstanceId,
+    },
+    /// Back up the instance's data.
+    Backup {
+        /// Which.
+        instance: InstanceId,
+        /// Under which name.
+        name: String,
+    },
+    /// Replace the instance's data by a backup.
+    Restore {
+        /// Which.
+        instance: InstanceId,
+        /// Which backup.
+        backup: BackupMade,
+    },
+    /// Watch the instance's health from now on, as one of which nothing is known; a former watch of it ends, as all do
+    /// when everything is looked at again. Has no outcome but [`crate::Event::Probed`].
+    Watch {
+        /// Which.
+        instance: InstanceId,
+        /// Where it answers.
+        address: SocketAddr,
+    },
+    /// Watch it no more.
+    Unwatch {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// Let the endpoint send callers to the instance, or no longer. Has no outcome.
+    Route {
+        /// Which.
+        instance: InstanceId,
+        /// Where it answers; `None` takes it out.
+        address: Option<SocketAddr>,
+    },
+    /// Tell the people that the estate names. Has no outcome.
+    Notify {
+        /// What about.
+        service: ServiceName,
+        /// The occasion.
+        occasion: Occasion,
+        /// One sentence.
+        message: String,
+    },
+}
+
+/// What a command is done to: its executor does one at a time for each.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Target {
+    /// An instance.
+    Instance(InstanceId),
+    /// A service's endpoint.
+    Endpoint(ServiceName),
+    /// Nothing that has a state.
+    Nothing,
+}
+
+impl Command {
+    /// What it is done to.
+    pub fn target(&self) -> Target {
+        match self {
+            Self::OpenEndpoint { service, .. } | Self::CloseEndpoint { service } => Target::Endpoint(service.clone()),
+            Self::Provision { instance }
+            | Self::Observe { instance }
+            | Self::Before { instance, .. }
+            | Self::Start { instance, .. }
+            | Self::Stop { instance, .. }
+            | Self::Deprovision { instance }
+            | Self::Bind { instance, .. }
+            | Self::Unbind { instance, .. }
+            | Self::Backup { instance, .. }
+            | Self::Restore { instance, .. } => Target::Instance(instance.clone()),
+            Self::Watch { .. } | Self::Unwatch { .. } | Self::Route { .. } | Self::Notify { .. } => Target::Nothing,
+        }
+    }
+
+    /// Whether an outcome comes back, so that the command is an operation under way until then.
+    pub fn has_outcome(&self) -> bool {
+        self.target() != Target::Nothing
+    }
+
+    /// What it does, in a few words for people: "start web-1".
+    pub fn in_words(&self) -> String {
+        match self {
+            Self::OpenEndpoint { service, address: Some(address) } => format!("open {service}'s endpoint {address}"),
+            Self::OpenEndpoint { service, address: None } => format!("open an endpoint for {service}"),
+            Self::CloseEndpoint { service } => format!("close {service}'s endpoint"),
+            Self::Provision { instance } => format!("provision {instance}"),
+            Self::Observe { instance } => format!("observe {instance}"),
+            Self::Before { instance, .. } => format!("run {}'s one-off command", instance.service()),
+            Self::Start { instance, .. } => format!("start {instance}"),
+            Self::Stop { instance, .. } => format!("stop {instance}"),
+            Self::Deprovision { instance } => format!("delete {instance} with its data"),
+            Self::Bind { binding, instance, .. } => format!("bind {} to {instance}", binding.consumer),
+            Self::Unbind { binding, instance } => format!("unbind {} from {instance}", binding.consumer),
+            Self::Backup { instance, name } => format!("back up {instance} as {name}"),
+            Self::Restore { instance, backup } => format!("restore {instance} from {}", backup.name),
+            Self::Watch { instance, .. } => format!("watch {instance}"),
+            Self::Unwatch { instance } => format!("watch {instance} no more"),
+            Self::Route { instance, address: Some(_) } => format!("send callers to {instance}"),
+            Self::Route { instance, address: None } => format!("send no more callers to {instance}"),
+            Self::Notify { service, occasion, .. } => format!("tell people that {service} is {}", occasion.as_str()),
+        }
+    }
+}
+
+/// What came of a command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Of `OpenEndpoint`: where it is open.
+    Open(SocketAddr),
+    /// Of `Observe`.
+    Observed(Observation),
+    /// Of `Start`.
+    Started(Running),
+    /// Of `Stop`.
+    Stopped {
+        /// How its main process ended; `None` if nothing ran.
+        exit: Option<Exit>,
+        /// It was killed, because it did not end within its grace.
+        killed: bool,
+        /// Connections that were cut because they did not end within the drain.
+        cut: u64,
+    },
+    /// Of `Bind`: the digest tells whether the credentials differ from former ones.
+    Bound {
+        /// A keyed digest of what the binding holds.
+        digest: String,
+    },
+    /// Of `Backup`.
+    BackedUp(BackupMade),
+    /// Of all others: it is done.
+    Done,
+    /// It did not happen.
+    Failed(Failure),
+}

@@ -1,0 +1,147 @@
+//! What people ask for: an estate file, and orders by name. What makes no sense is refused with the reason.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ostler_model::catalog::Catalog;
+use ostler_model::estate::{Estate, INSTANCES_MAX};
+use ostler_model::ids::ProviderName;
+
+use super::Draft;
+use crate::event::{Ask, Scope};
+use crate::fact::FactKind;
+use crate::knowledge::ServiceKnowledge;
+use crate::place::place;
+
+impl Draft<'_> {
+    pub(super) fn estate_given(&mut self, estate: &Arc<Estate>, catalogs: &BTreeMap<ProviderName, Arc<Catalog>>) {
+        let placements = match place(self.known, estate, catalogs) {
+            Ok(placements) => placements,
+            Err(problems) => {
+                for problem in problems {
+                    self.refuse(&problem.service, format!("{}; {}", problem.cause, problem.remedy));
+                }
+                return;
+            }
+        };
+        let known = self.known;
+        if known.estate.as_ref() != Some(estate) || known.down || known.services.values().any(|s| s.scale.is_some()) {
+            self.fact(FactKind::EstateDeclared { estate: estate.clone() });
+        }
+        for (provider, catalog) in catalogs {
+            if known.catalogs.get(provider) != Some(catalog) {
+                self.fact(FactKind::CatalogSeen { provider: provider.clone(), catalog: catalog.clone() });
+            }
+        }
+        for (service, placement) in placements {
+            if known.services.get(&service).and_then(|service| service.placement.as_ref()) != Some(&placement) {
+                self.fact(FactKind::ServicePlaced { service: service.clone(), placement });
+            }
+        }
+        self.decision.look.extend(estate.services.keys().cloned().map(Scope::Service));
+        self.decision.look.extend(
+            known.services.keys().filter(|name| !estate.services.contains_key(*name)).cloned().map(Scope::Service),
+        );
+    }
+
+    pub(super) fn asked(&mut self, ask: &Ask) {
+        let service = match ask {
+            Ask::Down => {
+                if !self.known.down {
+                    self.fact(FactKind::DownAsked);
+                }
+                return self.look_at_all();
+            }
+            Ask::Restart { service }
+            | Ask::Scale { service, .. }
+            | Ask::Delete { service }
+            | Ask::Backup { service, .. }
+            | Ask::Restore { service, .. } => service,
+        };
+        let Some(known) = self.known.services.get(service) else {
+            return self.refuse(service, format!("there is no service `{service}`"));
+        };
+        match (ask, self.refusal(known, ask)) {
+            (_, Some(why)) => return self.refuse(service, why),
+            (Ask::Down, None) => {}
+            (Ask::Restart { service }, None) => self.fact(FactKind::RestartAsked { service: service.clone() }),
+            (Ask::Scale { service, instances }, None) => {
+                self.fact(FactKind::ScaleAsked { service: service.clone(), instances: *instances });
+            }
+            (Ask::Delete { service }, None) => self.fact(FactKind::DeleteAsked { service: service.clone() }),
+            (Ask::Backup { service, name }, None) => {
+                self.fact(FactKind::BackupAsked { service: service.clone(), name: name.clone() });
+            }
+            (Ask::Restore { service, name }, None) => {
+                self.fact(FactKind::RestoreAsked { service: service.clone(), name: name.clone() });
+            }
+        }
+        self.look(Scope::Service(service.clone()));
+    }
+
+    /// Why what was asked of this service cannot be done.
+    fn refusal(&self, service: &ServiceKnowledge, ask: &Ask) -> Option<String> {
+        let name = &service.spec.name;
+        let can_back_up = || self.known.offering(service).is_some_and(|offering| offering.actions.backup);
+        let resting = self.known.down || !service.declared;
+        match ask {
+            Ask::Down => None,
+            Ask::Restart { .. } if resting => Some(format!("`{name}` is stopped: `ostler up` starts it")),
+            Ask::Restart { .. } => None,
+            Ask::Scale { .. } if resting => Some(format!("`{name}` is stopped: `ostler up` starts it")),
+            Ask::Scale { instances: 0, .. } => Some("a service has at least one instance".to_owned()),
+            Ask::Scale { instances, .. } if *instances > INSTANCES_MAX => {
+                Some(format!("a service has at most {INSTANCES_MAX} instances"))
+            }
+            Ask::Scale { instances, .. } => self
+                .known
+                .offering(service)
+                .and_then(|offering| offering.instances_max)
+                .filter(|most| instances > most)
+                .map(|most| format!("`{}` can have at most {most} here", service.spec.offering)),
+            Ask::Delete { .. } if resting => None,
+            Ask::Delete { .. } => {
+                Some(format!("`{name}` is declared and in use: take it out of the estate file, or stop the estate, first"))
+            }
+            Ask::Backup { .. } | Ask::Restore { .. } if resting => {
+                Some(format!("`{name}` is stopped: its data can be backed up and restored while it runs"))
+            }
+            Ask::Backup { .. } if !can_back_up() => {
+                Some(format!("`{}` has no data that can be backed up", service.spec.offering))
+            }
+            Ask::Backup { .. } if service.backup_wanted.is_some() => {
+                Some(format!("a backup of `{name}` is being made already"))
+            }
+            Ask::Backup { name: backup, .. } if service.backups.iter().any(|(_, made)| &made.name == backup) => {
+                Some(format!("`{name}` has a backup `{backup}` already: choose another name"))
+            }
+            Ask::Backup { name: backup, .. } if !is_backup_name(backup) => Some(
+                "a backup's name has 1 to 63 letters, digits, hyphens, underscores and dots, and begins with a letter or \
+                 a digit"
+                    .to_owned(),
+            ),
+            Ask::Backup { .. } => None,
+            Ask::Restore { name: backup, .. } => no_such_backup(service, backup),
+        }
+    }
+}
+
+fn no_such_backup(service: &ServiceKnowledge, backup: &str) -> Option<String> {
+    if service.backups.iter().any(|(_, made)| made.name == backup) {
+        return None;
+    }
+    let names: Vec<&str> = service.backups.iter().rev().take(5).map(|(_, made)| made.name.as_str()).collect();
+    let name = &service.spec.name;
+    let backup: String = backup.chars().take(80).collect();
+    Some(match names.as_slice() {
+        [] => format!("`{name}` has no backups"),
+        names => format!("`{name}` has no backup `{backup}`; its newest are: {}", names.join(", ")),
+    })
+}
+
+/// Names of backups become names of files.
+fn is_backup_name(name: &str) -> bool {
+    name.len() <= 63
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+}

@@ -1,0 +1,337 @@
+//! What the world reports: outcomes, health, deaths. Each becomes a fact and, where something is wrong, a conclusion.
+
+use std::ops::Bound;
+use std::time::Duration;
+
+use ostler_model::estate::Occasion;
+use ostler_model::health::{Exit, Health};
+use ostler_model::ids::{CommandId, InstanceId, ServiceName};
+use ostler_model::outcome::{Failure, FailureClass, Observation, Running};
+use ostler_model::time::{Timestamp, in_words};
+
+use super::Draft;
+use crate::backoff;
+use crate::command::{Command, Outcome, Target};
+use crate::event::{Process, Scope};
+use crate::fact::{Diagnosis, FactKind};
+use crate::knowledge::{BindingState, Instance, OperationKind, Phase, ServiceKnowledge, Wanted};
+
+/// The start time of a process can be told so much earlier than the death of the one before it, though it came after:
+/// kernels count start times in hundredths of a second.
+const START_TIME_GRAIN: Duration = Duration::from_millis(100);
+/// So many that wait for the same thing are looked at when it may have become free. One can take it; the others are for
+/// the case that this one cannot after all.
+const NEXT_IN_LINE: usize = 8;
+/// At most so many are passed over in search of those.
+const SEARCHED_MAX: usize = 64;
+
+impl Draft<'_> {
+    pub(super) fn ended(&mut self, id: CommandId, outcome: &Outcome) {
+        // An outcome that nobody waits for is from before everything was looked at again.
+        let Some(command) = self.known.commands.get(&id) else { return };
+        self.fact(FactKind::CommandEnded { id, outcome: outcome.clone() });
+        match command.target() {
+            Target::Endpoint(service) => {
+                self.look(Scope::Service(service.clone()));
+                self.look_at_consumers(&service);
+            }
+            Target::Instance(instance) => {
+                match outcome {
+                    Outcome::Failed(failure) => self.failed(&instance, command, failure),
+                    Outcome::Observed(observation) => self.observed(&instance, observation),
+                    _ => {}
+                }
+                self.look(Scope::Instance(instance.clone()));
+                self.follow_up(&instance, command);
+            }
+            Target::Nothing => {}
+        }
+    }
+
+    /// What else may go on now that a command on `id` has ended.
+    fn follow_up(&mut self, id: &InstanceId, command: &Command) {
+        let Some(service) = self.known.services.get(id.service()) else { return };
+        let mut just_bound = None;
+        match command {
+            Command::Bind { binding, .. } | Command::Unbind { binding, .. } => {
+                just_bound = Some(&binding.consumer);
+                self.look(Scope::Service(binding.consumer.clone()));
+            }
+            Command::Before { .. } | Command::Backup { .. } | Command::Restore { .. } => {
+                self.look(Scope::Service(id.service().clone()));
+            }
+            Command::Stop { .. } | Command::Deprovision { .. } => self.look_after_stop(id, service),
+            // It may have been found stopped, or have been started from a launch that needs less than before.
+            Command::Observe { .. } => {
+                if !self.known.is_wanted(service) {
+                    self.look_after_stop(id, service);
+                }
+            }
+            Command::Start { .. } => {
+                if service.bindings.keys().any(|need| !service.spec.needs.contains(need)) {
+                    self.look(Scope::Service(id.service().clone()));
+                }
+            }
+            _ => {}
+        }
+        if service.backup_wanted.is_some() || service.restore_wanted.is_some() {
+            self.look(Scope::Service(id.service().clone()));
+        }
+        self.look_at_waiting(id.service(), just_bound);
+        if self.known.instance(id).is_some_and(|instance| instance.repair.is_some()) {
+            self.look_at_sick();
+        }
+    }
+
+    /// An instance runs no more: its service may be at rest now, and what it used may be allowed to stop.
+    fn look_after_stop(&mut self, id: &InstanceId, service: &ServiceKnowledge) {
+        self.look(Scope::Service(id.service().clone()));
+        let others_run = service.instances.iter().any(|(number, i)| *number != id.number() && i.phase == Phase::Running);
+        if others_run {
+            return;
+        }
+        for need in service.spec.needs.iter().chain(service.bindings.keys()) {
+            if self.known.services.get(need).is_some_and(|needed| !self.known.is_wanted(needed)) {
+                self.look(Scope::Service(need.clone()));
+            }
+        }
+    }
+
+    /// One operation at a time: whoever waits to be bound to an instance of `need`, or unbound from one, may be next. The
+    /// search begins after the one that was served last, so that everybody has a turn.
+    fn look_at_waiting(&mut self, need: &ServiceName, last: Option<&ServiceName>) {
+        let Some(consumers) = self.known.consumers.get(need) else { return };
+        let after = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let up_to = last.map(|last| (Bound::Unbounded, Bound::Excluded(last)));
+        let round = consumers
+            .range::<ServiceName, _>((after, Bound::Unbounded))
+            .chain(up_to.into_iter().flat_map(|up_to| consumers.range::<ServiceName, _>(up_to)));
+        let next: Vec<Scope> = round
+            .filter(|consumer| self.waits_for_binding(consumer, need))
+            .take(NEXT_IN_LINE)
+            .cloned()
+            .map(Scope::Service)
+            .collect();
+        self.decision.look.extend(next);
+    }
+
+    fn waits_for_binding(&self, consumer: &ServiceName, need: &ServiceName) -> bool {
+        let Some(service) = self.known.services.get(consumer) else { return false };
+        let needed = service.spec.needs.contains(need);
+        let to_bind = needed && self.known.is_wanted(service) && !self.known.is_bound(service, need);
+        let to_unbind = !needed && service.bindings.contains_key(need);
+        let gone = !service.declared && service.instances.is_empty() && service.bindings.contains_key(need);
+        let pauses = service.binding_trouble.as_ref().is_some_and(|(until, _)| self.now < *until);
+        (to_bind || to_unbind || gone) && !pauses
+    }
+
+    fn failed(&mut self, id: &InstanceId, command: &Command, failure: &Failure) {
+        let known = self.known;
+        let (Some(service), Some(instance)) = (known.services.get(id.service()), known.instance(id)) else { return };
+        let starts = match command {
+            Command::Provision { .. } | Command::Before { .. } | Command::Start { .. } => true,
+            Command::Observe { .. } | Command::Stop { .. } | Command::Deprovision { .. } => false,
+            // A binding or a backup that fails says nothing against the instance: its consumer, its service try again.
+            _ => return,
+        };
+        let wanted = known.wanted(service, instance);
+        // What runs already was only to be entrusted to whoever holds it now: nothing is wrong with it.
+        let concluded = starts && wanted == Wanted::Running && instance.phase != Phase::Running;
+        let diagnosis = Diagnosis::CannotStart { cause: failure.detail.clone() };
+        let because = if starts { format!("it {}", diagnosis.in_words()) } else { failure.detail.clone() };
+        match failure.class {
+            // It is observed after a pause: `evolve` saw to that.
+            FailureClass::Interrupted => {}
+            // Nobody can answer for what is only to be stopped, so that goes on with growing pauses.
+            FailureClass::NeedsPerson if wanted != Wanted::AtRest => {
+                if concluded {
+                    self.begin_repair(id, diagnosis);
+                }
+                let answer = match wanted {
+                    Wanted::Gone => format!("{}; then ask again to delete {}", failure.remedy, id.service()),
+                    Wanted::Running | Wanted::AtRest => restart_after(&failure.remedy, id),
+                };
+                self.hold(id, failure.detail.clone(), answer);
+                self.look_at_sick();
+            }
+            FailureClass::Temporary | FailureClass::NeedsPerson => {
+                if concluded {
+                    self.begin_repair(id, diagnosis);
+                }
+                self.back_off(id, service, instance, &because);
+            }
+        }
+    }
+
+    fn hold(&mut self, id: &InstanceId, question: String, answer: String) {
+        self.tell(id.service(), Occasion::Held, format!("{id} waits for a person: {question}"));
+        self.fact(FactKind::Held { instance: id.clone(), question, answer });
+    }
+
+    fn observed(&mut self, id: &InstanceId, observation: &Observation) {
+        let known = self.known;
+        let (Some(service), Some(instance)) = (known.services.get(id.service()), known.instance(id)) else { return };
+        let wanted = known.wanted(service, instance);
+        let exit = match observation {
+            Observation::Running(_) => return,
+            Observation::Stopped { exit } => *exit,
+            Observation::Absent => None,
+        };
+        if wanted == Wanted::Running && instance.phase == Phase::Running {
+            self.begin_repair(id, Diagnosis::FoundDead { exit });
+        }
+        let lost = *observation == Observation::Absent && instance.phase != Phase::Declared;
+        if lost && wanted != Wanted::Gone && known.is_durable(service) {
+            self.hold_as_lost(id);
+        }
+    }
+
+    /// What was made is no longer there. Making it again would put an empty thing in the place of data: a person
+    /// decides.
+    pub(crate) fn hold_as_lost(&mut self, id: &InstanceId) {
+        let question = format!("{id} is gone from its provider, with its data");
+        self.hold(id, question, restart_after("put its data back, or accept an empty one", id));
+    }
+
+    pub(super) fn probed(&mut self, id: &InstanceId, watch: CommandId, health: &Health) {
+        let known = self.known;
+        let (Some(service), Some(instance)) = (known.services.get(id.service()), known.instance(id)) else { return };
+        if instance.watch != Some(watch) || instance.health.as_ref() == Some(health) {
+            return;
+        }
+        self.fact(FactKind::HealthChanged { instance: id.clone(), health: health.clone() });
+        self.look(Scope::Instance(id.clone()));
+        let ready = matches!(health, Health::Ready | Health::Shallow(_));
+        if ready && let Some(repair) = &instance.repair {
+            self.fact(FactKind::RepairEnded { instance: id.clone() });
+            let took = in_words(self.now.since(repair.began));
+            let words = repair.diagnosis.in_words();
+            self.tell(id.service(), Occasion::Healed, format!("{id} {words}; it works again after {took}"));
+            self.look_at_sick();
+        }
+        if ready == instance.is_ready() {
+            return;
+        }
+        // Only the first one to become ready, and the last one to go, change anything for all others.
+        if service.ready <= 1 {
+            self.look(Scope::Service(id.service().clone()));
+        }
+        if !ready {
+            return;
+        }
+        if service.backup_wanted.is_some() || service.restore_wanted.is_some() {
+            self.look(Scope::Service(id.service().clone()));
+        }
+        if service.ready == 0 {
+            self.look_at_consumers(id.service());
+        } else {
+            self.look_at_waiting(id.service(), None);
+        }
+        let next = service.outdated.iter().filter(|number| **number != id.number());
+        let next = next.take(service.replaced_at_once()).map(|number| Scope::Instance(service.instance_id(*number)));
+        self.decision.look.extend(next);
+    }
+
+    pub(super) fn died(
+        &mut self,
+        id: &InstanceId,
+        pid: Option<u32>,
+        exit: Exit,
+        seen: Timestamp,
+        reflex: &Result<Process, String>,
+    ) {
+        let known = self.known;
+        let (Some(service), Some(instance)) = (known.services.get(id.service()), known.instance(id)) else { return };
+        let Some(running) = instance.running.filter(|running| is_news(*running, pid, seen, reflex)) else {
+            return self.look(Scope::Instance(id.clone()));
+        };
+        self.fact(FactKind::InstanceDied {
+            instance: id.clone(),
+            pid: pid.or(running.pid),
+            exit,
+            seen,
+            restarted: reflex.as_ref().ok().copied(),
+            why_not: reflex.as_ref().err().cloned(),
+        });
+        let stopping = instance.operation.is_some_and(|operation| operation.kind == OperationKind::Stop);
+        if known.wanted(service, instance) == Wanted::Running && !stopping {
+            match reflex {
+                Ok(_) => self.begin_repair(id, Diagnosis::DiedAndRestarted { exit }),
+                Err(why_not) => {
+                    let diagnosis = Diagnosis::Died { exit, why_not: why_not.clone() };
+                    let because = format!("it {}", diagnosis.in_words());
+                    self.begin_repair(id, diagnosis);
+                    self.back_off(id, service, instance, &because);
+                }
+            }
+        }
+        if reflex.is_err() && instance.watch.is_some() {
+            self.command(Command::Unwatch { instance: id.clone() });
+        }
+        self.look(Scope::Instance(id.clone()));
+        if instance.is_ready() && service.ready <= 1 {
+            self.look(Scope::Service(id.service().clone()));
+        }
+        if !known.is_wanted(service) {
+            self.look_after_stop(id, service);
+        }
+    }
+
+    pub(crate) fn begin_repair(&mut self, id: &InstanceId, diagnosis: Diagnosis) {
+        self.fact(FactKind::RepairBegan { instance: id.clone(), diagnosis });
+    }
+
+    /// Records one more failure, with the pause that follows from it, and tells people once it fails again and again:
+    /// once for each service, or the same cause would be told as often as there are instances.
+    pub(crate) fn back_off(&mut self, id: &InstanceId, service: &ServiceKnowledge, instance: &Instance, because: &str) {
+        let failures = backoff::failures_with(instance, self.now);
+        let until = self.now + backoff::pause(failures);
+        self.fact(FactKind::BackedOff { instance: id.clone(), until, failures });
+        if failures >= backoff::FAILURES_TOLD && !service.instances.values().any(|i| i.told_failed) {
+            let message = format!("{id} has failed {failures} times in a row: {because}");
+            self.tell(id.service(), Occasion::Failed, message);
+        }
+        self.look_at_sick();
+    }
+
+    /// Something that was under repair may not be any more: others may take its place. Those that wait for what they
+    /// need are passed over; whoever is not found in this way asks again by itself after a while.
+    fn look_at_sick(&mut self) {
+        let known = self.known;
+        let can_begin = |id: &&InstanceId| {
+            known.services.get(id.service()).is_some_and(|service| self.missing_needs(service).is_empty())
+        };
+        let due: Vec<Scope> = known
+            .sick
+            .iter()
+            .take_while(|(from, _)| *from <= self.now)
+            .take(SEARCHED_MAX)
+            .map(|(_, instance)| instance)
+            .filter(can_begin)
+            .take(NEXT_IN_LINE)
+            .cloned()
+            .map(Scope::Instance)
+            .collect();
+        self.decision.look.extend(due);
+    }
+
+    /// The needs that have no ready instance, or to which the service is not bound.
+    pub(crate) fn missing_needs(&self, service: &ServiceKnowledge) -> Vec<ServiceName> {
+        let is_there = |need: &ServiceName| {
+            service.bindings.get(need).is_some_and(|binding| binding.state == BindingState::Made)
+                && self.known.services.get(need).is_some_and(|needed| needed.ready > 0)
+        };
+        service.spec.needs.iter().filter(|need| !is_there(need)).cloned().collect()
+    }
+}
+
+fn restart_after(remedy: &str, id: &InstanceId) -> String {
+    format!("{remedy}; then `ostler restart {}`", id.service())
+}
+
+/// Whether a report of a death is about the process that is known to run, or about one that took its place before
+/// anybody here heard of it. Reports are sent again after a reconnect and can come late: old news is none.
+fn is_news(running: Running, pid: Option<u32>, seen: Timestamp, reflex: &Result<Process, String>) -> bool {
+    let known_already = reflex.as_ref().is_ok_and(|process| running.pid == Some(process.pid));
+    running.pid == pid || (seen > running.since + START_TIME_GRAIN && !known_already)
+}

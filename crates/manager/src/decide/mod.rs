@@ -1,0 +1,223 @@
+//! What to do about an event, and why.
+//!
+//! `decide` looks at one event and what is known; where something else has to be looked at once its facts are true, it
+//! says so, and [`take`] follows up within the same turn. Deciding is always done from the full state, never from the
+//! hint that woke it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use ostler_model::estate::Occasion;
+use ostler_model::ids::{CommandId, ServiceName};
+use ostler_model::time::{Timestamp, in_words};
+
+use crate::command::Command;
+use crate::event::{Event, Scope};
+use crate::evolve::evolve;
+use crate::fact::{Fact, FactKind};
+use crate::knowledge::{Knowledge, OperationKind};
+use crate::reconcile;
+
+mod asked;
+mod heard;
+
+/// What is to be stored, done, looked at again, and what was held back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use = "a decision that nobody reads heals nothing"]
+pub struct Decision {
+    /// To be stored, in this order, before any command is carried out.
+    pub facts: Vec<Fact>,
+    /// To be carried out.
+    pub commands: Vec<(CommandId, Command)>,
+    /// What was not done, and why.
+    pub withheld: Vec<Withheld>,
+    /// To be looked at again as soon as the facts are true.
+    pub look: Vec<Scope>,
+    /// To be looked at again at a time. The earliest for a scope is enough: a look asks for the next by itself.
+    pub wake: Vec<(Timestamp, Scope)>,
+}
+
+/// Something that was not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Withheld {
+    /// To what.
+    pub scope: Scope,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Why something was not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Something else is being done to it.
+    UnderWay(OperationKind),
+    /// These needs are not there yet.
+    WaitsFor(Vec<ServiceName>),
+    /// It is left alone until then.
+    BackingOff(Timestamp),
+    /// So many instances are under repair already, and no more may be.
+    RepairsAtOnce(usize),
+    /// It waits for a person.
+    Held(String),
+    /// Others still use it.
+    StillUsed,
+    /// Others of its service are being replaced, and no more may be.
+    OthersFirst,
+    /// What was asked makes no sense here.
+    Refused(String),
+}
+
+impl Reason {
+    /// In words, as the end of "waits: …".
+    pub fn in_words(&self, now: Timestamp) -> String {
+        match self {
+            Self::UnderWay(kind) => match kind {
+                OperationKind::Provision => "it is being made".to_owned(),
+                OperationKind::Observe => "it is being looked at".to_owned(),
+                OperationKind::Before => "its one-off command runs".to_owned(),
+                OperationKind::Start => "it is being started".to_owned(),
+                OperationKind::Stop => "it is being stopped".to_owned(),
+                OperationKind::Deprovision => "it is being deleted".to_owned(),
+                OperationKind::Bind => "a consumer is being bound to it".to_owned(),
+                OperationKind::Backup => "its data is being backed up".to_owned(),
+                OperationKind::Restore => "its data is being restored".to_owned(),
+            },
+            Self::WaitsFor(needs) => {
+                let names: Vec<&str> = needs.iter().map(ServiceName::as_str).collect();
+                format!("it needs {}", names.join(" and "))
+            }
+            Self::BackingOff(until) => format!("it is tried again in {}", in_words(until.since(now))),
+            Self::RepairsAtOnce(most) => format!("{most} under repair already, and no more may be at once"),
+            Self::Held(question) => format!("a person must answer: {question}"),
+            Self::StillUsed => "others still use it".to_owned(),
+            Self::OthersFirst => "others of its service are being replaced first".to_owned(),
+            Self::Refused(why) => why.clone(),
+        }
+    }
+}
+
+/// How often one scope is looked at within one turn before ostler takes a breath: a guard against an endless turn, far
+/// above what any honest sequence needs (a new service takes about eight).
+const LOOKS_MAX: u32 = 64;
+
+/// Decides about `event`, makes the facts true, and follows up until nothing more has to be looked at.
+pub fn take(known: &mut Knowledge, event: &Event, now: Timestamp) -> Decision {
+    let mut all = Decision::default();
+    let mut waiting = VecDeque::new();
+    let mut in_line = BTreeSet::new();
+    let mut looks: BTreeMap<Scope, u32> = BTreeMap::new();
+    let mut decision = decide(known, event, now);
+    loop {
+        for fact in &decision.facts {
+            evolve(known, fact);
+        }
+        for scope in decision.look.drain(..) {
+            if in_line.insert(scope.clone()) {
+                waiting.push_back(scope);
+            }
+        }
+        all.facts.append(&mut decision.facts);
+        all.commands.append(&mut decision.commands);
+        all.withheld.append(&mut decision.withheld);
+        all.wake.append(&mut decision.wake);
+        let Some(scope) = waiting.pop_front() else { return all };
+        in_line.remove(&scope);
+        let count = looks.entry(scope.clone()).or_default();
+        *count += 1;
+        if *count > LOOKS_MAX {
+            all.wake.push((now + Duration::from_secs(1), scope));
+            continue;
+        }
+        decision = decide(known, &Event::Look(scope), now);
+    }
+}
+
+/// What to do about one event, and why. Pure: the same arguments give the same decision.
+pub fn decide(known: &Knowledge, event: &Event, now: Timestamp) -> Decision {
+    let mut draft = Draft::new(known, now);
+    match event {
+        Event::Resumed { cause, uuid } => {
+            if known.uuid.is_none() {
+                draft.fact(FactKind::EstateFounded { uuid: *uuid });
+            }
+            draft.fact(FactKind::Resumed { cause: *cause });
+            draft.look_at_all();
+        }
+        Event::LossAccepted { acknowledged } => draft.fact(FactKind::LossAccepted { acknowledged: *acknowledged }),
+        Event::EstateGiven { estate, catalogs } => draft.estate_given(estate, catalogs),
+        Event::Asked(ask) => draft.asked(ask),
+        Event::Ended { id, outcome } => draft.ended(*id, outcome),
+        Event::Probed { instance, watch, health } => draft.probed(instance, *watch, health),
+        Event::Died { instance, pid, exit, at, reflex } => draft.died(instance, *pid, *exit, *at, reflex),
+        Event::CallersAffected { service, from, until, waited, failed, longest } => {
+            if known.services.contains_key(service) {
+                draft.fact(FactKind::CallersAffected {
+                    service: service.clone(),
+                    from: *from,
+                    until: *until,
+                    waited: *waited,
+                    failed: *failed,
+                    longest: *longest,
+                });
+            }
+        }
+        Event::Look(scope) => reconcile::look(&mut draft, scope),
+    }
+    draft.decision
+}
+
+/// A decision in the making.
+pub(crate) struct Draft<'a> {
+    pub(crate) known: &'a Knowledge,
+    pub(crate) now: Timestamp,
+    pub(crate) decision: Decision,
+    last_command: CommandId,
+}
+
+impl<'a> Draft<'a> {
+    fn new(known: &'a Knowledge, now: Timestamp) -> Self {
+        Self { known, now, decision: Decision::default(), last_command: known.last_command }
+    }
+
+    pub(crate) fn fact(&mut self, kind: FactKind) {
+        self.decision.facts.push(Fact { at: self.now, kind });
+    }
+
+    pub(crate) fn command(&mut self, command: Command) {
+        self.last_command = CommandId(self.last_command.0 + 1);
+        self.fact(FactKind::CommandIssued { id: self.last_command, command: command.clone() });
+        self.decision.commands.push((self.last_command, command));
+    }
+
+    pub(crate) fn withhold(&mut self, scope: Scope, reason: Reason) {
+        self.decision.withheld.push(Withheld { scope, reason });
+    }
+
+    pub(crate) fn look(&mut self, scope: Scope) {
+        self.decision.look.push(scope); // `take` sees to it that nothing waits in line twice
+    }
+
+    pub(crate) fn wake(&mut self, at: Timestamp, scope: Scope) {
+        self.decision.wake.push((at, scope));
+    }
+
+    /// Notifies, and records that it did.
+    fn tell(&mut self, service: &ServiceName, occasion: Occasion, message: String) {
+        self.fact(FactKind::Told { service: service.clone(), occasion });
+        self.command(Command::Notify { service: service.clone(), occasion, message });
+    }
+
+    /// Everybody who uses the service: what they wait for may be there now.
+    fn look_at_consumers(&mut self, service: &ServiceName) {
+        let consumers = self.known.consumers.get(service).into_iter().flatten().cloned();
+        self.decision.look.extend(consumers.map(Scope::Service));
+    }
+
+    fn look_at_all(&mut self) {
+        self.decision.look.extend(self.known.services.keys().cloned().map(Scope::Service));
+    }
+
+    fn refuse(&mut self, service: &ServiceName, why: impl Into<String>) {
+        self.withhold(Scope::Service(service.clone()), Reason::Refused(why.into()));
+    }
+}

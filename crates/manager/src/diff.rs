@@ -1,0 +1,101 @@
+//! What a new estate file changes, in words: the reasons beside a rehearsal's commands.
+
+use ostler_model::estate::{Estate, Service};
+use ostler_model::ids::ServiceName;
+use serde::{Deserialize, Serialize};
+
+use crate::knowledge::Knowledge;
+
+/// What a new file changes about one service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "change")]
+pub enum Change {
+    /// It is new.
+    Added {
+        /// Which.
+        service: ServiceName,
+    },
+    /// It was kept after it had been taken out of the file, and is declared again.
+    Returned {
+        /// Which.
+        service: ServiceName,
+    },
+    /// It is no longer declared: it is stopped and kept.
+    Removed {
+        /// Which.
+        service: ServiceName,
+    },
+    /// These keys of it differ.
+    Changed {
+        /// Which.
+        service: ServiceName,
+        /// The keys.
+        keys: Vec<String>,
+    },
+}
+
+/// What `estate` changes, by service.
+pub fn changes(known: &Knowledge, estate: &Estate) -> Vec<Change> {
+    let mut found = Vec::new();
+    for (name, service) in &estate.services {
+        let name = name.clone();
+        match known.services.get(&name) {
+            None => found.push(Change::Added { service: name }),
+            Some(former) if !former.declared => found.push(Change::Returned { service: name }),
+            Some(former) => {
+                let mut keys = changed_keys(&former.spec, service);
+                if former.scale.is_some_and(|scale| scale != service.instances) && !keys.iter().any(|key| key == "instances") {
+                    keys.push("instances".to_owned());
+                }
+                if !keys.is_empty() {
+                    found.push(Change::Changed { service: name, keys });
+                }
+            }
+        }
+    }
+    let removed = known.services.iter().filter(|(name, s)| s.declared && !estate.services.contains_key(*name));
+    found.extend(removed.map(|(name, _)| Change::Removed { service: name.clone() }));
+    found
+}
+
+fn changed_keys(former: &Service, new: &Service) -> Vec<String> {
+    // Taken apart, so that a key that is added to a service cannot be forgotten here.
+    let Service {
+        name: _,
+        offering,
+        version,
+        plan,
+        prefer,
+        run,
+        before,
+        env,
+        needs,
+        instances,
+        endpoint,
+        probe,
+        data,
+        listen,
+        limits,
+        stop,
+    } = new;
+    [
+        ("offering", &former.offering == offering),
+        ("version", &former.version == version),
+        ("plan", &former.plan == plan),
+        ("prefer", &former.prefer == prefer),
+        ("run", &former.run == run),
+        ("before", &former.before == before),
+        ("env", &former.env == env),
+        ("needs", &former.needs == needs),
+        ("instances", &former.instances == instances),
+        ("endpoint", &former.endpoint == endpoint),
+        ("probe", &former.probe == probe),
+        ("data", &former.data == data),
+        ("listen", &former.listen == listen),
+        ("limits", &former.limits == limits),
+        ("stop", &former.stop == stop),
+    ]
+    .into_iter()
+    .filter_map(|(key, same)| (!same).then(|| key.to_owned()))
+    .collect()
+}

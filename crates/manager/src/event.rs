@@ -1,0 +1,166 @@
+//! What the manager is told.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ostler_model::catalog::Catalog;
+use ostler_model::estate::Estate;
+use ostler_model::health::{Exit, Health};
+use ostler_model::ids::{CommandId, EstateUuid, InstanceId, Position, ProviderName, ServiceName};
+use ostler_model::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::command::Outcome;
+
+/// Something that happened, was seen, or was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Ostler starts, or has lost and found what holds its instances: everything is to be looked at before anything
+    /// is concluded.
+    Resumed {
+        /// Why.
+        cause: ResumeCause,
+        /// For an estate that has none yet: 128 random bits as a UUID.
+        uuid: EstateUuid,
+    },
+    /// A person let ostler go on although the newest facts had been lost.
+    LossAccepted {
+        /// The newest fact that had been acknowledged, if anybody knows.
+        acknowledged: Option<Position>,
+    },
+    /// A person gave an estate file, whole and checked, with what its providers offer now.
+    EstateGiven {
+        /// What it declares.
+        estate: Arc<Estate>,
+        /// What each of its providers offers.
+        catalogs: BTreeMap<ProviderName, Arc<Catalog>>,
+    },
+    /// A person asked for something.
+    Asked(Ask),
+    /// A command has ended.
+    Ended {
+        /// Which.
+        id: CommandId,
+        /// What came of it.
+        outcome: Outcome,
+    },
+    /// An instance's health has changed.
+    Probed {
+        /// Which.
+        instance: InstanceId,
+        /// The watch that saw it, by its command; what an older watch says no longer counts.
+        watch: CommandId,
+        /// What it is now.
+        health: Health,
+    },
+    /// An instance's process has ended by itself.
+    Died {
+        /// Which.
+        instance: InstanceId,
+        /// The process.
+        pid: Option<u32>,
+        /// How.
+        exit: Exit,
+        /// When.
+        at: Timestamp,
+        /// The process that the reflex started in its place, or why it did not.
+        reflex: Result<Process, String>,
+    },
+    /// Callers of an endpoint had to wait, or were failed, and that is over now.
+    CallersAffected {
+        /// Of which service.
+        service: ServiceName,
+        /// From when.
+        from: Timestamp,
+        /// Until when.
+        until: Timestamp,
+        /// Connections that waited and were then served.
+        waited: u64,
+        /// Connections that were failed.
+        failed: u64,
+        /// The longest wait.
+        longest: Duration,
+    },
+    /// Look again: because a decision asked to be woken, or because something it depends on has changed.
+    Look(Scope),
+}
+
+/// Why everything is to be looked at again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ResumeCause {
+    /// The manager process has started.
+    Started,
+    /// What holds the instances died and has come back.
+    HolderReturned,
+}
+
+/// A process that took another's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Process id.
+    pub pid: u32,
+    /// When it existed.
+    pub since: Timestamp,
+}
+
+/// What a person can ask of a running estate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ask {
+    /// Stop and start every instance of the service, one after the other; also the answer to what is held.
+    Restart {
+        /// Which.
+        service: ServiceName,
+    },
+    /// So many instances, until the estate file is given again.
+    Scale {
+        /// Which.
+        service: ServiceName,
+        /// How many.
+        instances: u32,
+    },
+    /// Stop everything, dependents first. Data stays.
+    Down,
+    /// Delete the instances of a service, with their data. Only for a service that is at rest or no longer declared.
+    Delete {
+        /// Which.
+        service: ServiceName,
+    },
+    /// Back up the service's data now, under this name.
+    Backup {
+        /// Which.
+        service: ServiceName,
+        /// The backup's name.
+        name: String,
+    },
+    /// Replace the service's data by a backup.
+    Restore {
+        /// Which.
+        service: ServiceName,
+        /// The backup's name.
+        name: String,
+    },
+}
+
+/// What is to be looked at again.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// A service: its endpoint, its number of instances, its bindings, and all its instances.
+    Service(ServiceName),
+    /// One instance.
+    Instance(InstanceId),
+}
+
+impl Scope {
+    /// The service it lies in.
+    pub fn service(&self) -> &ServiceName {
+        match self {
+            Self::Service(service) => service,
+            Self::Instance(instance) => instance.service(),
+        }
+    }
+}
+

@@ -1,0 +1,95 @@
+//! Changing a service or an instance while the counters and sets that depend on it stay true.
+
+use ostler_model::ids::{InstanceId, ServiceName};
+use ostler_model::time::Timestamp;
+
+use crate::knowledge::{Instance, Knowledge, Phase, ServiceKnowledge};
+
+pub(super) fn with_service(known: &mut Knowledge, service: &ServiceName, change: impl FnOnce(&mut ServiceKnowledge)) {
+    if let Some(service) = known.services.get_mut(service) {
+        change(service);
+    }
+}
+
+/// Changes one instance and keeps the counters and sets that depend on it true.
+pub(super) fn with_instance(known: &mut Knowledge, id: &InstanceId, change: impl FnOnce(&mut Instance)) {
+    let Some(service) = known.services.get_mut(id.service()) else { return };
+    let (generation, round) = (service.generation, service.restart_round);
+    let Some(instance) = service.instances.get_mut(&id.number()) else { return };
+    let before = Indexed::of(instance, generation, round);
+    change(instance);
+    let after = Indexed::of(instance, generation, round);
+    if before == after {
+        return;
+    }
+    service.ready = service.ready - usize::from(before.ready) + usize::from(after.ready);
+    if after.outdated {
+        service.outdated.insert(id.number());
+    } else {
+        service.outdated.remove(&id.number());
+    }
+    if before.sick != after.sick {
+        if let Some(since) = before.sick {
+            known.sick.remove(&(since, id.clone()));
+        }
+        if let Some(since) = after.sick {
+            known.sick.insert((since, id.clone()));
+        }
+    }
+    if after.repairing {
+        known.repairing.insert(id.clone());
+    } else if before.repairing {
+        known.repairing.remove(id);
+    }
+}
+
+pub(super) fn for_each_instance_of(known: &mut Knowledge, service: &ServiceName, mut change: impl FnMut(&mut Instance)) {
+    let Some(service) = known.services.get(service) else { return };
+    let ids: Vec<InstanceId> = service.instances.keys().map(|number| service.instance_id(*number)).collect();
+    for id in ids {
+        with_instance(known, &id, &mut change);
+    }
+}
+
+pub(super) fn for_each_instance(known: &mut Knowledge, mut change: impl FnMut(&mut Instance)) {
+    let services: Vec<ServiceName> = known.services.keys().cloned().collect();
+    for service in services {
+        for_each_instance_of(known, &service, &mut change);
+    }
+}
+
+/// What the counters and sets say of one instance.
+#[derive(PartialEq, Eq)]
+struct Indexed {
+    ready: bool,
+    outdated: bool,
+    sick: Option<Timestamp>,
+    repairing: bool,
+}
+
+impl Indexed {
+    fn of(instance: &Instance, generation: u32, round: u32) -> Self {
+        Self {
+            ready: instance.is_ready() && !instance.retired,
+            outdated: is_outdated(instance, generation, round),
+            sick: instance.waits_for_repair().then_some(instance.not_before),
+            repairing: instance.is_under_repair(),
+        }
+    }
+}
+
+pub(crate) fn is_outdated(instance: &Instance, generation: u32, round: u32) -> bool {
+    !instance.retired
+        && instance.phase == Phase::Running
+        && (instance.generation != Some(generation) || instance.restart_round != round)
+}
+
+pub(super) fn recount_outdated(service: &mut ServiceKnowledge) {
+    let (generation, round) = (service.generation, service.restart_round);
+    service.outdated = service
+        .instances
+        .iter()
+        .filter(|(_, instance)| is_outdated(instance, generation, round))
+        .map(|(number, _)| *number)
+        .collect();
+}

@@ -1,0 +1,315 @@
+//! What is now true: one fact made part of what is known.
+//!
+//! Invariant: cannot fail. Every stored fact is accepted, also one that makes no sense (it then changes nothing), or a
+//! bad log would stop every start.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ostler_model::estate::Estate;
+use ostler_model::health::Health;
+use ostler_model::ids::{InstanceId, ServiceName};
+use ostler_model::time::Timestamp;
+
+use self::index::{for_each_instance, for_each_instance_of, recount_outdated, with_instance, with_service};
+use crate::backoff::FAILURES_TOLD;
+use crate::event::Process;
+use crate::fact::{Diagnosis, Fact, FactKind};
+use crate::knowledge::{BindingState, Instance, Knowledge, Launch, OperationKind, Phase, Repair, ServiceKnowledge};
+
+mod index;
+mod outcome;
+
+pub(crate) use self::index::is_outdated;
+
+/// Makes `fact` part of what is known.
+pub fn evolve(known: &mut Knowledge, fact: &Fact) {
+    let at = fact.at;
+    match &fact.kind {
+        FactKind::EstateFounded { uuid } => known.uuid = Some(*uuid),
+        FactKind::Resumed { .. } => resume(known, at),
+        FactKind::EstateDeclared { estate } => declare(known, estate),
+        FactKind::CatalogSeen { provider, catalog } => {
+            known.catalogs.insert(provider.clone(), catalog.clone());
+        }
+        FactKind::ServicePlaced { service, placement } => {
+            with_service(known, service, |service| service.placement = Some(placement.clone()));
+        }
+        FactKind::LaunchDefined { service, generation, launch } => {
+            with_service(known, service, |service| define_launch(service, *generation, launch));
+        }
+        FactKind::InstanceDeclared { instance } => declare_instance(known, instance, at),
+        FactKind::InstanceRetired { instance } => retire_instance(known, instance),
+        FactKind::CommandIssued { id, command } => outcome::issue(known, *id, command, at),
+        FactKind::CommandEnded { id, outcome } => outcome::end(known, *id, outcome, at),
+        FactKind::InstanceDied { instance, restarted, seen, .. } => {
+            with_instance(known, instance, |i| die(i, *restarted, *seen, at));
+        }
+        FactKind::HealthChanged { instance, health } => with_instance(known, instance, |i| feel(i, health, at)),
+        FactKind::RepairBegan { instance, diagnosis } => {
+            with_instance(known, instance, |i| begin_repair(i, diagnosis, at));
+        }
+        FactKind::RepairEnded { instance } => with_instance(known, instance, |i| {
+            i.repair = None;
+            i.told_failed = false;
+            i.not_before = Timestamp::default();
+        }),
+        FactKind::BackedOff { instance, until, failures } => {
+            with_instance(known, instance, |i| back_off(i, *until, *failures));
+        }
+        FactKind::Held { instance, question, answer } => with_instance(known, instance, |i| {
+            i.held = Some((question.clone(), answer.clone()));
+            if let Some(repair) = &mut i.repair {
+                repair.active = false;
+            }
+        }),
+        // For the record: they say what people and callers saw, and nothing follows from them.
+        FactKind::CallersAffected { .. } | FactKind::LossAccepted { .. } | FactKind::Told { .. } => {}
+        FactKind::RestartAsked { .. }
+        | FactKind::ScaleAsked { .. }
+        | FactKind::DownAsked
+        | FactKind::DeleteAsked { .. }
+        | FactKind::BackupAsked { .. }
+        | FactKind::RestoreAsked { .. } => asked(known, &fact.kind, at),
+    }
+}
+
+/// What people asked for. Other facts change nothing here.
+fn asked(known: &mut Knowledge, kind: &FactKind, at: Timestamp) {
+    match kind {
+        FactKind::RestartAsked { service } => ask_restart(known, service),
+        FactKind::ScaleAsked { service, instances } => {
+            with_service(known, service, |service| service.scale = Some(*instances));
+        }
+        FactKind::DownAsked => {
+            known.down = true;
+            for_each_instance(known, leave_alone);
+        }
+        FactKind::DeleteAsked { service } => {
+            for_each_instance_of(known, service, leave_alone);
+            with_service(known, service, |service| service.delete_asked = !service.instances.is_empty());
+            outcome::remove_if_gone(known, service);
+        }
+        FactKind::BackupAsked { service, name } => with_service(known, service, |service| {
+            service.backup_wanted = Some(name.clone());
+            service.backup_clock = Some(at);
+        }),
+        FactKind::RestoreAsked { service, name } => {
+            with_service(known, service, |service| service.restore_wanted = Some(name.clone()));
+        }
+        _ => {}
+    }
+}
+
+/// Sets its health, and remembers for how long it had been ready when it ceases to be.
+fn set_health(instance: &mut Instance, health: Option<Health>, at: Timestamp) {
+    let standing = |health: &Option<Health>| match health {
+        None => None,
+        Some(Health::Ready | Health::Shallow(_)) => Some(true),
+        Some(Health::Unready(_)) => Some(false),
+    };
+    let (before, after) = (standing(&instance.health), standing(&health));
+    if before != after {
+        if before == Some(true) {
+            instance.ready_for = at.since(instance.health_since);
+        }
+        instance.health_since = at;
+    }
+    instance.health = health;
+}
+
+fn feel(instance: &mut Instance, health: &Health, at: Timestamp) {
+    let was_ready = instance.is_ready();
+    set_health(instance, Some(health.clone()), at);
+    instance.was_ready |= instance.is_ready();
+    instance.proven |= instance.is_ready();
+    if instance.is_ready() != was_ready {
+        instance.since = at;
+    }
+}
+
+fn die(instance: &mut Instance, restarted: Option<Process>, seen: Timestamp, at: Timestamp) {
+    instance.watch = None;
+    instance.since = seen;
+    instance.proven = false;
+    set_health(instance, None, at);
+    match (restarted, &mut instance.running) {
+        (Some(process), Some(running)) => {
+            running.pid = Some(process.pid);
+            running.since = process.since;
+        }
+        (_, running) => {
+            *running = None;
+            if instance.phase == Phase::Running {
+                instance.phase = Phase::Stopped;
+            }
+        }
+    }
+}
+
+fn begin_repair(instance: &mut Instance, diagnosis: &Diagnosis, at: Timestamp) {
+    let began = instance.repair.as_ref().map_or(at, |repair| repair.began);
+    // What is under way when a diagnosis is made (a reflex, say) is not the manager's repair.
+    let active = instance.repair.as_ref().is_some_and(|repair| repair.active);
+    let judged = instance.running.map(|running| running.since).filter(|_| judges_a_live_process(diagnosis));
+    instance.repair = Some(Repair { diagnosis: diagnosis.clone(), began, active, judged });
+}
+
+fn back_off(instance: &mut Instance, until: Timestamp, failures: u32) {
+    instance.failures = failures;
+    instance.not_before = until;
+    instance.ready_for = Duration::ZERO;
+    instance.told_failed |= failures >= FAILURES_TOLD;
+    if let Some(repair) = &mut instance.repair {
+        repair.active = false;
+    }
+}
+
+/// Nothing that was seen before counts as evidence any more; nothing is under way.
+fn resume(known: &mut Knowledge, at: Timestamp) {
+    known.commands.clear();
+    for_each_instance(known, |instance| {
+        let may_be_made = instance.operation.is_some_and(|operation| operation.kind == OperationKind::Provision);
+        instance.operation = None;
+        instance.observed &= instance.phase == Phase::Declared && !may_be_made;
+        instance.entrusted = false;
+        instance.watch = None;
+        set_health(instance, None, at);
+        instance.health_since = at;
+        if let Some(repair) = &mut instance.repair {
+            repair.active = false;
+        }
+    });
+    for service in known.services.values_mut() {
+        service.endpoint.open = false;
+        service.endpoint.operation = None;
+        service.endpoint.not_before = Timestamp::default();
+    }
+}
+
+fn declare(known: &mut Knowledge, estate: &Arc<Estate>) {
+    known.down = false;
+    let names: Vec<ServiceName> = known.services.keys().cloned().collect();
+    for name in names {
+        declare_again(known, &name, estate);
+    }
+    for (name, spec) in &estate.services {
+        if !known.services.contains_key(name) {
+            known.services.insert(name.clone(), ServiceKnowledge::new(Arc::new(spec.clone())));
+        }
+    }
+    known.estate = Some(estate.clone());
+    known.consumers.clear();
+    for service in known.services.values() {
+        for need in service.spec.needs.iter().chain(service.bindings.keys()) {
+            known.consumers.entry(need.clone()).or_default().insert(service.spec.name.clone());
+        }
+    }
+}
+
+/// Declares a service that is known already, or that it is not declared any more.
+fn declare_again(known: &mut Knowledge, name: &ServiceName, estate: &Estate) {
+    let Some(service) = known.services.get_mut(name) else { return };
+    let Some(new) = estate.services.get(name) else {
+        service.declared = false;
+        return for_each_instance_of(known, name, leave_alone);
+    };
+    service.declared = true;
+    service.scale = None;
+    if *service.spec == *new {
+        return;
+    }
+    service.binding_trouble = None;
+    if service.spec.endpoint != new.endpoint {
+        service.endpoint.trouble = None;
+        service.endpoint.not_before = Timestamp::default();
+    }
+    let asks_otherwise = service.spec.probe != new.probe;
+    service.spec = Arc::new(new.clone());
+    service.bindings.retain(|need, binding| binding.state != BindingState::Lost || new.needs.contains(need));
+    for_each_instance_of(known, name, |instance| {
+        try_again(instance);
+        if asks_otherwise {
+            instance.watch = None; // a new watch asks in the new way
+        }
+    });
+}
+
+fn define_launch(service: &mut ServiceKnowledge, generation: u32, launch: &Arc<Launch>) {
+    service.launches.insert(generation, launch.clone());
+    service.generation = generation;
+    recount_outdated(service);
+    let used: Vec<u32> = service.instances.values().filter_map(|instance| instance.generation).collect();
+    service.launches.retain(|number, _| *number == generation || used.contains(number));
+}
+
+fn declare_instance(known: &mut Knowledge, id: &InstanceId, at: Timestamp) {
+    let Some(service) = known.services.get_mut(id.service()) else { return };
+    let instance =
+        service.instances.entry(id.number()).or_insert_with(|| Instance { retired: true, ..Instance::new(at) });
+    if instance.retired {
+        instance.retired = false;
+        service.active += 1;
+        known.instances += 1;
+        if instance.is_ready() {
+            service.ready += 1;
+        }
+        recount_outdated(service);
+    }
+    let highest = known.numbers.entry(id.service().clone()).or_default();
+    *highest = (*highest).max(id.number());
+}
+
+fn retire_instance(known: &mut Knowledge, id: &InstanceId) {
+    let was_active = known.instance(id).is_some_and(|instance| !instance.retired);
+    if !was_active {
+        return;
+    }
+    with_instance(known, id, |instance| {
+        instance.retired = true;
+        leave_alone(instance);
+    });
+    known.instances -= 1;
+    with_service(known, id.service(), |service| service.active -= 1);
+}
+
+fn ask_restart(known: &mut Knowledge, name: &ServiceName) {
+    with_service(known, name, |service| {
+        service.restart_round = service.restart_round.saturating_add(1);
+        service.endpoint.not_before = Timestamp::default();
+        service.backup_trouble = None;
+        service.binding_trouble = None;
+        recount_outdated(service);
+    });
+    for_each_instance_of(known, name, |instance| {
+        try_again(instance);
+        if instance.phase == Phase::Declared {
+            instance.generation = None; // whatever it held before: an empty one is accepted
+        }
+    });
+}
+
+/// A person looked at it: what held it back holds it no more.
+fn try_again(instance: &mut Instance) {
+    instance.held = None;
+    instance.told_failed = false;
+    instance.failures = 0;
+    instance.not_before = Timestamp::default();
+}
+
+/// It is not to run any more, so nothing about it has to be repaired.
+fn leave_alone(instance: &mut Instance) {
+    try_again(instance);
+    instance.repair = None;
+}
+
+/// Whether a diagnosis says of a live process that it does not do: only such a verdict ends the process.
+fn judges_a_live_process(diagnosis: &Diagnosis) -> bool {
+    match diagnosis {
+        Diagnosis::Unresponsive { .. } | Diagnosis::NeverReady { .. } => true,
+        Diagnosis::Died { .. }
+        | Diagnosis::DiedAndRestarted { .. }
+        | Diagnosis::CannotStart { .. }
+        | Diagnosis::FoundDead { .. } => false,
+    }
+}

@@ -1,0 +1,389 @@
+//! Commands: what is under way once one was given, and what is true once it has ended.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ostler_model::ids::{BindingId, CommandId, InstanceId, ServiceName};
+use ostler_model::outcome::{Failure, FailureClass, Observation, Running};
+use ostler_model::time::Timestamp;
+
+use super::index::{with_instance, with_service};
+use super::set_health;
+use crate::command::{Command, Outcome};
+use crate::knowledge::{Binding, BindingState, Instance, Knowledge, Operation, OperationKind, Phase};
+
+/// An endpoint that cannot be opened is tried again after so long: whoever holds the address may let go of it.
+const ENDPOINT_PAUSE: Duration = Duration::from_secs(2);
+/// A binding that failed is tried again after so long.
+const BINDING_PAUSE: Duration = Duration::from_secs(2);
+/// An instance is looked at again so long after what was done to it was interrupted: whoever interrupted may come back.
+const INTERRUPTED_PAUSE: Duration = Duration::from_secs(1);
+
+pub(super) fn issue(known: &mut Knowledge, id: CommandId, command: &Command, at: Timestamp) {
+    known.last_command = known.last_command.max(id);
+    match command {
+        Command::Watch { instance, .. } => with_instance(known, instance, |i| i.watch = Some(id)),
+        Command::Unwatch { instance } => with_instance(known, instance, |i| i.watch = None),
+        Command::Route { instance, address } => with_instance(known, instance, |i| i.routed = address.is_some()),
+        Command::Notify { .. } => {}
+        Command::OpenEndpoint { service, .. } | Command::CloseEndpoint { service } => {
+            known.commands.insert(id, command.clone());
+            with_service(known, service, |service| {
+                service.endpoint.operation = Some(id);
+                service.endpoint.may_be_open |= matches!(command, Command::OpenEndpoint { .. });
+            });
+        }
+        Command::Provision { instance } => operate(known, id, command, instance, OperationKind::Provision, at),
+        Command::Observe { instance } => operate(known, id, command, instance, OperationKind::Observe, at),
+        Command::Before { instance, .. } => operate(known, id, command, instance, OperationKind::Before, at),
+        Command::Start { instance, .. } => operate(known, id, command, instance, OperationKind::Start, at),
+        Command::Stop { instance, .. } => operate(known, id, command, instance, OperationKind::Stop, at),
+        Command::Deprovision { instance } => operate(known, id, command, instance, OperationKind::Deprovision, at),
+        Command::Bind { binding, instance, endpoint } => {
+            operate(known, id, command, instance, OperationKind::Bind, at);
+            begin_binding(known, binding, instance, *endpoint);
+        }
+        Command::Unbind { instance, .. } => operate(known, id, command, instance, OperationKind::Bind, at),
+        Command::Backup { instance, .. } => operate(known, id, command, instance, OperationKind::Backup, at),
+        Command::Restore { instance, .. } => operate(known, id, command, instance, OperationKind::Restore, at),
+    }
+}
+
+fn operate(
+    known: &mut Knowledge,
+    id: CommandId,
+    command: &Command,
+    target: &InstanceId,
+    kind: OperationKind,
+    at: Timestamp,
+) {
+    known.commands.insert(id, command.clone());
+    let round = known.services.get(target.service()).map_or(0, |service| service.restart_round);
+    with_instance(known, target, |instance| {
+        instance.operation = Some(Operation { id, kind });
+        // A start of what runs already only says again how to start it: that repairs nothing.
+        let repairs = match kind {
+            OperationKind::Provision | OperationKind::Before | OperationKind::Stop => true,
+            OperationKind::Start => instance.phase != Phase::Running,
+            OperationKind::Observe
+            | OperationKind::Deprovision
+            | OperationKind::Bind
+            | OperationKind::Backup
+            | OperationKind::Restore => false,
+        };
+        if repairs {
+            instance.since = at;
+            if let Some(repair) = &mut instance.repair {
+                repair.active = true;
+            }
+        }
+        // Known before it is done: whoever finds the process running after a crash knows what it was started from.
+        if let Command::Start { generation, .. } = command
+            && instance.phase != Phase::Running
+        {
+            instance.generation = Some(*generation);
+            instance.restart_round = round;
+            instance.was_ready = false;
+        }
+        if kind == OperationKind::Stop {
+            instance.watch = None;
+            instance.was_ready = false;
+            instance.proven = false;
+            set_health(instance, None, at);
+        }
+    });
+}
+
+pub(super) fn end(known: &mut Knowledge, id: CommandId, outcome: &Outcome, at: Timestamp) {
+    let Some(command) = known.commands.remove(&id) else { return };
+    match &command {
+        Command::OpenEndpoint { service, .. } => end_of_opening(known, service, outcome, at),
+        Command::CloseEndpoint { service } => with_service(known, service, |service| {
+            service.endpoint.operation = None;
+            service.endpoint.open = false;
+            match outcome {
+                Outcome::Done => service.endpoint.may_be_open = false,
+                _ => service.endpoint.not_before = at + ENDPOINT_PAUSE,
+            }
+        }),
+        Command::Bind { instance, .. }
+        | Command::Unbind { instance, .. }
+        | Command::Backup { instance, .. }
+        | Command::Restore { instance, .. } => {
+            end_operation(known, instance, id, false, outcome, at);
+            end_of_service(known, &command, outcome, at);
+        }
+        Command::Provision { instance }
+        | Command::Observe { instance }
+        | Command::Before { instance, .. }
+        | Command::Start { instance, .. }
+        | Command::Stop { instance, .. }
+        | Command::Deprovision { instance } => {
+            let changes_it = !matches!(command, Command::Observe { .. });
+            end_operation(known, instance, id, changes_it, outcome, at);
+            end_of_instance(known, instance, &command, outcome, at);
+        }
+        Command::Watch { .. } | Command::Unwatch { .. } | Command::Route { .. } | Command::Notify { .. } => {}
+    }
+}
+
+fn end_operation(
+    known: &mut Knowledge,
+    instance: &InstanceId,
+    id: CommandId,
+    changes_it: bool,
+    outcome: &Outcome,
+    at: Timestamp,
+) {
+    with_instance(known, instance, |i| {
+        if i.operation.is_some_and(|operation| operation.id == id) {
+            i.operation = None;
+        }
+        // What failed may have happened in part, or because the instance is not what it was taken for: that is to be seen
+        // before anything else is done.
+        let Outcome::Failed(failure) = outcome else { return };
+        let interrupted = failure.class == FailureClass::Interrupted;
+        i.observed &= !(interrupted || changes_it);
+        if interrupted {
+            i.not_before = i.not_before.max(at + INTERRUPTED_PAUSE);
+        }
+    });
+}
+
+fn end_of_opening(known: &mut Knowledge, service: &ServiceName, outcome: &Outcome, at: Timestamp) {
+    with_service(known, service, |service| {
+        service.endpoint.operation = None;
+        match outcome {
+            Outcome::Open(address) => {
+                service.endpoint.address = Some(*address);
+                service.endpoint.open = true;
+                service.endpoint.trouble = None;
+            }
+            Outcome::Failed(failure) => {
+                service.endpoint.may_be_open = service.endpoint.open || failure.class == FailureClass::Interrupted;
+                service.endpoint.trouble = Some(failure.clone());
+                service.endpoint.not_before = at + ENDPOINT_PAUSE;
+            }
+            _ => {}
+        }
+    });
+}
+
+/// Of what is done at an instance on behalf of a service: bindings and backups.
+fn end_of_service(known: &mut Knowledge, command: &Command, outcome: &Outcome, at: Timestamp) {
+    let interrupted = matches!(outcome, Outcome::Failed(Failure { class: FailureClass::Interrupted, .. }));
+    match (command, outcome) {
+        _ if interrupted => {}
+        (Command::Bind { binding, instance, endpoint }, Outcome::Bound { digest }) => {
+            bound(known, binding, instance, *endpoint, digest);
+        }
+        (Command::Bind { binding, .. } | Command::Unbind { binding, .. }, Outcome::Failed(failure)) => {
+            with_service(known, &binding.consumer, |service| {
+                service.binding_trouble = Some((at + BINDING_PAUSE, failure.clone()));
+            });
+        }
+        (Command::Unbind { binding, .. }, Outcome::Done) => drop_binding(known, &binding.consumer, &binding.need),
+        (Command::Backup { instance, name }, outcome) => with_service(known, instance.service(), |service| {
+            service.backup_wanted.take_if(|wanted| wanted == name);
+            match outcome {
+                Outcome::BackedUp(made) => {
+                    service.backups.push((at, made.clone()));
+                    service.backup_trouble = None;
+                }
+                Outcome::Failed(failure) => service.backup_trouble = Some(failure.clone()),
+                _ => {}
+            }
+        }),
+        (Command::Restore { instance, backup }, outcome) => with_service(known, instance.service(), |service| {
+            service.restore_wanted.take_if(|wanted| *wanted == backup.name);
+            service.backup_trouble = match outcome {
+                Outcome::Failed(failure) => Some(failure.clone()),
+                _ => None,
+            };
+        }),
+        _ => {}
+    }
+}
+
+/// Known before it is done: what may have been made is ended when nobody needs it any more, whatever happens meanwhile.
+fn begin_binding(known: &mut Knowledge, id: &BindingId, instance: &InstanceId, endpoint: SocketAddr) {
+    if !known.services.contains_key(&id.consumer) {
+        return;
+    }
+    with_service(known, &id.consumer, |service| {
+        let (instance, state) = (instance.clone(), BindingState::Doubtful);
+        let new = Binding { instance: instance.clone(), endpoint, revision: 0, digest: String::new(), state };
+        let binding = service.bindings.entry(id.need.clone()).or_insert(new);
+        if binding.state == BindingState::Lost {
+            binding.state = state;
+            binding.instance = instance;
+        }
+    });
+    known.consumers.entry(id.need.clone()).or_default().insert(id.consumer.clone());
+}
+
+fn bound(known: &mut Knowledge, id: &BindingId, instance: &InstanceId, endpoint: SocketAddr, digest: &str) {
+    if !known.services.contains_key(&id.consumer) {
+        return;
+    }
+    with_service(known, &id.consumer, |service| {
+        let revision = match service.bindings.get(&id.need) {
+            Some(former) if former.digest == digest => former.revision,
+            Some(former) => former.revision.saturating_add(1),
+            None => 1,
+        };
+        let digest = digest.to_owned();
+        let binding = Binding { instance: instance.clone(), endpoint, revision, digest, state: BindingState::Made };
+        service.bindings.insert(id.need.clone(), binding);
+        service.binding_trouble = None;
+    });
+    known.consumers.entry(id.need.clone()).or_default().insert(id.consumer.clone());
+}
+
+fn end_of_instance(known: &mut Knowledge, id: &InstanceId, command: &Command, outcome: &Outcome, at: Timestamp) {
+    match (command, outcome) {
+        (Command::Deprovision { .. }, Outcome::Done) => remove_instance(known, id),
+        (Command::Provision { .. }, Outcome::Done) => with_instance(known, id, |i| {
+            if i.phase == Phase::Declared {
+                i.phase = Phase::Stopped;
+            }
+        }),
+        (Command::Before { generation, .. }, Outcome::Done) => with_service(known, id.service(), |service| {
+            service.before_done = Some(*generation);
+        }),
+        (Command::Observe { .. }, Outcome::Observed(observation)) => observe(known, id, observation, at),
+        (Command::Start { .. }, Outcome::Started(running)) => {
+            with_instance(known, id, |i| {
+                i.entrusted = true;
+                runs(i, *running, at);
+            });
+            with_service(known, id.service(), |service| {
+                service.backup_clock.get_or_insert(at);
+            });
+        }
+        (Command::Stop { .. }, Outcome::Stopped { .. }) => with_instance(known, id, |i| {
+            i.since = at;
+            rests(i, Phase::Stopped, at);
+        }),
+        _ => return,
+    }
+    with_instance(known, id, |i| {
+        if i.repair.is_none() {
+            i.told_failed = false; // what was told was about something that has worked now
+        }
+    });
+}
+
+fn observe(known: &mut Knowledge, id: &InstanceId, observation: &Observation, at: Timestamp) {
+    with_instance(known, id, |i| {
+        i.observed = true;
+        match observation {
+            Observation::Running(running) => runs(i, *running, at),
+            Observation::Stopped { .. } => rests(i, Phase::Stopped, at),
+            Observation::Absent => rests(i, Phase::Declared, at),
+        }
+    });
+    if *observation == Observation::Absent {
+        lose_bindings(known, id);
+    }
+}
+
+/// It runs as this process; the same one as before, perhaps.
+fn runs(instance: &mut Instance, running: Running, at: Timestamp) {
+    let same = instance.running.is_some_and(|former| {
+        former.pid == running.pid
+            && former.address == running.address
+            && (former.pid.is_some() || former.since == running.since)
+    });
+    instance.routed &= instance.address() == Some(running.address);
+    instance.phase = Phase::Running;
+    instance.running = Some(running);
+    if !same {
+        instance.since = at;
+        instance.watch = None;
+        instance.proven = false;
+        set_health(instance, None, at);
+    }
+}
+
+fn rests(instance: &mut Instance, phase: Phase, at: Timestamp) {
+    if instance.phase == Phase::Running {
+        instance.since = at;
+    }
+    instance.phase = phase;
+    instance.running = None;
+    instance.watch = None;
+    instance.proven = false;
+    set_health(instance, None, at);
+}
+
+/// Credentials end with the instance that knew them. The bindings stay known, so that those made in their place count
+/// as changed ones.
+fn lose_bindings(known: &mut Knowledge, id: &InstanceId) {
+    let consumers: Vec<ServiceName> = known.consumers.get(id.service()).into_iter().flatten().cloned().collect();
+    for consumer in consumers {
+        let mut unneeded = false;
+        with_service(known, &consumer, |service| {
+            if let Some(binding) = service.bindings.get_mut(id.service()).filter(|binding| binding.instance == *id) {
+                binding.state = BindingState::Lost;
+                unneeded = !service.spec.needs.contains(id.service());
+            }
+        });
+        if unneeded {
+            drop_binding(known, &consumer, id.service());
+        } else {
+            remove_if_gone(known, &consumer);
+        }
+    }
+}
+
+fn drop_binding(known: &mut Knowledge, consumer: &ServiceName, need: &ServiceName) {
+    let mut still_needed = false;
+    with_service(known, consumer, |service| {
+        service.bindings.remove(need);
+        service.binding_trouble = None;
+        still_needed = service.spec.needs.contains(need);
+    });
+    if !still_needed && let Some(consumers) = known.consumers.get_mut(need) {
+        consumers.remove(consumer);
+    }
+    remove_if_gone(known, consumer);
+}
+
+fn remove_instance(known: &mut Knowledge, id: &InstanceId) {
+    with_instance(known, id, |instance| {
+        instance.repair = None;
+        instance.health = None;
+        instance.phase = Phase::Stopped;
+    });
+    let Some(service) = known.services.get_mut(id.service()) else { return };
+    let Some(instance) = service.instances.remove(&id.number()) else { return };
+    service.outdated.remove(&id.number());
+    if !instance.retired {
+        service.active -= 1;
+        known.instances -= 1;
+    }
+    if service.instances.is_empty() {
+        service.delete_asked = false;
+    }
+    lose_bindings(known, id);
+    remove_if_gone(known, id.service());
+}
+
+/// A service that is no longer declared and has nothing left is forgotten; its highest number is not.
+pub(super) fn remove_if_gone(known: &mut Knowledge, name: &ServiceName) {
+    let gone = known.services.get(name).is_some_and(|service| {
+        !service.declared && service.instances.is_empty() && service.bindings.values().all(|binding| binding.state == BindingState::Lost)
+    });
+    if gone {
+        let Some(service) = known.services.remove(name) else { return };
+        for need in service.spec.needs.iter().chain(service.bindings.keys()) {
+            if let Some(consumers) = known.consumers.get_mut(need) {
+                consumers.remove(name);
+            }
+        }
+        if known.consumers.get(name).is_some_and(|consumers| consumers.is_empty()) {
+            known.consumers.remove(name);
+        }
+    }
+}

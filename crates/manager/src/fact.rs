@@ -1,0 +1,294 @@
+//! Facts: what happened or was decided. The only thing that is stored.
+//!
+//! Invariant: everything in [`crate::Knowledge`] follows from facts. A fact never holds a secret.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ostler_model::catalog::{Catalog, Placement};
+use ostler_model::estate::{Estate, Occasion};
+use ostler_model::health::{Exit, Health, Symptom};
+use ostler_model::ids::{CommandId, EstateUuid, InstanceId, Position, ProviderName, ServiceName};
+use ostler_model::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::command::{Command, Outcome};
+use crate::event::{Process, ResumeCause};
+use crate::knowledge::Launch;
+
+/// Something that happened or was decided, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fact {
+    /// When the manager was told the time that the fact carries.
+    pub at: Timestamp,
+    /// What.
+    #[serde(flatten)]
+    pub kind: FactKind,
+}
+
+/// What happened or was decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "fact")]
+pub enum FactKind {
+    /// The estate exists: the first fact of every journal.
+    EstateFounded {
+        /// Makes its ids unique in the world.
+        uuid: EstateUuid,
+    },
+    /// Everything was to be looked at again: what was known of processes and health before is not evidence any more.
+    Resumed {
+        /// Why.
+        cause: ResumeCause,
+    },
+    /// A person declared this.
+    EstateDeclared {
+        /// What.
+        estate: Arc<Estate>,
+    },
+    /// A provider offers this.
+    CatalogSeen {
+        /// Who.
+        provider: ProviderName,
+        /// What.
+        catalog: Arc<Catalog>,
+    },
+    /// The service is bought here.
+    ServicePlaced {
+        /// Which.
+        service: ServiceName,
+        /// Where.
+        placement: Placement,
+    },
+    /// The service's instances are now to be started from this.
+    LaunchDefined {
+        /// Which.
+        service: ServiceName,
+        /// Its number among the service's launches.
+        generation: u32,
+        /// What.
+        launch: Arc<Launch>,
+    },
+    /// The service is to have this instance.
+    InstanceDeclared {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// The service is to have this instance no more: it is stopped and kept.
+    InstanceRetired {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// A command was decided; it is carried out after this fact is stored.
+    CommandIssued {
+        /// Its id.
+        id: CommandId,
+        /// What.
+        command: Command,
+    },
+    /// What came of a command.
+    CommandEnded {
+        /// Which.
+        id: CommandId,
+        /// What came of it.
+        outcome: Outcome,
+    },
+    /// An instance's process ended by itself.
+    InstanceDied {
+        /// Which.
+        instance: InstanceId,
+        /// The process.
+        pid: Option<u32>,
+        /// How.
+        exit: Exit,
+        /// When it was seen.
+        seen: Timestamp,
+        /// The process that the reflex started in its place.
+        restarted: Option<Process>,
+        /// Why the reflex did not.
+        why_not: Option<String>,
+    },
+    /// An instance's health changed.
+    HealthChanged {
+        /// Which.
+        instance: InstanceId,
+        /// To what.
+        health: Health,
+    },
+    /// What was concluded about an instance, and that it is under repair from now on.
+    RepairBegan {
+        /// Which.
+        instance: InstanceId,
+        /// The conclusion.
+        diagnosis: Diagnosis,
+    },
+    /// The instance works again.
+    RepairEnded {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// The instance is left alone until then, because what was done did not help.
+    BackedOff {
+        /// Which.
+        instance: InstanceId,
+        /// Until when.
+        until: Timestamp,
+        /// How many times in a row it has failed.
+        failures: u32,
+    },
+    /// It waits for a person.
+    Held {
+        /// Which.
+        instance: InstanceId,
+        /// The question.
+        question: String,
+        /// How to answer.
+        answer: String,
+    },
+    /// Callers of a service had to wait or were failed.
+    CallersAffected {
+        /// Which.
+        service: ServiceName,
+        /// From when.
+        from: Timestamp,
+        /// Until when.
+        until: Timestamp,
+        /// Connections that waited and were then served.
+        waited: u64,
+        /// Connections that were failed.
+        failed: u64,
+        /// The longest wait.
+        longest: Duration,
+    },
+    /// People were told.
+    Told {
+        /// What about.
+        service: ServiceName,
+        /// The occasion.
+        occasion: Occasion,
+    },
+    /// A person asked that the service be restarted.
+    RestartAsked {
+        /// Which.
+        service: ServiceName,
+    },
+    /// A person set the number of instances, until the estate file is given again.
+    ScaleAsked {
+        /// Which.
+        service: ServiceName,
+        /// How many.
+        instances: u32,
+    },
+    /// A person asked that everything be stopped.
+    DownAsked,
+    /// A person asked that the service's instances be deleted with their data.
+    DeleteAsked {
+        /// Which.
+        service: ServiceName,
+    },
+    /// A person, or the schedule, asked for a backup.
+    BackupAsked {
+        /// Which.
+        service: ServiceName,
+        /// Its name.
+        name: String,
+    },
+    /// A person let ostler go on although the newest facts had been lost.
+    LossAccepted {
+        /// The newest fact that had been acknowledged, if anybody knows.
+        acknowledged: Option<Position>,
+    },
+    /// A person asked that a backup be restored.
+    RestoreAsked {
+        /// Which.
+        service: ServiceName,
+        /// The backup's name.
+        name: String,
+    },
+}
+
+/// What is concluded to be the cause, with the evidence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Diagnosis {
+    /// Its process ended, and the reflex did not start it again.
+    Died {
+        /// How.
+        exit: Exit,
+        /// Why the reflex did not.
+        why_not: String,
+    },
+    /// Its process ended and the reflex started it again.
+    DiedAndRestarted {
+        /// How.
+        exit: Exit,
+    },
+    /// Its process lives but does not answer as it should.
+    Unresponsive {
+        /// What the probes found.
+        symptom: Symptom,
+    },
+    /// It was started and did not become ready in time.
+    NeverReady {
+        /// What the probes found, if they found anything.
+        symptom: Option<Symptom>,
+    },
+    /// It could not be started.
+    CannotStart {
+        /// Why.
+        cause: String,
+    },
+    /// It was found dead when everything was looked at again.
+    FoundDead {
+        /// How it ended, if anybody knows.
+        exit: Option<Exit>,
+    },
+}
+
+impl Diagnosis {
+    /// In words, as a whole sentence without its subject: "ended with signal 9 (SIGKILL)".
+    pub fn in_words(&self) -> String {
+        match self {
+            Self::Died { exit, why_not } => format!("ended with {exit}, and was not restarted at once: {why_not}"),
+            Self::DiedAndRestarted { exit } => format!("ended with {exit}"),
+            Self::Unresponsive { symptom } => format!("runs but does not answer as it should: {symptom}"),
+            Self::NeverReady { symptom: Some(symptom) } => format!("did not become ready in time: {symptom}"),
+            Self::NeverReady { symptom: None } => "did not become ready in time".to_owned(),
+            Self::CannotStart { cause } => format!("cannot be started: {cause}"),
+            Self::FoundDead { exit: Some(exit) } => format!("was found dead; it ended with {exit}"),
+            Self::FoundDead { exit: None } => "was found dead".to_owned(),
+        }
+    }
+}
+
+impl FactKind {
+    /// A short word for filters and tables: the `fact` tag of its JSON.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::EstateFounded { .. } => "estate-founded",
+            Self::Resumed { .. } => "resumed",
+            Self::EstateDeclared { .. } => "estate-declared",
+            Self::CatalogSeen { .. } => "catalog-seen",
+            Self::ServicePlaced { .. } => "service-placed",
+            Self::LaunchDefined { .. } => "launch-defined",
+            Self::InstanceDeclared { .. } => "instance-declared",
+            Self::InstanceRetired { .. } => "instance-retired",
+            Self::CommandIssued { .. } => "command-issued",
+            Self::CommandEnded { .. } => "command-ended",
+            Self::InstanceDied { .. } => "instance-died",
+            Self::HealthChanged { .. } => "health-changed",
+            Self::RepairBegan { .. } => "repair-began",
+            Self::RepairEnded { .. } => "repair-ended",
+            Self::BackedOff { .. } => "backed-off",
+            Self::Held { .. } => "held",
+            Self::CallersAffected { .. } => "callers-affected",
+            Self::Told { .. } => "told",
+            Self::RestartAsked { .. } => "restart-asked",
+            Self::ScaleAsked { .. } => "scale-asked",
+            Self::DownAsked => "down-asked",
+            Self::DeleteAsked { .. } => "delete-asked",
+            Self::BackupAsked { .. } => "backup-asked",
+            Self::RestoreAsked { .. } => "restore-asked",
+            Self::LossAccepted { .. } => "loss-accepted",
+        }
+    }
+}

@@ -1,0 +1,520 @@
+//! What the manager knows: a fold of the facts, and nothing else.
+//!
+//! Invariant: only [`crate::evolve`] changes it. Counters and sets that speed up questions (`ready`, `outdated`,
+//! `sick`, `repairing`) always equal what a recount would give; [`crate::check`] recounts them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ostler_model::catalog::{Catalog, Limits, Offering, Placement};
+use ostler_model::estate::{Estate, Listen, ProbeOverride, Service};
+use ostler_model::health::Health;
+use ostler_model::ids::{BindingId, CommandId, EstateUuid, InstanceId, ProviderName, ServiceName};
+use ostler_model::outcome::{BackupMade, Failure, Running};
+use ostler_model::template::Template;
+use ostler_model::time::{Span, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::command::Command;
+use crate::fact::Diagnosis;
+
+/// Everything that is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Knowledge {
+    /// The estate's own id.
+    pub uuid: Option<EstateUuid>,
+    /// What was declared last.
+    pub estate: Option<Arc<Estate>>,
+    /// What each provider offers.
+    pub catalogs: BTreeMap<ProviderName, Arc<Catalog>>,
+    /// Every service that is declared, or whose instances still exist.
+    pub services: BTreeMap<ServiceName, ServiceKnowledge>,
+    /// The highest instance number that each service ever had.
+    pub numbers: BTreeMap<ServiceName, u32>,
+    /// Commands without an outcome.
+    pub commands: BTreeMap<CommandId, Command>,
+    /// The last command's id.
+    pub last_command: CommandId,
+    /// A person asked that everything be stopped.
+    pub down: bool,
+    /// Which services use a service, by declaration or by a binding that still exists.
+    pub consumers: BTreeMap<ServiceName, BTreeSet<ServiceName>>,
+    /// Instances that are being repaired: these count against the share that may be at once.
+    pub repairing: BTreeSet<InstanceId>,
+    /// Instances whose repair could begin, by the time from which it may.
+    pub sick: BTreeSet<(Timestamp, InstanceId)>,
+    /// How many instances are not retired, in the whole estate.
+    pub instances: usize,
+}
+
+/// What is known of one service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceKnowledge {
+    /// As it was declared last.
+    pub spec: Arc<Service>,
+    /// Whether it is declared now.
+    pub declared: bool,
+    /// Where it is bought.
+    pub placement: Option<Placement>,
+    /// Its stable address.
+    pub endpoint: Endpoint,
+    /// What its instances were or are to be started from, by generation.
+    pub launches: BTreeMap<u32, Arc<Launch>>,
+    /// The newest launch; 0 before there is one.
+    pub generation: u32,
+    /// The launch whose one-off command has succeeded.
+    pub before_done: Option<u32>,
+    /// The number of instances that a person set.
+    pub scale: Option<u32>,
+    /// Counts the restarts that people asked for.
+    pub restart_round: u32,
+    /// Its instances by number.
+    pub instances: BTreeMap<u32, Instance>,
+    /// Its bindings to what it needs.
+    pub bindings: BTreeMap<ServiceName, Binding>,
+    /// Why the last binding, or its end, failed, and until when it is not tried again.
+    pub binding_trouble: Option<(Timestamp, Failure)>,
+    /// How many of its instances may get traffic.
+    pub ready: usize,
+    /// How many of its instances are not retired.
+    pub active: usize,
+    /// Its instances that run from an old launch or an old restart round.
+    pub outdated: BTreeSet<u32>,
+    /// A person asked that its instances be deleted.
+    pub delete_asked: bool,
+    /// A backup that was asked for and not made yet.
+    pub backup_wanted: Option<String>,
+    /// A backup that is to be restored.
+    pub restore_wanted: Option<String>,
+    /// The backups that were made, oldest first.
+    pub backups: Vec<(Timestamp, BackupMade)>,
+    /// Why the last backup or restore failed.
+    pub backup_trouble: Option<Failure>,
+    /// When a backup was last asked for, or the service first started: the schedule counts from here.
+    pub backup_clock: Option<Timestamp>,
+}
+
+/// A service's stable address.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Where it is; kept once it was assigned.
+    pub address: Option<SocketAddr>,
+    /// It is open, as far as is known since everything was last looked at.
+    pub open: bool,
+    /// It was ordered to be opened, and is not known to have been closed since.
+    pub may_be_open: bool,
+    /// It is being opened or closed.
+    pub operation: Option<CommandId>,
+    /// Why it could not be opened.
+    pub trouble: Option<Failure>,
+    /// Not tried again before this.
+    pub not_before: Timestamp,
+}
+
+/// What instances are started from: everything that makes a restart necessary when it changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launch {
+    /// What was bought.
+    pub placement: Placement,
+    /// The buyer's program.
+    pub run: Vec<Template>,
+    /// The one-off command that must have succeeded.
+    pub before: Vec<Template>,
+    /// Environment variables.
+    pub env: BTreeMap<String, Template>,
+    /// How it takes connections.
+    pub listen: Listen,
+    /// Limits in front of the plan's.
+    pub limits: Limits,
+    /// Where relative paths start.
+    pub folder: PathBuf,
+    /// The needs, with the revision of what each binding holds.
+    pub needs: BTreeMap<ServiceName, u32>,
+}
+
+/// What is known of one instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// How far it has come.
+    pub phase: Phase,
+    /// It is to be stopped and kept.
+    pub retired: bool,
+    /// What is being done to it.
+    pub operation: Option<Operation>,
+    /// It has been looked at since everything was last looked at.
+    pub observed: bool,
+    /// Whoever holds its process knows how to start it again.
+    pub entrusted: bool,
+    /// The launch that it was started from.
+    pub generation: Option<u32>,
+    /// The restart round that it was started in.
+    pub restart_round: u32,
+    /// Its process or address while it runs.
+    pub running: Option<Running>,
+    /// The watch on its health.
+    pub watch: Option<CommandId>,
+    /// Its health, as far as is known.
+    pub health: Option<Health>,
+    /// Since when it is ready, is not ready, or is not known to be either.
+    pub health_since: Timestamp,
+    /// It has been ready since it was last started on purpose.
+    pub was_ready: bool,
+    /// Its present process has been ready.
+    pub proven: bool,
+    /// How long it had been ready when it last ceased to be, unless a failure was counted since.
+    pub ready_for: Duration,
+    /// Callers are sent to it.
+    pub routed: bool,
+    /// How many times in a row it failed.
+    pub failures: u32,
+    /// It is left alone until then.
+    pub not_before: Timestamp,
+    /// What is wrong with it.
+    pub repair: Option<Repair>,
+    /// The question that it waits on, and how to answer.
+    pub held: Option<(String, String)>,
+    /// People were told that it failed.
+    pub told_failed: bool,
+    /// When anything of this changed for people: process, phase, health.
+    pub since: Timestamp,
+}
+
+/// How far an instance has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// It is to be made.
+    Declared,
+    /// It exists and does not run.
+    Stopped,
+    /// It runs.
+    Running,
+}
+
+/// What is being done to an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operation {
+    /// The command.
+    pub id: CommandId,
+    /// What sort of command.
+    pub kind: OperationKind,
+}
+
+/// The sorts of operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OperationKind {
+    /// It is being made.
+    Provision,
+    /// It is being looked at.
+    Observe,
+    /// Its service's one-off command runs.
+    Before,
+    /// It is being started.
+    Start,
+    /// It is being stopped.
+    Stop,
+    /// It is being deleted.
+    Deprovision,
+    /// A consumer is being bound to it, or unbound.
+    Bind,
+    /// Its data is being backed up.
+    Backup,
+    /// Its data is being replaced.
+    Restore,
+}
+
+/// What is wrong with an instance, since when, and whether something is being done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repair {
+    /// The conclusion.
+    pub diagnosis: Diagnosis,
+    /// Since when.
+    pub began: Timestamp,
+    /// Something was done, and whether it helped is not known yet.
+    pub active: bool,
+    /// The start time of the process that the diagnosis judged while it lived.
+    pub judged: Option<Timestamp>,
+}
+
+/// What a consumer uses of a need.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binding {
+    /// The need's instance that holds the credentials.
+    pub instance: InstanceId,
+    /// The endpoint that they point at.
+    pub endpoint: SocketAddr,
+    /// Counts the times their content changed, from 1.
+    pub revision: u32,
+    /// A keyed digest of their content.
+    pub digest: String,
+    /// What there is of it.
+    pub state: BindingState,
+}
+
+/// What there is of a binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BindingState {
+    /// It was ordered, and whether it was made is not known (yet).
+    Doubtful,
+    /// It was made, and consumers can be started with it.
+    Made,
+    /// The instance is gone and the credentials with it.
+    Lost,
+}
+
+/// What is to become of an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// It is to run.
+    Running,
+    /// It is to be stopped, and kept.
+    AtRest,
+    /// It is to be deleted.
+    Gone,
+}
+
+impl Knowledge {
+    /// The instance, if it is known.
+    pub fn instance(&self, id: &InstanceId) -> Option<&Instance> {
+        self.services.get(id.service())?.instances.get(&id.number())
+    }
+
+    /// What the service's provider says of its offering.
+    pub fn offering(&self, service: &ServiceKnowledge) -> Option<&Offering> {
+        let placement = service.placement.as_ref()?;
+        self.catalogs.get(&placement.provider)?.offerings.get(&placement.offering)
+    }
+
+    /// Whether the service is to run.
+    pub fn is_wanted(&self, service: &ServiceKnowledge) -> bool {
+        service.declared && !self.down && !service.delete_asked
+    }
+
+    /// What is to become of the instance.
+    pub fn wanted(&self, service: &ServiceKnowledge, instance: &Instance) -> Wanted {
+        if service.delete_asked {
+            Wanted::Gone
+        } else if self.down || !service.declared || instance.retired {
+            Wanted::AtRest
+        } else {
+            Wanted::Running
+        }
+    }
+
+    /// How the service's instances are asked for their health: the estate's word before the offering's.
+    pub fn probe_policy(&self, service: &ServiceKnowledge) -> Option<ostler_model::catalog::ProbePolicy> {
+        let offered = &self.offering(service)?.probe;
+        let ProbeOverride { ready, deep, every, timeout, start_within } = &service.spec.probe;
+        let every = every.unwrap_or(offered.every);
+        Some(ostler_model::catalog::ProbePolicy {
+            ready: ready.clone().unwrap_or_else(|| offered.ready.clone()),
+            deep: deep.clone().or_else(|| offered.deep.clone()),
+            every,
+            timeout: timeout.unwrap_or(offered.timeout),
+            start_within: start_within.unwrap_or(offered.start_within),
+        })
+    }
+
+    /// How long the service's instances may take to stop.
+    pub fn stop_grace(&self, service: &ServiceKnowledge) -> Span {
+        let offered = self.offering(service).map_or(Span::seconds(10), |offering| offering.stop_grace);
+        service.spec.stop.grace.unwrap_or(offered)
+    }
+
+    /// Whether the service's data outlives its instances' stops.
+    pub fn is_durable(&self, service: &ServiceKnowledge) -> bool {
+        service.spec.data.durable.unwrap_or_else(|| self.offering(service).is_some_and(|offering| offering.durable))
+    }
+
+    /// Whether the consumer's binding to `need` is what it has to be: at an instance that still knows it, and pointing at
+    /// where the need's endpoint is.
+    pub fn is_bound(&self, consumer: &ServiceKnowledge, need: &ServiceName) -> bool {
+        let (Some(binding), Some(needed)) = (consumer.bindings.get(need), self.services.get(need)) else { return false };
+        binding.state == BindingState::Made
+            && Some(binding.endpoint) == needed.endpoint.address
+            && needed.instances.contains_key(&binding.instance.number())
+    }
+
+    /// Whether something still runs that was started with a binding to `need`.
+    pub fn is_used(&self, need: &ServiceName) -> bool {
+        self.consumers.get(need).into_iter().flatten().filter_map(|consumer| self.services.get(consumer)).any(|c| {
+            c.uses(need)
+        })
+    }
+
+    /// How many instances may be under repair together.
+    pub fn repairs_at_once(&self) -> usize {
+        self.estate.as_ref().map_or(1, |estate| estate.heal.at_once(self.instances))
+    }
+
+    /// Whether nothing runs, nothing is under way, and everything was asked to be down.
+    pub fn is_at_rest(&self) -> bool {
+        self.down
+            && self.services.values().all(|service| {
+                service.endpoint.operation.is_none()
+                    && !service.endpoint.may_be_open
+                    && service
+                        .instances
+                        .values()
+                        .all(|instance| instance.operation.is_none() && instance.phase != Phase::Running)
+                    && !service.delete_asked
+            })
+    }
+
+    /// Whether everything declared is as it should be and nothing is under way or left to be done.
+    pub fn is_settled(&self) -> bool {
+        self.services.values().all(|service| {
+            let wanted = self.is_wanted(service);
+            let endpoint = &service.endpoint;
+            endpoint.operation.is_none()
+                && if wanted { endpoint.open } else { !endpoint.may_be_open }
+                && !(wanted && service.endpoint_moved())
+                && service.outdated.is_empty()
+                && service.binding_trouble.is_none()
+                && service.backup_wanted.is_none()
+                && service.restore_wanted.is_none()
+                && !service.delete_asked
+                && service.instances.values().all(|instance| self.is_at_peace(service, instance))
+        })
+    }
+
+    fn is_at_peace(&self, service: &ServiceKnowledge, instance: &Instance) -> bool {
+        let is_what_is_wanted = match self.wanted(service, instance) {
+            Wanted::Running => instance.entrusted && matches!(instance.health, Some(Health::Ready)),
+            Wanted::AtRest => instance.phase != Phase::Running,
+            Wanted::Gone => false,
+        };
+        instance.operation.is_none() && instance.repair.is_none() && instance.observed && is_what_is_wanted
+    }
+}
+
+impl ServiceKnowledge {
+    /// A service that has just been declared.
+    pub fn new(spec: Arc<Service>) -> Self {
+        Self {
+            spec,
+            declared: true,
+            placement: None,
+            endpoint: Endpoint::default(),
+            launches: BTreeMap::new(),
+            generation: 0,
+            before_done: None,
+            scale: None,
+            restart_round: 0,
+            instances: BTreeMap::new(),
+            bindings: BTreeMap::new(),
+            binding_trouble: None,
+            ready: 0,
+            active: 0,
+            outdated: BTreeSet::new(),
+            delete_asked: false,
+            backup_wanted: None,
+            restore_wanted: None,
+            backups: Vec::new(),
+            backup_trouble: None,
+            backup_clock: None,
+        }
+    }
+
+    /// How many instances it is to have.
+    pub fn wanted_instances(&self) -> u32 {
+        self.scale.unwrap_or(self.spec.instances)
+    }
+
+    /// The launch that instances are to be started from.
+    pub fn launch(&self) -> Option<&Arc<Launch>> {
+        self.launches.get(&self.generation)
+    }
+
+    /// Whether its endpoint is declared somewhere else than where it is.
+    pub fn endpoint_moved(&self) -> bool {
+        self.spec.endpoint.is_some() && self.spec.endpoint != self.endpoint.address
+    }
+
+    /// Whether something of it runs that was started with a binding to `need`, or that nobody knows the start of.
+    pub fn uses(&self, need: &ServiceName) -> bool {
+        let knows = |launch: &Arc<Launch>| launch.needs.contains_key(need);
+        self.instances.values().any(|instance| {
+            let launch = || self.launches.get(&instance.generation?);
+            instance.phase == Phase::Running && launch().is_none_or(knows)
+        })
+    }
+
+    /// The binding's id for a need.
+    pub fn binding_id(&self, need: &ServiceName) -> BindingId {
+        BindingId { consumer: self.spec.name.clone(), need: need.clone() }
+    }
+
+    /// The id of the instance with this number.
+    pub fn instance_id(&self, number: u32) -> InstanceId {
+        InstanceId::new(self.spec.name.clone(), number)
+    }
+
+    /// How many of its instances may be out of service at once while they are replaced one after the other.
+    pub fn replaced_at_once(&self) -> usize {
+        (self.active / 4).max(1)
+    }
+}
+
+impl Instance {
+    /// An instance that has just been declared.
+    pub fn new(now: Timestamp) -> Self {
+        Self {
+            phase: Phase::Declared,
+            retired: false,
+            operation: None,
+            observed: true,
+            entrusted: false,
+            generation: None,
+            restart_round: 0,
+            running: None,
+            watch: None,
+            health: None,
+            health_since: now,
+            was_ready: false,
+            proven: false,
+            ready_for: Duration::ZERO,
+            routed: false,
+            failures: 0,
+            not_before: Timestamp::default(),
+            repair: None,
+            held: None,
+            told_failed: false,
+            since: now,
+        }
+    }
+
+    /// Whether it may get traffic.
+    pub fn is_ready(&self) -> bool {
+        match &self.health {
+            Some(Health::Ready | Health::Shallow(_)) => true,
+            Some(Health::Unready(_)) | None => false,
+        }
+    }
+
+    /// Whether it is being repaired: something is being done to it because it was sick, or was done to it just now. What
+    /// is stopped and waits for something else (for what it needs, say) keeps nobody else from being repaired.
+    pub fn is_under_repair(&self) -> bool {
+        let active = self.repair.as_ref().is_some_and(|repair| repair.active);
+        active && (self.operation.is_some() || self.phase == Phase::Running)
+    }
+
+    /// Whether its repair could begin: it is sick, nobody holds it, nothing is being done to it, and it either does not
+    /// run, or was judged while this very process ran.
+    pub fn waits_for_repair(&self) -> bool {
+        let Some(repair) = &self.repair else { return false };
+        let judged = || repair.judged.is_some() && repair.judged == self.running.map(|running| running.since);
+        let can_begin = self.operation.is_none() && self.held.is_none() && (self.phase != Phase::Running || judged());
+        can_begin && !self.is_under_repair()
+    }
+
+    /// Where it answers while it runs.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.running.map(|running| running.address)
+    }
+}

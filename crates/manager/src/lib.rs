@@ -1,0 +1,39 @@
+//! The autonomic manager: monitor, analyze, plan, execute over what it knows.
+//!
+//! Its surface is two pure functions and their types: [`decide`] says what to do about an event and why, [`evolve`]
+//! makes a fact true. [`take`] runs both over an event and everything that follows from it.
+//!
+//! Invariants:
+//! - No I/O, clock, randomness, threads, async or unordered maps: the same facts and events give the same decisions.
+//! - It never learns which kind of provider is in use.
+//! - Facts come before the commands that follow from them; every command is safe to repeat.
+//! - At most one operation is under way for one instance, and one for one endpoint.
+//! - The work for one event grows with what the event touches, not with the size of the estate.
+
+mod backoff;
+mod check;
+mod command;
+mod decide;
+mod diff;
+mod event;
+mod evolve;
+mod fact;
+mod knowledge;
+mod place;
+mod reconcile;
+mod rehearse;
+mod view;
+
+pub use check::{Violation, check};
+pub use command::{Command, Outcome, Target};
+pub use decide::{Decision, Reason, Withheld, decide, take};
+pub use diff::{Change, changes};
+pub use event::{Ask, Event, Process, ResumeCause, Scope};
+pub use evolve::evolve;
+pub use fact::{Diagnosis, Fact, FactKind};
+pub use knowledge::{
+    Binding, BindingState, Endpoint, Instance, Knowledge, Launch, Operation, OperationKind, Phase, Repair, ServiceKnowledge, Wanted,
+};
+pub use place::{PlacementProblem, place};
+pub use rehearse::{Rehearsal, rehearse};
+pub use view::{BackupView, InstanceView, ServiceView, StatusView, status};

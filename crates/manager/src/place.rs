@@ -1,0 +1,178 @@
+//! Where each service is bought: the first provider in the order of preference whose catalog has what is declared.
+//!
+//! Invariant: a service that has a place keeps it for as long as the place still fits.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ostler_model::catalog::{Catalog, Offering, Placement};
+use ostler_model::estate::{Estate, Service};
+use ostler_model::ids::{ProviderName, ServiceName};
+use ostler_model::version::Version;
+
+use crate::knowledge::Knowledge;
+
+/// Why a service cannot be bought as it is declared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlacementProblem {
+    /// Which service.
+    pub service: ServiceName,
+    /// The key of its declaration that is wrong: `offering`, `version`, `plan`, `instances`, `run`.
+    pub key: &'static str,
+    /// What is wrong and why.
+    pub cause: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+/// A place for every service of the estate.
+///
+/// # Errors
+/// Every service that has none, and why.
+pub fn place(
+    known: &Knowledge,
+    estate: &Estate,
+    catalogs: &BTreeMap<ProviderName, Arc<Catalog>>,
+) -> Result<BTreeMap<ServiceName, Placement>, Vec<PlacementProblem>> {
+    let mut placements = BTreeMap::new();
+    let mut problems = Vec::new();
+    for (name, service) in &estate.services {
+        // Where nothing was made, nothing has to stay where it is.
+        let made = known.services.get(name).filter(|service| !service.instances.is_empty());
+        match place_one(estate, catalogs, service, made.and_then(|service| service.placement.as_ref())) {
+            Ok(placement) => {
+                placements.insert(name.clone(), placement);
+            }
+            Err((key, cause, remedy)) => {
+                problems.push(PlacementProblem { service: name.clone(), key, cause, remedy });
+            }
+        }
+    }
+    if problems.is_empty() { Ok(placements) } else { Err(problems) }
+}
+
+/// The key that is wrong, what is wrong with it, and what to do.
+type Wrong = (&'static str, String, String);
+
+fn place_one(
+    estate: &Estate,
+    catalogs: &BTreeMap<ProviderName, Arc<Catalog>>,
+    service: &Service,
+    current: Option<&Placement>,
+) -> Result<Placement, Wrong> {
+    let (provider, offering) = choose_provider(estate, catalogs, service, current)?;
+    let names = || offering.plans.iter().map(|plan| plan.name.as_str()).collect::<Vec<_>>().join(", ");
+    let plan = match &service.plan {
+        None => offering.plans.first(),
+        Some(wanted) => offering.plans.iter().find(|plan| &plan.name == wanted),
+    };
+    let Some(plan) = plan else {
+        let wanted = service.plan.as_ref().map_or_else(String::new, |wanted| format!(" `{wanted}`"));
+        let cause = format!("`{}` has no plan{wanted} at {provider}", service.offering);
+        return Err(("plan", cause, format!("its plans are: {}", names())));
+    };
+    if let Some(most) = offering.instances_max.filter(|most| service.instances > *most) {
+        let cause = format!("`{}` can have at most {most} here, {} are declared", service.offering, service.instances);
+        return Err(("instances", cause, format!("set `instances = {most}`")));
+    }
+    check_run(service, offering).map_err(|(cause, remedy)| ("run", cause, remedy))?;
+    let version =
+        choose_version(service, offering, current).map_err(|(cause, remedy)| ("version", cause, remedy))?;
+    Ok(Placement {
+        provider: provider.clone(),
+        offering: service.offering.clone(),
+        plan: plan.name.clone(),
+        version,
+    })
+}
+
+/// The first provider in the order of preference that offers it. What exists stays what and where it is: making it
+/// something else, or moving it, would leave its data behind, and is never a side effect of a changed file.
+fn choose_provider<'a>(
+    estate: &'a Estate,
+    catalogs: &'a BTreeMap<ProviderName, Arc<Catalog>>,
+    service: &'a Service,
+    current: Option<&Placement>,
+) -> Result<(&'a ProviderName, &'a Offering), Wrong> {
+    let name = &service.name;
+    let in_order: Vec<&ProviderName> =
+        if service.prefer.is_empty() { estate.providers.keys().collect() } else { service.prefer.iter().collect() };
+    let mut offers = in_order
+        .iter()
+        .filter_map(|provider| Some((*provider, catalogs.get(*provider)?.offerings.get(&service.offering)?)));
+    let Some(current) = current else {
+        return offers.next().ok_or_else(|| {
+            let known: BTreeSet<&str> =
+                catalogs.values().flat_map(|catalog| catalog.offerings.keys()).map(|name| name.as_str()).collect();
+            let known = known.into_iter().collect::<Vec<_>>().join(", ");
+            let remedy = format!(
+                "choose one of: {known}; or add a definition file for it (`[provider.…] offerings = \"folder\"`)"
+            );
+            ("offering", format!("no provider offers `{}`", service.offering), remedy)
+        });
+    };
+    if current.offering != service.offering {
+        let cause = format!("`{name}` exists as `{}`, and cannot become `{}`", current.offering, service.offering);
+        let remedy = format!("give the new service another name; or take `{name}` out of the file and delete it first");
+        return Err(("offering", cause, remedy));
+    }
+    offers.find(|(provider, _)| **provider == current.provider).ok_or_else(|| {
+        let cause = format!("`{name}` exists at {}, which does not offer it here any more", current.provider);
+        let remedy = format!(
+            "keep {} among its providers, with `{}` in its catalog: ostler does not move what exists",
+            current.provider, service.offering
+        );
+        ("offering", cause, remedy)
+    })
+}
+
+fn check_run(service: &Service, offering: &Offering) -> Result<(), (String, String)> {
+    match (offering.runs_program, service.run.is_empty()) {
+        (true, false) | (false, true) => Ok(()),
+        (true, true) => Err((
+            format!("`{}` runs your own program, and no program is named", service.offering),
+            "add `run = [\"./your-program\"]`".to_owned(),
+        )),
+        (false, false) => Err((
+            format!("`{}` brings its own program and cannot `run` yours", service.offering),
+            "remove `run`, or set `offering = \"program\"`".to_owned(),
+        )),
+    }
+}
+
+/// The version to use: the current one while it is offered and will do, else the newest that will do. Durable data
+/// keeps its major version: moving it to another is an upgrade with a step for the data, never a side effect.
+fn choose_version(
+    service: &Service,
+    offering: &Offering,
+    current: Option<&Placement>,
+) -> Result<Option<Version>, (String, String)> {
+    if offering.versions.is_empty() {
+        return Ok(None);
+    }
+    let listed = |versions: &[Version]| versions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let fitting: Vec<Version> =
+        offering.versions.iter().filter(|version| service.version.contains(version)).cloned().collect();
+    let Some(newest) = fitting.iter().max() else {
+        return Err((
+            format!("no version of `{}` satisfies `{}`", service.offering, service.version),
+            format!("found here: {}; widen the range, or install a version that it allows", listed(&offering.versions)),
+        ));
+    };
+    let Some(held) = current.and_then(|current| current.version.as_ref()) else {
+        return Ok(Some(newest.clone()));
+    };
+    if fitting.contains(held) {
+        return Ok(Some(held.clone()));
+    }
+    let durable = service.data.durable.unwrap_or(offering.durable);
+    let same_major = fitting.iter().filter(|version| version.major() == held.major()).max();
+    match (durable, same_major) {
+        (_, Some(version)) => Ok(Some(version.clone())),
+        (false, None) => Ok(Some(newest.clone())),
+        (true, None) => Err((
+            format!("`{}` holds data of {} {held}, which {newest} cannot read", service.name, service.offering),
+            format!("keep the range at {}: ostler does not move data from one major version to another", held.major()),
+        )),
+    }
+}

@@ -1,0 +1,272 @@
+//! One instance: what to do next to bring it to what is wanted of it.
+
+use ostler_model::health::{Health, Symptom, SymptomKind};
+use ostler_model::ids::InstanceId;
+use ostler_model::time::{Span, Timestamp};
+
+use crate::command::Command;
+use crate::decide::{Draft, Reason};
+use crate::event::Scope;
+use crate::fact::Diagnosis;
+use crate::knowledge::{Instance, OperationKind, Phase, ServiceKnowledge, Wanted};
+
+/// How often the holder of a process may start it again without asking: this many at once. Ten kills in a row must all
+/// be answered at once; a program that cannot start burns the grant within a second and becomes a diagnosis.
+const REFLEX_BURST: u32 = 16;
+/// So many for an instance that has failed before: what cannot start must not try sixteen times after every pause.
+const REFLEX_BURST_AFTER_FAILURE: u32 = 2;
+/// One more each.
+const REFLEX_REFILL: Span = Span::seconds(5);
+
+/// Who waits for a place among the repairs asks again this often, in case nobody thought of it.
+const REPAIR_EVERY: i64 = 5_000_000; // microseconds
+
+/// Wires before anything else (they keep callers right whatever is under way), then one step.
+pub(super) fn look(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId, instance: &Instance) {
+    let wanted = draft.known.wanted(service, instance);
+    let used = wanted != Wanted::Running && instance.phase == Phase::Running && still_used(draft, service);
+    let serves = wanted == Wanted::Running || used;
+    route(draft, service, id, instance, serves);
+    watch(draft, id, instance, serves);
+    let scope = || Scope::Instance(id.clone());
+    if let Some(operation) = instance.operation {
+        return draft.withhold(scope(), Reason::UnderWay(operation.kind));
+    }
+    if wanted != Wanted::AtRest
+        && let Some((question, _)) = &instance.held
+    {
+        return draft.withhold(scope(), Reason::Held(question.clone()));
+    }
+    if draft.now < instance.not_before {
+        draft.wake(instance.not_before, scope());
+        return draft.withhold(scope(), Reason::BackingOff(instance.not_before));
+    }
+    if !instance.observed {
+        return draft.command(Command::Observe { instance: id.clone() });
+    }
+    match (wanted, instance.phase) {
+        (Wanted::Running, Phase::Declared) => make(draft, service, id, instance),
+        (Wanted::Running, Phase::Stopped) => start(draft, service, id, instance),
+        (Wanted::Running, Phase::Running) => keep_running(draft, service, id, instance),
+        (Wanted::AtRest | Wanted::Gone, Phase::Running) if used => draft.withhold(scope(), Reason::StillUsed),
+        (Wanted::AtRest | Wanted::Gone, Phase::Running) => {
+            let drain = if instance.is_ready() { service.spec.stop.drain } else { Span::millis(0) };
+            stop(draft, service, id, instance, drain);
+        }
+        (Wanted::Gone, Phase::Declared | Phase::Stopped) => {
+            draft.command(Command::Deprovision { instance: id.clone() });
+        }
+        (Wanted::AtRest, Phase::Declared | Phase::Stopped) => {}
+    }
+}
+
+/// Dependents first: what others still use goes on serving them until they have stopped.
+fn still_used(draft: &Draft<'_>, service: &ServiceKnowledge) -> bool {
+    !draft.known.is_wanted(service) && draft.known.is_used(&service.spec.name)
+}
+
+/// Callers are sent to what is ready. Where nothing of the service is ready, they stay with what was: the gateway lets
+/// them wait for it, and the last instance is never withdrawn.
+fn route(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId, instance: &Instance, serves: bool) {
+    let stopping = instance.operation.is_some_and(|operation| operation.kind == OperationKind::Stop);
+    // Nothing is known yet of an instance that nothing is known against: ostler has only just come back.
+    let trusted = instance.health.is_none() && instance.repair.is_none();
+    let works = instance.is_ready() || (instance.was_ready && (trusted || service.ready == 0));
+    let open = serves && instance.phase == Phase::Running && works && !stopping;
+    let address = instance.address().filter(|_| open);
+    if address.is_some() != instance.routed {
+        draft.command(Command::Route { instance: id.clone(), address });
+    }
+}
+
+fn watch(draft: &mut Draft<'_>, id: &InstanceId, instance: &Instance, serves: bool) {
+    let stopping = instance.operation.is_some_and(|operation| operation.kind == OperationKind::Stop);
+    let alive = instance.phase == Phase::Running && instance.observed && serves && !stopping;
+    match (instance.address().filter(|_| alive), instance.watch) {
+        (Some(address), None) => draft.command(Command::Watch { instance: id.clone(), address }),
+        (None, Some(_)) => draft.command(Command::Unwatch { instance: id.clone() }),
+        (Some(_), Some(_)) | (None, None) => {}
+    }
+}
+
+fn make(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId, instance: &Instance) {
+    if service.placement.is_none() {
+        return;
+    }
+    // It was started once and has held data since: whoever cleared the way in passing did not mean to lose that.
+    if instance.generation.is_some() && draft.known.is_durable(service) {
+        return draft.hold_as_lost(id);
+    }
+    if too_many_repairs(draft, id, instance) {
+        return;
+    }
+    draft.command(Command::Provision { instance: id.clone() });
+}
+
+/// Starts it: after its needs, not more repairs at once than allowed, and after the one-off command of its launch.
+fn start(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId, instance: &Instance) {
+    let missing = draft.missing_needs(service);
+    let launch = match service.launch() {
+        Some(launch) if missing.is_empty() => launch,
+        _ => return draft.withhold(Scope::Instance(id.clone()), Reason::WaitsFor(missing)),
+    };
+    if too_many_repairs(draft, id, instance) {
+        return;
+    }
+    if launch.before.is_empty() || service.before_done == Some(service.generation) {
+        return draft.command(start_command(id, instance, service.generation));
+    }
+    // One instance runs it for all of them, and it is this one's pauses and questions that count.
+    match service.instances.iter().find(|(_, other)| !other.retired && other.phase == Phase::Stopped) {
+        Some((number, first)) if *number != id.number() => {
+            let reason = match (&first.held, first.operation) {
+                (Some((question, _)), _) => Reason::Held(question.clone()),
+                (None, Some(operation)) => Reason::UnderWay(operation.kind),
+                (None, None) if draft.now < first.not_before => Reason::BackingOff(first.not_before),
+                (None, None) => Reason::OthersFirst,
+            };
+            draft.withhold(Scope::Instance(id.clone()), reason);
+        }
+        _ => draft.command(Command::Before { instance: id.clone(), generation: service.generation }),
+    }
+}
+
+fn start_command(id: &InstanceId, instance: &Instance, generation: u32) -> Command {
+    let reflex_burst = if instance.failures > 1 { REFLEX_BURST_AFTER_FAILURE } else { REFLEX_BURST };
+    Command::Start { instance: id.clone(), generation, reflex_burst, reflex_refill: REFLEX_REFILL }
+}
+
+/// Whether so many others are under repair that this one's may not begin yet; says so, and asks again later.
+fn too_many_repairs(draft: &mut Draft<'_>, id: &InstanceId, instance: &Instance) -> bool {
+    let most = draft.known.repairs_at_once();
+    let begins = instance.repair.is_some() && !instance.is_under_repair();
+    let too_many = begins && draft.known.repairing.len() >= most;
+    if too_many {
+        let scope = Scope::Instance(id.clone());
+        // On the beat, so that however often it is looked at, it asks only once for each.
+        let next = draft.now.0.div_euclid(REPAIR_EVERY).saturating_add(1).saturating_mul(REPAIR_EVERY);
+        draft.wake(Timestamp(next), scope.clone());
+        draft.withhold(scope, Reason::RepairsAtOnce(most));
+    }
+    too_many
+}
+
+/// What a look at a live instance says of it.
+enum Verdict {
+    Fine,
+    /// Too early to say anything before then.
+    Wait(Timestamp),
+    Sick(Diagnosis),
+}
+
+fn keep_running(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId, instance: &Instance) {
+    let scope = || Scope::Instance(id.clone());
+    if service.outdated.contains(&id.number()) {
+        return replace(draft, service, id, instance);
+    }
+    // Whoever holds the process may be a new one: it has to be told what to start when the process dies.
+    if !instance.entrusted
+        && let Some(generation) = instance.generation
+    {
+        return draft.command(start_command(id, instance, generation));
+    }
+    match verdict(draft, service, instance) {
+        Verdict::Fine => {}
+        Verdict::Wait(until) => draft.wake(until, scope()),
+        Verdict::Sick(diagnosis) => {
+            let judged = instance.repair.as_ref().and_then(|repair| repair.judged);
+            if judged.is_none() || judged != instance.running.map(|running| running.since) {
+                // One more failure is counted before anything is done, so that the pause comes before the remedy.
+                let because = format!("it {}", diagnosis.in_words());
+                draft.begin_repair(id, diagnosis);
+                draft.back_off(id, service, instance, &because);
+                return draft.look(scope());
+            }
+            if !too_many_repairs(draft, id, instance) {
+                stop(draft, service, id, instance, Span::millis(0));
+            }
+        }
+    }
+}
+
+fn verdict(draft: &Draft<'_>, service: &ServiceKnowledge, instance: &Instance) -> Verdict {
+    match &instance.health {
+        Some(Health::Ready | Health::Shallow(_)) => Verdict::Fine,
+        // The probe could not be made: that says nothing about the instance.
+        Some(Health::Unready(symptom)) if symptom.kind == SymptomKind::Unknown => Verdict::Fine,
+        Some(Health::Unready(symptom)) if instance.proven => {
+            Verdict::Sick(Diagnosis::Unresponsive { symptom: symptom.clone() })
+        }
+        // It is still starting, as far as anybody can tell, until its time is over.
+        Some(Health::Unready(symptom)) => starting(draft, service, instance, None, Some(symptom)),
+        None => starting(draft, service, instance, Some(instance.health_since), None),
+    }
+}
+
+/// The verdict on an instance whose process has not been ready yet. `unseen_since` is when ostler itself began to look.
+fn starting(
+    draft: &Draft<'_>,
+    service: &ServiceKnowledge,
+    instance: &Instance,
+    unseen_since: Option<Timestamp>,
+    symptom: Option<&Symptom>,
+) -> Verdict {
+    let (Some(running), Some(policy)) = (instance.running, draft.known.probe_policy(service)) else {
+        return Verdict::Fine;
+    };
+    let deadline = running.since.max(unseen_since.unwrap_or(running.since)) + policy.start_within.get();
+    if draft.now < deadline {
+        Verdict::Wait(deadline)
+    } else {
+        Verdict::Sick(Diagnosis::NeverReady { symptom: symptom.cloned() })
+    }
+}
+
+/// Stops an instance that runs from an old launch, while enough others of its service are ready.
+fn replace(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId, instance: &Instance) {
+    let scope = Scope::Instance(id.clone());
+    let missing = draft.missing_needs(service);
+    if !missing.is_empty() {
+        return draft.withhold(scope, Reason::WaitsFor(missing));
+    }
+    // One that was ready and of which nothing is known since ostler came back counts as serving, until it is known not
+    // to: otherwise all of them would be stopped together.
+    let unseen = instance.was_ready && instance.health.is_none() && instance.repair.is_none();
+    let serving = instance.is_ready()
+        || match verdict(draft, service, instance) {
+            Verdict::Wait(until) if unseen => {
+                draft.wake(until, scope.clone());
+                true
+            }
+            Verdict::Fine | Verdict::Wait(_) | Verdict::Sick(_) => false,
+        };
+    let away = service.active.saturating_sub(service.ready);
+    if serving && away >= service.replaced_at_once() {
+        return draft.withhold(scope, Reason::OthersFirst);
+    }
+    if !too_many_repairs(draft, id, instance) {
+        stop(draft, service, id, instance, service.spec.stop.drain);
+    }
+}
+
+/// Callers and probes leave it before it is stopped.
+fn stop(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId, instance: &Instance, drain: Span) {
+    // A look has sent callers, or its watch, to it a moment ago at most; these are taken back all the same.
+    let routed = draft.decision.commands.iter().rev().find_map(|(_, command)| match command {
+        Command::Route { address, .. } => Some(address.is_some()),
+        _ => None,
+    });
+    if routed.unwrap_or(instance.routed) {
+        draft.command(Command::Route { instance: id.clone(), address: None });
+    }
+    let watched = draft.decision.commands.iter().rev().find_map(|(_, command)| match command {
+        Command::Watch { .. } => Some(true),
+        Command::Unwatch { .. } => Some(false),
+        _ => None,
+    });
+    if watched.unwrap_or(instance.watch.is_some()) {
+        draft.command(Command::Unwatch { instance: id.clone() });
+    }
+    let grace = draft.known.stop_grace(service);
+    draft.command(Command::Stop { instance: id.clone(), drain, grace });
+}

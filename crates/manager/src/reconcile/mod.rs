@@ -1,0 +1,23 @@
+//! One look at a service or an instance: what is the next thing to do to bring it to what is wanted?
+//!
+//! Invariant: each step is decided from the full state, takes one step, and makes its own reason go away. On a settled
+//! estate a look gives nothing.
+
+mod instance;
+mod service;
+
+use crate::decide::Draft;
+use crate::event::Scope;
+
+/// Looks at `scope`.
+pub(crate) fn look(draft: &mut Draft<'_>, scope: &Scope) {
+    let Some(known) = draft.known.services.get(scope.service()) else { return };
+    match scope {
+        Scope::Service(_) => service::look(draft, known),
+        Scope::Instance(id) => {
+            if let Some(found) = known.instances.get(&id.number()) {
+                instance::look(draft, known, id, found);
+            }
+        }
+    }
+}

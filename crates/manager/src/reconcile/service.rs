@@ -1,0 +1,227 @@
+//! A service: its endpoint, its number of instances, its bindings, its launch, its backups.
+
+use std::sync::Arc;
+
+use ostler_model::ids::{InstanceId, ServiceName};
+use ostler_model::time::Timestamp;
+
+use crate::command::Command;
+use crate::decide::{Draft, Reason};
+use crate::event::Scope;
+use crate::fact::FactKind;
+use crate::knowledge::{BindingState, Instance, Knowledge, Launch, Operation, OperationKind, Phase, ServiceKnowledge};
+
+/// The steps, in their order. A step that changes something ends the look: what follows it is decided from the state
+/// that it leads to, by the next look.
+pub(super) fn look(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
+    let steps = [endpoint, count_instances, bind, unbind, define_launch, back_up];
+    for step in steps {
+        let facts = draft.decision.facts.len();
+        step(draft, service);
+        if draft.decision.facts.len() > facts {
+            draft.look(Scope::Service(service.spec.name.clone()));
+            return;
+        }
+    }
+    // Only once the service itself is as it should be: an instance starts from what the steps above define.
+    for number in service.instances.keys() {
+        draft.look(Scope::Instance(service.instance_id(*number)));
+    }
+}
+
+/// Opened before anything is bound, because bindings point at it; closed after the last instance has stopped.
+fn endpoint(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
+    let endpoint = &service.endpoint;
+    if endpoint.operation.is_some() {
+        return;
+    }
+    let name = service.spec.name.clone();
+    if draft.known.is_wanted(service) {
+        if endpoint.open && !service.endpoint_moved() {
+            return;
+        }
+        if draft.now < endpoint.not_before {
+            return draft.wake(endpoint.not_before, Scope::Service(name));
+        }
+        draft.command(Command::OpenEndpoint { service: name, address: service.spec.endpoint.or(endpoint.address) });
+    } else if endpoint.may_be_open && service.instances.values().all(|i| i.phase != Phase::Running && i.operation.is_none()) {
+        if draft.now < endpoint.not_before {
+            return draft.wake(endpoint.not_before, Scope::Service(name));
+        }
+        draft.command(Command::CloseEndpoint { service: name });
+    }
+}
+
+/// Retired instances come back first, lowest number first; the highest numbers go first.
+fn count_instances(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
+    if !draft.known.is_wanted(service) {
+        return;
+    }
+    let wanted = service.wanted_instances() as usize;
+    if service.active < wanted {
+        let missing = wanted - service.active;
+        let retired = service.instances.iter().filter(|(_, i)| i.retired).map(|(number, _)| *number);
+        let highest = draft.known.numbers.get(&service.spec.name).copied().unwrap_or(0);
+        for number in retired.chain(highest.saturating_add(1)..=u32::MAX).take(missing) {
+            draft.fact(FactKind::InstanceDeclared { instance: service.instance_id(number) });
+        }
+    } else {
+        let active = service.instances.iter().rev().filter(|(_, i)| !i.retired).map(|(number, _)| *number);
+        for number in active.take(service.active - wanted) {
+            draft.fact(FactKind::InstanceRetired { instance: service.instance_id(number) });
+        }
+    }
+}
+
+/// Makes the next binding that is missing, or that points at an endpoint that has moved.
+fn bind(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
+    if !draft.known.is_wanted(service) {
+        return;
+    }
+    let known = draft.known;
+    for need in &service.spec.needs {
+        let Some(needed) = known.services.get(need) else { continue };
+        let Some(endpoint) = needed.endpoint.address.filter(|_| needed.endpoint.open) else { continue };
+        if known.is_bound(service, need) || is_being_bound(known, needed, &service.spec.name) {
+            continue;
+        }
+        if let Some((until, _)) = &service.binding_trouble
+            && draft.now < *until
+        {
+            draft.wake(*until, Scope::Service(service.spec.name.clone()));
+            return;
+        }
+        if let Some(instance) = free_instance(needed, service.bindings.get(need).map(|binding| &binding.instance)) {
+            let binding = service.binding_id(need);
+            return draft.command(Command::Bind { binding, instance, endpoint });
+        }
+    }
+}
+
+/// Whether the consumer is being bound to the need, or unbound from it, already.
+fn is_being_bound(known: &Knowledge, needed: &ServiceKnowledge, consumer: &ServiceName) -> bool {
+    needed.instances.values().filter_map(|instance| instance.operation).any(|operation| {
+        match known.commands.get(&operation.id) {
+            Some(Command::Bind { binding, .. } | Command::Unbind { binding, .. }) => &binding.consumer == consumer,
+            _ => false,
+        }
+    })
+}
+
+/// A ready instance to which nothing is being done: the one that has the binding already, or the first.
+fn free_instance(service: &ServiceKnowledge, preferred: Option<&InstanceId>) -> Option<InstanceId> {
+    let stays = |id: &&InstanceId| service.instances.get(&id.number()).is_some_and(|i| !i.retired);
+    match preferred.filter(stays) {
+        Some(id) => service.instances.get(&id.number()).filter(|i| is_free(i)).map(|_| id.clone()),
+        None => {
+            let first = service.instances.iter().find(|(_, i)| is_free(i) && !i.retired);
+            first.map(|(number, _)| service.instance_id(*number))
+        }
+    }
+}
+
+fn is_free(instance: &Instance) -> bool {
+    instance.is_ready() && instance.observed && instance.operation.is_none()
+}
+
+/// Ends the next binding that is no longer declared, once nothing runs that was started with it.
+fn unbind(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
+    let known = draft.known;
+    let deleted = !service.declared && service.instances.is_empty();
+    if !draft.known.is_wanted(service) && !deleted {
+        return;
+    }
+    for (need, binding) in &service.bindings {
+        let unneeded = deleted || !service.spec.needs.contains(need);
+        if !unneeded || binding.state == BindingState::Lost || service.uses(need) {
+            continue;
+        }
+        if let Some((until, _)) = &service.binding_trouble
+            && draft.now < *until
+        {
+            draft.wake(*until, Scope::Service(service.spec.name.clone()));
+            return;
+        }
+        if known.instance(&binding.instance).is_some_and(is_free) {
+            let (binding, instance) = (service.binding_id(need), binding.instance.clone());
+            return draft.command(Command::Unbind { binding, instance });
+        }
+    }
+}
+
+/// What instances are started from, once every need is bound. A change of it is what makes them outdated.
+fn define_launch(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
+    if !draft.known.is_wanted(service) {
+        return;
+    }
+    let (Some(placement), Some(estate)) = (&service.placement, &draft.known.estate) else { return };
+    let mut needs = std::collections::BTreeMap::new();
+    for need in &service.spec.needs {
+        let Some(binding) = service.bindings.get(need).filter(|b| b.state == BindingState::Made) else { return };
+        needs.insert(need.clone(), binding.revision);
+    }
+    let spec = &service.spec;
+    let launch = Launch {
+        placement: placement.clone(),
+        run: spec.run.clone(),
+        before: spec.before.clone(),
+        env: spec.env.clone(),
+        listen: spec.listen,
+        limits: spec.limits,
+        folder: estate.folder.clone(),
+        needs,
+    };
+    if service.launch().is_some_and(|current| **current == launch) {
+        return;
+    }
+    let same = service.launches.iter().find(|(_, known)| ***known == launch).map(|(generation, _)| *generation);
+    // A number is not given to another launch while anything may remember it.
+    let highest = service.launches.keys().next_back().copied().max(service.before_done).unwrap_or(0);
+    let next = highest.max(service.generation).saturating_add(1);
+    draft.fact(FactKind::LaunchDefined {
+        service: spec.name.clone(),
+        generation: same.unwrap_or(next),
+        launch: Arc::new(launch),
+    });
+}
+
+/// A backup or restore that was asked for; then the schedule.
+fn back_up(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
+    if !draft.known.is_wanted(service) {
+        return;
+    }
+    let name: &ServiceName = &service.spec.name;
+    let backs_up = |operation: Operation| matches!(operation.kind, OperationKind::Backup | OperationKind::Restore);
+    if service.instances.values().any(|instance| instance.operation.is_some_and(backs_up)) {
+        return;
+    }
+    if let Some(backup) = &service.restore_wanted {
+        let made = service.backups.iter().map(|(_, made)| made).find(|made| &made.name == backup).cloned();
+        if let (Some(instance), Some(backup)) = (free_instance(service, None), made) {
+            draft.command(Command::Restore { instance, backup });
+        }
+        return;
+    }
+    if let Some(backup) = &service.backup_wanted {
+        match free_instance(service, None) {
+            Some(instance) => draft.command(Command::Backup { instance, name: backup.clone() }),
+            None => draft.withhold(Scope::Service(name.clone()), Reason::WaitsFor(vec![name.clone()])),
+        }
+        return;
+    }
+    let (Some(every), Some(last)) = (service.spec.data.backup_every, service.backup_clock) else { return };
+    if !draft.known.offering(service).is_some_and(|offering| offering.actions.backup) {
+        return;
+    }
+    let due = last + every.get();
+    if draft.now < due {
+        draft.wake(due, Scope::Service(name.clone()));
+    } else {
+        draft.fact(FactKind::BackupAsked { service: name.clone(), name: backup_name(draft.now) });
+    }
+}
+
+/// The name of a scheduled backup: its time, so that names sort as times do.
+fn backup_name(now: Timestamp) -> String {
+    format!("scheduled-{}", now.to_seconds().replace(['-', ':'], ""))
+}

@@ -1,0 +1,259 @@
+//! What people and scripts see of what is known: `ostler status`. The JSON is stable.
+
+use std::net::SocketAddr;
+
+use ostler_model::catalog::Price;
+use ostler_model::health::{Health, State};
+use ostler_model::ids::{EstateName, InstanceId, OfferingName, PlanName, ProviderName, ServiceName};
+use ostler_model::time::Timestamp;
+use ostler_model::version::Version;
+use serde::{Deserialize, Serialize};
+
+use crate::decide::decide;
+use crate::event::{Event, Scope};
+use crate::knowledge::{Instance, Knowledge, OperationKind, Phase, ServiceKnowledge, Wanted};
+
+/// The whole estate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusView {
+    /// Its name; `None` before one was declared.
+    pub estate: Option<EstateName>,
+    /// Everything declared is as it should be and nothing is under way.
+    pub settled: bool,
+    /// A person asked that everything be stopped.
+    pub down: bool,
+    /// Its services, by name.
+    pub services: Vec<ServiceView>,
+}
+
+/// One service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceView {
+    /// Its name.
+    pub name: ServiceName,
+    /// Its state.
+    pub state: State,
+    /// What was bought.
+    pub offering: OfferingName,
+    /// Which plan.
+    pub plan: Option<PlanName>,
+    /// From whom.
+    pub provider: Option<ProviderName>,
+    /// Where.
+    pub region: Option<String>,
+    /// Which version.
+    pub version: Option<Version>,
+    /// Its stable address.
+    pub endpoint: Option<SocketAddr>,
+    /// Whether its data outlives its instances.
+    pub durable: bool,
+    /// What one instance costs, if the provider says.
+    pub price: Option<Price>,
+    /// How many instances it is to have.
+    pub instances_wanted: u32,
+    /// The number in the estate file, where a person set another since.
+    pub instances_declared: u32,
+    /// What is wrong with the service itself: its endpoint, a binding, a backup.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub troubles: Vec<String>,
+    /// Its backups, newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub backups: Vec<BackupView>,
+    /// Its instances, by number.
+    pub instances: Vec<InstanceView>,
+}
+
+/// One backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupView {
+    /// Its name.
+    pub name: String,
+    /// When it was finished; RFC 3339.
+    pub at: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// One instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceView {
+    /// Its id.
+    pub id: InstanceId,
+    /// Its state.
+    pub state: State,
+    /// Where it answers.
+    pub address: Option<SocketAddr>,
+    /// Its process.
+    pub pid: Option<u32>,
+    /// Since when it is what it is; RFC 3339.
+    pub since: String,
+    /// What is wrong, or what it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
+    /// How to answer what it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<String>,
+}
+
+/// The status as of `now`.
+pub fn status(known: &Knowledge, now: Timestamp) -> StatusView {
+    StatusView {
+        estate: known.estate.as_ref().map(|estate| estate.name.clone()),
+        settled: known.is_settled(),
+        down: known.down,
+        services: known.services.values().map(|service| service_view(known, service, now)).collect(),
+    }
+}
+
+fn service_view(known: &Knowledge, service: &ServiceKnowledge, now: Timestamp) -> ServiceView {
+    let placement = service.placement.as_ref();
+    let instances: Vec<InstanceView> = service
+        .instances
+        .iter()
+        .map(|(number, instance)| instance_view(known, service, service.instance_id(*number), instance, now))
+        .collect();
+    let provider = placement.map(|placement| placement.provider.clone());
+    let region = provider.as_ref().and_then(|name| known.estate.as_ref()?.providers.get(name)?.region.clone());
+    let plan = placement.map(|placement| placement.plan.clone());
+    let price = known
+        .offering(service)
+        .and_then(|offering| offering.plans.iter().find(|offered| Some(&offered.name) == plan.as_ref())?.price.clone());
+    ServiceView {
+        name: service.spec.name.clone(),
+        state: service_state(known, service, &instances),
+        offering: service.spec.offering.clone(),
+        plan,
+        provider,
+        region,
+        version: placement.and_then(|placement| placement.version.clone()),
+        endpoint: service.endpoint.address,
+        durable: known.is_durable(service),
+        price,
+        instances_wanted: service.wanted_instances(),
+        instances_declared: service.spec.instances,
+        troubles: troubles(service),
+        backups: service
+            .backups
+            .iter()
+            .rev()
+            .map(|(at, made)| BackupView { name: made.name.clone(), at: at.to_seconds(), bytes: made.bytes })
+            .collect(),
+        instances,
+    }
+}
+
+fn troubles(service: &ServiceKnowledge) -> Vec<String> {
+    let endpoint = service.endpoint.trouble.iter().map(|failure| format!("{}; {}", failure.detail, failure.remedy));
+    let binding = service.binding_trouble.iter().map(|(_, failure)| format!("{}; {}", failure.detail, failure.remedy));
+    let backup = service.backup_trouble.iter().map(|failure| format!("{}; {}", failure.detail, failure.remedy));
+    endpoint.chain(binding).chain(backup).collect()
+}
+
+fn instance_view(
+    known: &Knowledge,
+    service: &ServiceKnowledge,
+    id: InstanceId,
+    instance: &Instance,
+    now: Timestamp,
+) -> InstanceView {
+    let state = instance_state(known, service, instance);
+    InstanceView {
+        because: because(known, &id, instance, state, now),
+        answer: instance.held.as_ref().map(|(_, answer)| answer.clone()),
+        state,
+        address: instance.address(),
+        pid: instance.running.and_then(|running| running.pid),
+        since: instance.since.to_seconds(),
+        id,
+    }
+}
+
+/// What is wrong with it; else what is seen; else what holds back the next step.
+fn because(known: &Knowledge, id: &InstanceId, instance: &Instance, state: State, now: Timestamp) -> Option<String> {
+    let waits = || {
+        let scope = Scope::Instance(id.clone());
+        let decision = decide(known, &Event::Look(scope), now);
+        decision.withheld.first().map(|withheld| withheld.reason.in_words(now))
+    };
+    let seen = match &instance.health {
+        Some(Health::Shallow(symptom) | Health::Unready(symptom)) => Some(symptom.to_string()),
+        Some(Health::Ready) | None => None,
+    };
+    if let Some((question, _)) = &instance.held {
+        return Some(question.clone());
+    }
+    match (&instance.repair, seen) {
+        (Some(repair), _) if !instance.is_ready() => {
+            let diagnosis = repair.diagnosis.in_words();
+            Some(match waits() {
+                Some(waits) => format!("it {diagnosis}; {waits}"),
+                None => format!("it {diagnosis}"),
+            })
+        }
+        (_, Some(seen)) => Some(seen),
+        (_, None) if state == State::Ready => None,
+        (_, None) => waits(),
+    }
+}
+
+fn instance_state(known: &Knowledge, service: &ServiceKnowledge, instance: &Instance) -> State {
+    let stops = instance.operation.is_some_and(|operation| operation.kind == OperationKind::Stop);
+    match known.wanted(service, instance) {
+        Wanted::Gone => return State::Stopping,
+        Wanted::AtRest if instance.phase == Phase::Running => return State::Stopping,
+        Wanted::AtRest if known.down && service.declared && !instance.retired => return State::Stopped,
+        Wanted::AtRest => return State::Retained,
+        Wanted::Running => {}
+    }
+    if instance.held.is_some() {
+        return State::Held;
+    }
+    match (&instance.repair, instance.phase, &instance.health) {
+        (_, Phase::Running, Some(Health::Ready)) if !stops => State::Ready,
+        (_, Phase::Running, Some(Health::Shallow(_))) if !stops => State::Degraded,
+        (Some(_), _, _) if instance.told_failed => State::Failed,
+        (Some(_), _, _) => State::Healing,
+        (None, Phase::Running, Some(Health::Unready(_))) if instance.proven => State::Degraded,
+        (None, _, _) if stops => State::Upgrading,
+        (None, Phase::Running, _) => State::Starting,
+        (None, Phase::Stopped, _) if instance.generation.is_some() && instance.operation.is_some() => State::Starting,
+        (None, Phase::Declared | Phase::Stopped, _) => {
+            if instance.operation.is_some() { State::Starting } else { State::Pending }
+        }
+    }
+}
+
+fn service_state(known: &Knowledge, service: &ServiceKnowledge, instances: &[InstanceView]) -> State {
+    let has = |state| instances.iter().any(|instance| instance.state == state);
+    let active = || {
+        instances.iter().zip(service.instances.values()).filter(|(_, known)| !known.retired).map(|(view, _)| view.state)
+    };
+    if service.delete_asked || ((known.down || !service.declared) && has(State::Stopping)) {
+        return State::Stopping;
+    }
+    if !service.declared {
+        return State::Retained;
+    }
+    if known.down {
+        return State::Stopped;
+    }
+    if has(State::Held) {
+        return State::Held;
+    }
+    if active().next().is_none() {
+        return State::Pending;
+    }
+    if active().all(|state| state == State::Ready) {
+        return if service.endpoint.open || service.endpoint.trouble.is_none() { State::Ready } else { State::Degraded };
+    }
+    let some_ready = service.ready > 0;
+    for state in [State::Failed, State::Healing, State::Upgrading, State::Degraded] {
+        if has(state) {
+            return if state == State::Failed && some_ready { State::Degraded } else { state };
+        }
+    }
+    if service.endpoint.trouble.is_some() && !service.endpoint.open {
+        return State::Failed;
+    }
+    if has(State::Starting) { State::Starting } else { State::Pending }
+}

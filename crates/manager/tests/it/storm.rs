@@ -1,0 +1,399 @@
+//! Random estates in a random world: what must never happen does not, and what must happen in the end does.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use ostler_manager::{Ask, Event, Fact, Knowledge, ResumeCause, Scope, decide, evolve};
+use ostler_model::estate::Service;
+use ostler_model::ids::{CommandId, InstanceId};
+use ostler_model::outcome::FailureClass;
+use ostler_model::time::Span;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
+
+use crate::support::{estate, given, local, name, service};
+use crate::world::World;
+
+/// One service of a random estate; its needs are some of those before it.
+#[derive(Clone, Debug)]
+pub(crate) struct Sketch {
+    offering: usize,
+    needs: u8,
+    instances: u32,
+    before: bool,
+    endpoint: Option<u16>,
+    backed_up: bool,
+    env: u8,
+    declared: bool,
+}
+
+pub(crate) fn sketch() -> impl Strategy<Value = Sketch> {
+    let chance = |percent: f64| prop::bool::weighted(percent);
+    (0..3_usize, any::<u8>(), 1..=5_u32, chance(0.2), 0..6_u16, chance(0.3), 0..3_u8, chance(0.85)).prop_map(
+        |(offering, needs, instances, before, endpoint, backed_up, env, declared)| {
+            let endpoint = (endpoint < 3).then_some(endpoint);
+            Sketch { offering, needs, instances, before, endpoint, backed_up, env, declared }
+        },
+    )
+}
+
+/// Estates of the same services that differ: what people give, one after the other.
+pub(crate) fn estates() -> impl Strategy<Value = Vec<Vec<Sketch>>> {
+    (1..=8_usize).prop_flat_map(|services| vec(vec(sketch(), services), 1..4))
+}
+
+/// The offerings are those of the first estate: what exists does not become something else.
+pub(crate) fn drawn(first: &[Sketch], sketches: &[Sketch], at_once: u8) -> ostler_model::estate::Estate {
+    let mut services: Vec<Service> = Vec::new();
+    for (number, sketch) in sketches.iter().enumerate() {
+        if !sketch.declared && number > 0 {
+            continue;
+        }
+        let offering = ["program", "postgresql", "redis"][first[number].offering];
+        let mut drawn = service(&format!("s{number}"), offering);
+        let chosen = services.iter().enumerate().filter(|(index, _)| sketch.needs >> index & 1 == 1);
+        drawn.needs = chosen.map(|(_, need)| need.name.clone()).collect();
+        drawn.instances = sketch.instances;
+        drawn.endpoint = sketch.endpoint.map(|side| local(10_000 + side * 100 + u16::try_from(number).unwrap()));
+        if sketch.before {
+            drawn.before = vec!["./migrate".parse().unwrap()];
+        }
+        if sketch.backed_up {
+            drawn.data.backup_every = Some(Span::seconds(900));
+        }
+        drawn.env.insert("SIDE".to_owned(), sketch.env.to_string().parse().unwrap());
+        services.push(drawn);
+    }
+    estate(at_once, services)
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    CarryOut(usize),
+    TellOutcome(usize),
+    Fail(usize, FailureClass),
+    /// It was done, and whoever did it was cut off before saying so.
+    DoneAndCutOff(usize),
+    TellReport { twice: bool },
+    Kill(usize),
+    Hang(usize),
+    Lose(usize),
+    Probe(usize),
+    Oblige(usize),
+    Pass(u64),
+    Resume(ResumeCause, u64),
+    Give(usize),
+    Ask(usize, AskKind),
+    Down,
+    NeverReady(usize, bool),
+    Crashing(usize, bool),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum AskKind {
+    Restart,
+    Scale(u32),
+    Delete,
+    Backup,
+    Restore,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let at = || 0..64_usize;
+    let class = prop_oneof![
+        6 => Just(FailureClass::Temporary),
+        1 => Just(FailureClass::NeedsPerson),
+        2 => Just(FailureClass::Interrupted),
+    ];
+    let cause = prop_oneof![Just(ResumeCause::Started), Just(ResumeCause::HolderReturned)];
+    let ask = prop_oneof![
+        3 => Just(AskKind::Restart),
+        3 => (0..7_u32).prop_map(AskKind::Scale),
+        2 => Just(AskKind::Delete),
+        2 => Just(AskKind::Backup),
+        1 => Just(AskKind::Restore),
+    ];
+    prop_oneof![
+        20 => at().prop_map(Step::CarryOut),
+        20 => at().prop_map(Step::TellOutcome),
+        4 => (at(), class).prop_map(|(at, class)| Step::Fail(at, class)),
+        1 => at().prop_map(Step::DoneAndCutOff),
+        6 => any::<bool>().prop_map(|twice| Step::TellReport { twice }),
+        5 => at().prop_map(Step::Kill),
+        3 => at().prop_map(Step::Hang),
+        1 => at().prop_map(Step::Lose),
+        20 => at().prop_map(Step::Probe),
+        30 => (1..40_usize).prop_map(Step::Oblige),
+        10 => prop_oneof![0..2_000_u64, 0..400_000_u64].prop_map(Step::Pass),
+        2 => (cause, any::<u64>()).prop_map(|(cause, mask)| Step::Resume(cause, mask)),
+        4 => (0..4_usize).prop_map(Step::Give),
+        5 => (at(), ask).prop_map(|(at, kind)| Step::Ask(at, kind)),
+        1 => Just(Step::Down),
+        1 => (at(), any::<bool>()).prop_map(|(at, on)| Step::NeverReady(at, on)),
+        1 => (at(), any::<bool>()).prop_map(|(at, on)| Step::Crashing(at, on)),
+    ]
+}
+
+fn nth<T: Clone>(mut of: impl ExactSizeIterator<Item = T>, number: usize) -> Option<T> {
+    let length = of.len();
+    (length > 0).then(|| of.nth(number % length)).flatten()
+}
+
+struct Storm {
+    world: World,
+    estates: Vec<ostler_model::estate::Estate>,
+    backups: u32,
+}
+
+impl Storm {
+    fn take(&mut self, step: &Step) {
+        let Self { world, estates, .. } = self;
+        match step {
+            Step::CarryOut(at) => {
+                if let Some(id) = nth(world.orders.keys().copied(), *at) {
+                    world.carry_out(id);
+                }
+            }
+            Step::TellOutcome(at) => {
+                if let Some(id) = nth(world.outcomes.keys().copied(), *at) {
+                    let _ = world.tell_outcome(id);
+                }
+            }
+            Step::Fail(at, class) => {
+                if let Some(id) = nth(world.orders.keys().copied(), *at) {
+                    world.fail(id, *class);
+                }
+            }
+            Step::DoneAndCutOff(at) => {
+                if let Some((id, order)) = nth(world.orders.iter().map(|(id, order)| (*id, order.clone())), *at) {
+                    world.carry_out(id);
+                    world.outcomes.remove(&id);
+                    world.orders.insert(id, order);
+                    world.fail(id, FailureClass::Interrupted);
+                }
+            }
+            Step::TellReport { twice } => {
+                if let Some(report) = world.reports.pop_front() {
+                    let _ = world.give(&report);
+                    if *twice {
+                        world.reports.push_back(report);
+                    }
+                }
+            }
+            Step::Kill(at) => each(world, *at, World::kill),
+            Step::Lose(at) => each(world, *at, World::lose),
+            Step::Hang(at) => each(world, *at, |world, id| {
+                if let Some(process) = world.instances.get_mut(id).and_then(|truth| truth.process.as_mut()) {
+                    process.hung = true;
+                }
+            }),
+            Step::Probe(at) => {
+                if let Some(id) = nth(world.watches.keys().cloned(), *at) {
+                    let _ = world.probe(&id);
+                }
+            }
+            Step::Oblige(times) => {
+                for _ in 0..*times {
+                    world.oblige();
+                }
+            }
+            Step::Pass(millis) => world.pass(Duration::from_millis(*millis)),
+            Step::Resume(cause, mask) => {
+                let _ = world.resume(*cause, |CommandId(id)| mask >> (id % 64) & 1 == 1);
+            }
+            Step::Give(at) => {
+                let estate = nth(estates.iter(), *at).expect("there is one");
+                let _ = world.give(&given(estate));
+            }
+            Step::Ask(at, kind) => self.ask(*at, *kind),
+            Step::Down => {
+                let _ = world.give(&Event::Asked(Ask::Down));
+            }
+            Step::NeverReady(at, on) => mark(&mut world.never_ready, *at, *on),
+            Step::Crashing(at, on) => mark(&mut world.crashing, *at, *on),
+        }
+    }
+
+    fn ask(&mut self, at: usize, kind: AskKind) {
+        let service = name(&format!("s{}", at % 8));
+        let ask = match kind {
+            AskKind::Restart => Ask::Restart { service },
+            AskKind::Scale(instances) => Ask::Scale { service, instances },
+            AskKind::Delete => Ask::Delete { service },
+            AskKind::Backup => {
+                self.backups += 1;
+                Ask::Backup { service, name: format!("b{}", self.backups) }
+            }
+            AskKind::Restore => Ask::Restore { service, name: "b1".to_owned() },
+        };
+        let _ = self.world.give(&Event::Asked(ask));
+    }
+
+    /// Nothing fails any more, and people answer what is asked. How much time and how many answers that takes is
+    /// bounded: the longest pause is five minutes, and a repair has its turn within a few of them.
+    fn calm(&mut self) {
+        let world = &mut self.world;
+        world.never_ready.clear();
+        world.crashing.clear();
+        world.instances.values_mut().filter_map(|truth| truth.process.as_mut()).for_each(|process| process.hung = false);
+        for _ in 0..60 {
+            world.settle();
+            if is_quiet(&world.known) {
+                return;
+            }
+            let held: BTreeSet<_> = world
+                .known
+                .services
+                .iter()
+                .filter(|(_, service)| service.instances.values().any(|instance| instance.held.is_some()))
+                .map(|(name, service)| (name.clone(), service.delete_asked))
+                .collect();
+            for (service, deleted) in held {
+                let ask = if deleted { Ask::Delete { service } } else { Ask::Restart { service } };
+                let _ = world.give(&Event::Asked(ask));
+            }
+            world.settle();
+            world.pass(Duration::from_secs(60));
+        }
+        panic!("never settled: {:#?}", unsettled(&world.known, world.now));
+    }
+}
+
+/// Settled, or stopped because that was asked. What is lost of a service that is not to run is a question that can wait.
+fn is_quiet(known: &Knowledge) -> bool {
+    known.is_settled() && (!known.down || known.is_at_rest())
+}
+
+fn unsettled(known: &Knowledge, now: ostler_model::time::Timestamp) -> Vec<String> {
+    let view = ostler_manager::status(known, now);
+    let mut lines = vec![format!("down: {}, commands: {:?}", known.down, known.commands)];
+    for service in view.services {
+        lines.push(format!("{} {} {:?} {:?}", service.name, service.state, service.troubles, known.services[&service.name].endpoint));
+        for instance in service.instances {
+            let known = known.instance(&instance.id).unwrap();
+            lines.push(format!("  {} {} {:?} {known:?}", instance.id, instance.state, instance.because));
+        }
+    }
+    lines
+}
+
+fn each(world: &mut World, at: usize, what: impl Fn(&mut World, &InstanceId)) {
+    if let Some(id) = nth(world.instances.keys().cloned(), at) {
+        what(world, &id);
+    }
+}
+
+fn mark(services: &mut BTreeSet<ostler_model::ids::ServiceName>, at: usize, on: bool) {
+    let service = name(&format!("s{}", at % 8));
+    if on {
+        services.insert(service);
+    } else {
+        services.remove(&service);
+    }
+}
+
+/// A settled estate is left alone, whatever makes ostler look.
+fn assert_left_alone(world: &mut World) {
+    let scopes: Vec<Scope> = world.known.services.keys().cloned().map(Scope::Service).collect();
+    for scope in scopes {
+        let decision = decide(&world.known, &Event::Look(scope.clone()), world.now);
+        assert_eq!((decision.facts, decision.commands), (vec![], vec![]), "{scope:?}");
+    }
+    if !world.known.down && let Some(estate) = world.known.estate.clone() {
+        let scaled = world.known.services.values().any(|service| service.scale.is_some());
+        let decision = decide(&world.known, &given(&estate), world.now);
+        assert!(scaled || decision.facts.is_empty(), "{:?}", decision.facts);
+    }
+    for cause in [ResumeCause::Started, ResumeCause::HolderReturned] {
+        world.pass(Duration::from_millis(1));
+        let from = world.facts.len();
+        let _ = world.resume(cause, |_| true);
+        world.settle();
+        for fact in &world.facts[from..] {
+            if let ostler_manager::FactKind::CommandIssued { command, .. } = &fact.kind {
+                use ostler_manager::Command::{CloseEndpoint, Observe, OpenEndpoint, Start, Watch};
+                let harmless = match command {
+                    Observe { .. } | Watch { .. } | OpenEndpoint { .. } => true,
+                    Start { instance, .. } => world.truth(instance).process.is_some_and(|p| p.since < fact.at),
+                    CloseEndpoint { service } => !world.known.services[service].declared || world.known.down,
+                    _ => false,
+                };
+                assert!(harmless, "{command:?}");
+            }
+        }
+        assert!(is_quiet(&world.known), "{:#?}", unsettled(&world.known, world.now));
+    }
+}
+
+fn assert_facts_are_all(world: &World) {
+    let folded = world.folded();
+    assert_eq!(folded, world.known, "the facts do not tell all that is known");
+    let mut again = folded.clone();
+    again.clone_from(&Knowledge::default());
+    world.facts.iter().for_each(|fact| evolve(&mut again, fact));
+    assert_eq!(again, folded, "folded twice");
+    for fact in &world.facts {
+        let text = serde_json::to_string(fact).unwrap();
+        assert_eq!(&serde_json::from_str::<Fact>(&text).unwrap(), fact, "{text}");
+    }
+    let text = serde_json::to_string(&folded).unwrap();
+    assert_eq!(serde_json::from_str::<Knowledge>(&text).unwrap(), folded);
+}
+
+fn assert_truth_is_known(world: &World) {
+    for (id, truth) in &world.instances {
+        let known = world.instance(id);
+        let pid = truth.process.as_ref().map(|process| process.pid);
+        assert_eq!(known.running.and_then(|running| running.pid), pid, "{id}");
+        let routed = known.address().filter(|_| known.routed);
+        assert_eq!(world.routes.get(id).copied(), routed, "callers of {id}");
+    }
+    for (id, (watch, _)) in &world.watches {
+        assert_eq!(world.instance(id).watch, Some(*watch), "the watch of {id}");
+    }
+    for (service, address) in &world.endpoints {
+        let endpoint = &world.known.services[service].endpoint;
+        assert_eq!((endpoint.open, endpoint.address), (true, Some(*address)), "{service}'s endpoint");
+    }
+    for (binding, instance) in &world.bindings {
+        let held = world.known.services.get(&binding.consumer).and_then(|service| service.bindings.get(&binding.need));
+        assert_eq!(held.map(|held| &held.instance), Some(instance), "{binding}");
+    }
+}
+
+fn storm(estates: &[Vec<Sketch>], at_once: u8, steps: &[Step]) -> Storm {
+    let estates = estates.iter().map(|sketches| drawn(&estates[0], sketches, at_once)).collect();
+    let mut storm = Storm { world: World::new(), estates, backups: 0 };
+    storm.take(&Step::Give(0));
+    for step in steps {
+        storm.take(step);
+    }
+    storm
+}
+
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        cases,
+        max_shrink_iters: 4000,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/regressions/storm.txt"))),
+        ..ProptestConfig::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(config(256))]
+
+    #[test]
+    fn after_the_storm_all_is_well(
+        estates in estates(),
+        at_once in prop_oneof![Just(1_u8), Just(20), Just(50)],
+        steps in vec(step(), 0..150),
+    ) {
+        let mut storm = storm(&estates, at_once, &steps);
+        storm.calm();
+        assert_facts_are_all(&storm.world);
+        assert_truth_is_known(&storm.world);
+        assert_left_alone(&mut storm.world);
+    }
+}

@@ -1,0 +1,448 @@
+//! A world for the manager to look after. It keeps its own truth about processes, data and bindings, and judges every
+//! order by that truth, not by what the manager knows.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ostler_manager::{
+    Command, Decision, Event, Fact, FactKind, Instance, Knowledge, Outcome, Phase, Process, ResumeCause, Scope, Target,
+    check, decide, evolve, take,
+};
+use ostler_model::health::{Exit, Health, Symptom, SymptomKind};
+use ostler_model::ids::{BindingId, CommandId, InstanceId, ServiceName};
+use ostler_model::outcome::{BackupMade, Failure, FailureClass, Observation, Running};
+use ostler_model::time::Timestamp;
+
+use crate::support::{START, local, uuid};
+
+/// What there really is of one instance.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Truth {
+    /// It exists at its provider.
+    pub(crate) made: bool,
+    /// How many times it was made: data of another time is other data.
+    pub(crate) times_made: u32,
+    /// What was made is gone, and nobody has said yet that an empty one will do.
+    pub(crate) lost: bool,
+    pub(crate) process: Option<Living>,
+    /// How many times whoever holds its process may start it again.
+    pub(crate) grant: u32,
+    port: u16,
+}
+
+/// A process.
+#[derive(Clone, Debug)]
+pub(crate) struct Living {
+    pub(crate) pid: u32,
+    pub(crate) since: Timestamp,
+    pub(crate) hung: bool,
+    /// What it was started with.
+    needs: BTreeSet<ServiceName>,
+}
+
+#[derive(Default)]
+pub(crate) struct World {
+    pub(crate) known: Knowledge,
+    pub(crate) facts: Vec<Fact>,
+    pub(crate) now: Timestamp,
+    /// Handed over, and not carried out yet.
+    pub(crate) orders: BTreeMap<CommandId, Command>,
+    /// Carried out; the manager has not heard of it yet.
+    pub(crate) outcomes: BTreeMap<CommandId, Outcome>,
+    /// Seen; the manager has not heard of it yet.
+    pub(crate) reports: VecDeque<Event>,
+    pub(crate) instances: BTreeMap<InstanceId, Truth>,
+    pub(crate) endpoints: BTreeMap<ServiceName, SocketAddr>,
+    pub(crate) bindings: BTreeMap<BindingId, InstanceId>,
+    pub(crate) routes: BTreeMap<InstanceId, SocketAddr>,
+    /// The watch on each instance, and what it reported last.
+    pub(crate) watches: BTreeMap<InstanceId, (CommandId, Option<Health>)>,
+    pub(crate) wakes: BTreeSet<(Timestamp, Scope)>,
+    /// What people were told.
+    pub(crate) told: Vec<String>,
+    /// Their processes never become ready.
+    pub(crate) never_ready: BTreeSet<ServiceName>,
+    /// Their processes die as soon as they are started.
+    pub(crate) crashing: BTreeSet<ServiceName>,
+    /// Sick by the record: concluded, and not taken back.
+    sick: BTreeSet<InstanceId>,
+    /// Services whose deletion a person asked for.
+    deletions: BTreeSet<ServiceName>,
+    pids: u32,
+}
+
+pub(crate) fn failure(class: FailureClass, detail: &str) -> Failure {
+    Failure { class, detail: detail.to_owned(), remedy: "look at it".to_owned() }
+}
+
+pub(crate) fn unready(detail: &str) -> Health {
+    Health::Unready(Symptom { kind: SymptomKind::Refused, detail: detail.to_owned() })
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let mut world = Self { now: START, pids: 100, ..Self::default() };
+        let _ = world.give(&Event::Resumed { cause: ResumeCause::Started, uuid: uuid() });
+        world
+    }
+
+    /// Tells the manager, does what has no outcome, and judges the rest.
+    pub(crate) fn give(&mut self, event: &Event) -> Decision {
+        if let Event::Asked(ask) = event {
+            self.hear(ask);
+        }
+        let decision = take(&mut self.known, event, self.now);
+        self.facts.extend(decision.facts.iter().cloned());
+        for fact in &decision.facts {
+            self.record(&fact.kind);
+        }
+        for (id, command) in &decision.commands {
+            self.judge(command);
+            self.accept(*id, command);
+        }
+        self.wakes.extend(decision.wake.iter().cloned());
+        assert_eq!(check(&self.known), [], "after {event:?}");
+        self.assert_nothing_missed(event);
+        decision
+    }
+
+    fn hear(&mut self, ask: &ostler_manager::Ask) {
+        match ask {
+            ostler_manager::Ask::Delete { service } => {
+                let asked = self.known.services.get(service).is_some_and(|s| self.known.down || !s.declared);
+                if asked {
+                    self.deletions.insert(service.clone());
+                }
+            }
+            ostler_manager::Ask::Restart { service } => {
+                let asked = self.known.services.get(service).is_some_and(|s| !self.known.down && s.declared);
+                for (_, truth) in self.instances.iter_mut().filter(|(id, _)| asked && id.service() == service) {
+                    truth.lost = false;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn record(&mut self, fact: &FactKind) {
+        match fact {
+            FactKind::RepairBegan { instance, .. } => drop(self.sick.insert(instance.clone())),
+            FactKind::RepairEnded { instance } | FactKind::InstanceRetired { instance } => {
+                self.sick.remove(instance);
+            }
+            FactKind::DownAsked => self.sick.clear(),
+            FactKind::EstateDeclared { estate } => self.sick.retain(|id| estate.services.contains_key(id.service())),
+            FactKind::DeleteAsked { service } => self.sick.retain(|id| id.service() != service),
+            _ => {}
+        }
+    }
+
+    fn is_treatment(&self, command: &Command) -> Option<InstanceId> {
+        let Target::Instance(id) = command.target() else { return None };
+        let alive = self.truth(&id).process.is_some();
+        let treats = match command {
+            Command::Provision { .. } | Command::Before { .. } | Command::Stop { .. } => true,
+            Command::Start { .. } => !alive,
+            _ => false,
+        };
+        (treats && self.sick.contains(&id)).then_some(id)
+    }
+
+    /// The promises, in the world's own terms.
+    fn judge(&self, command: &Command) {
+        let target = command.target();
+        if target != Target::Nothing {
+            assert!(self.orders.values().all(|other| other.target() != target), "two operations: {command:?}");
+        }
+        if let Some(id) = self.is_treatment(command) {
+            let others = self.orders.values().filter_map(|order| self.is_treatment(order)).filter(|other| *other != id);
+            let most = self.known.repairs_at_once();
+            assert!(others.count() < most, "{command:?} is one repair too many: {most} at once");
+        }
+        match command {
+            Command::Start { instance, .. } => {
+                let knows_it_runs = self.known.instance(instance).is_some_and(|i| i.phase == Phase::Running);
+                assert!(self.truth(instance).process.is_none() || knows_it_runs, "a twin of {instance}");
+            }
+            Command::Provision { instance } => {
+                let truth = self.truth(instance);
+                assert!(!truth.made, "{instance} exists");
+                let durable = self.known.services.get(instance.service()).is_some_and(|s| self.known.is_durable(s));
+                assert!(!(truth.lost && durable), "an empty {instance} in the place of its data");
+            }
+            Command::Deprovision { instance } => {
+                assert!(self.deletions.contains(instance.service()), "nobody asked to delete {instance}");
+                assert!(self.truth(instance).process.is_none(), "{instance} is deleted while it runs");
+            }
+            Command::Stop { instance, .. } => {
+                assert!(!self.routes.contains_key(instance), "callers are still sent to {instance}");
+                let service = &self.known.services[instance.service()];
+                if !self.known.is_wanted(service) {
+                    let user = self.instances.iter().find(|(_, other)| {
+                        other.process.as_ref().is_some_and(|process| process.needs.contains(instance.service()))
+                    });
+                    assert!(user.is_none(), "{instance} is stopped while {user:?} uses it");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn accept(&mut self, id: CommandId, command: &Command) {
+        match command {
+            Command::Watch { instance, .. } => drop(self.watches.insert(instance.clone(), (id, None))),
+            Command::Unwatch { instance } => drop(self.watches.remove(instance)),
+            Command::Route { instance, address: Some(address) } => {
+                self.routes.insert(instance.clone(), *address);
+            }
+            Command::Route { instance, address: None } => drop(self.routes.remove(instance)),
+            Command::Notify { occasion, message, .. } => {
+                self.told.push(format!("{}: {message}", occasion.as_str()));
+            }
+            _ => drop(self.orders.insert(id, command.clone())),
+        }
+    }
+
+    /// A turn leaves nothing to be done that could be done now.
+    fn assert_nothing_missed(&self, event: &Event) {
+        for (name, service) in &self.known.services {
+            let instances = service.instances.keys().map(|number| Scope::Instance(service.instance_id(*number)));
+            let due = |scope: &Scope| self.wakes.contains(&(self.now, scope.clone()));
+            for scope in instances.chain([Scope::Service(name.clone())]).filter(|scope| !due(scope)) {
+                let decision = decide(&self.known, &Event::Look(scope.clone()), self.now);
+                assert_eq!(decision.facts, [], "after {event:?} nobody looked at {scope:?}");
+            }
+        }
+    }
+
+    pub(crate) fn truth(&self, id: &InstanceId) -> Truth {
+        self.instances.get(id).cloned().unwrap_or_default()
+    }
+
+    /// Does what was ordered, as it should be done. The manager does not hear of it yet.
+    pub(crate) fn carry_out(&mut self, id: CommandId) {
+        let Some(command) = self.orders.remove(&id) else { return };
+        let outcome = self.done(&command);
+        self.outcomes.insert(id, outcome);
+    }
+
+    fn done(&mut self, command: &Command) -> Outcome {
+        match command {
+            Command::OpenEndpoint { service, address } => {
+                let free = 20_000 + u16::try_from(self.endpoints.len()).unwrap();
+                let address = address.unwrap_or(local(free));
+                self.endpoints.insert(service.clone(), address);
+                Outcome::Open(address)
+            }
+            Command::CloseEndpoint { service } => {
+                self.endpoints.remove(service);
+                Outcome::Done
+            }
+            Command::Provision { instance } => {
+                let port = 40_000 + u16::try_from(self.instances.len()).unwrap();
+                let truth = self.instances.entry(instance.clone()).or_insert_with(|| Truth { port, ..Truth::default() });
+                if !truth.made {
+                    truth.made = true;
+                    truth.lost = false;
+                    truth.times_made += 1;
+                }
+                Outcome::Done
+            }
+            Command::Observe { instance } => Outcome::Observed(self.observe(instance)),
+            Command::Start { instance, generation, reflex_burst, .. } => self.start(instance, *generation, *reflex_burst),
+            Command::Stop { instance, .. } => {
+                let was = self.instances.get_mut(instance).and_then(|truth| {
+                    truth.grant = 0;
+                    truth.process.take()
+                });
+                Outcome::Stopped { exit: was.map(|_| Exit::Signal(15)), killed: false, cut: 0 }
+            }
+            Command::Deprovision { instance } => {
+                self.instances.remove(instance);
+                self.bindings.retain(|_, at| at != instance);
+                Outcome::Done
+            }
+            Command::Bind { binding, instance, endpoint } => {
+                self.bindings.insert(binding.clone(), instance.clone());
+                let time = self.truth(instance).times_made;
+                Outcome::Bound { digest: format!("{instance} of time {time} at {endpoint}") }
+            }
+            Command::Unbind { binding, .. } => {
+                self.bindings.remove(binding);
+                Outcome::Done
+            }
+            Command::Backup { name, .. } => {
+                Outcome::BackedUp(BackupMade { name: name.clone(), bytes: 1000, sha256: "00".repeat(32) })
+            }
+            Command::Before { .. } | Command::Restore { .. } => Outcome::Done,
+            Command::Watch { .. } | Command::Unwatch { .. } | Command::Route { .. } | Command::Notify { .. } => {
+                unreachable!("has no outcome")
+            }
+        }
+    }
+
+    fn observe(&self, id: &InstanceId) -> Observation {
+        let truth = self.truth(id);
+        match (truth.made, &truth.process) {
+            (_, Some(process)) => Observation::Running(running(process, truth.port)),
+            (true, None) => Observation::Stopped { exit: None },
+            (false, None) => Observation::Absent,
+        }
+    }
+
+    fn start(&mut self, id: &InstanceId, generation: u32, grant: u32) -> Outcome {
+        let now = self.now;
+        let launch = self.known.services.get(id.service()).and_then(|service| service.launches.get(&generation));
+        let needs: BTreeSet<ServiceName> = launch.expect("what is started is known").needs.keys().cloned().collect();
+        let Some(truth) = self.instances.get_mut(id).filter(|truth| truth.made) else {
+            return Outcome::Failed(failure(FailureClass::Temporary, "there is no such instance"));
+        };
+        if truth.process.is_none() {
+            self.pids += 1;
+            truth.process = Some(Living { pid: self.pids, since: now, hung: false, needs });
+        }
+        truth.grant = grant;
+        let process = truth.process.as_ref().expect("it was started");
+        Outcome::Started(running(process, truth.port))
+    }
+
+    /// Tells the manager what came of a command.
+    pub(crate) fn tell_outcome(&mut self, id: CommandId) -> Option<Decision> {
+        let outcome = self.outcomes.remove(&id)?;
+        Some(self.give(&Event::Ended { id, outcome }))
+    }
+
+    /// It did not happen.
+    pub(crate) fn fail(&mut self, id: CommandId, class: FailureClass) {
+        if self.orders.remove(&id).is_some() {
+            let outcome = Outcome::Failed(failure(class, "it went wrong"));
+            let _ = self.give(&Event::Ended { id, outcome });
+        }
+    }
+
+    /// Ends the instance's process; the report of it waits to be told. Whoever holds it starts it again if it may.
+    pub(crate) fn kill(&mut self, id: &InstanceId) {
+        let (now, next) = (self.now, self.pids + 1);
+        let Some(truth) = self.instances.get_mut(id) else { return };
+        let Some(process) = truth.process.take() else { return };
+        let reflex = if truth.grant > 0 {
+            self.pids = next;
+            truth.grant -= 1;
+            truth.process = Some(Living { pid: next, since: now, hung: false, needs: process.needs });
+            Ok(Process { pid: next, since: now })
+        } else {
+            Err("its restarts are spent".to_owned())
+        };
+        let (pid, exit) = (Some(process.pid), Exit::Signal(9));
+        self.reports.push_back(Event::Died { instance: id.clone(), pid, exit, at: now, reflex });
+    }
+
+    /// What was made is no longer there.
+    pub(crate) fn lose(&mut self, id: &InstanceId) {
+        if let Some(truth) = self.instances.get_mut(id).filter(|truth| truth.made && truth.process.is_none()) {
+            truth.made = false;
+            // A person answered for what was known to be lost; this is another loss.
+            truth.lost = self.known.instance(id).is_some_and(|i| i.generation.is_some());
+        }
+    }
+
+    /// Everything starts over for the manager. What was handed over is lost, or done without its hearing of it.
+    pub(crate) fn resume(&mut self, cause: ResumeCause, carried_out: impl Fn(CommandId) -> bool) -> Decision {
+        let orders: Vec<CommandId> = self.orders.keys().copied().collect();
+        for id in orders.into_iter().filter(|id| carried_out(*id)) {
+            self.carry_out(id);
+        }
+        self.orders.clear();
+        self.watches.clear();
+        match cause {
+            ResumeCause::Started => {
+                self.outcomes.clear();
+                self.wakes.clear();
+            }
+            // Outcomes from before can still arrive: nobody waits for them.
+            ResumeCause::HolderReturned => self.instances.values_mut().for_each(|truth| truth.grant = 0),
+        }
+        self.give(&Event::Resumed { cause, uuid: uuid() })
+    }
+
+    /// The health that a probe would find now.
+    pub(crate) fn health(&self, id: &InstanceId) -> Health {
+        match self.truth(id).process {
+            Some(process) if !process.hung && !self.never_ready.contains(id.service()) => Health::Ready,
+            Some(_) => unready("no answer"),
+            None => unready("connection refused"),
+        }
+    }
+
+    /// The instance's watch tells what it finds, if that has changed.
+    pub(crate) fn probe(&mut self, id: &InstanceId) -> Option<Decision> {
+        let health = self.health(id);
+        let (watch, reported) = self.watches.get_mut(id)?;
+        if reported.as_ref() == Some(&health) {
+            return None;
+        }
+        *reported = Some(health.clone());
+        let watch = *watch;
+        Some(self.give(&Event::Probed { instance: id.clone(), watch, health }))
+    }
+
+    /// Lets time pass; looks that were asked for happen on the way.
+    pub(crate) fn pass(&mut self, length: Duration) {
+        let until = self.now + length;
+        while let Some((at, scope)) = self.wakes.first().cloned().filter(|(at, _)| *at <= until) {
+            self.wakes.pop_first();
+            self.now = self.now.max(at);
+            let _ = self.give(&Event::Look(scope));
+        }
+        self.now = until;
+    }
+
+    /// One thing that a world does that obliges: the next report, outcome, order or probe.
+    pub(crate) fn oblige(&mut self) -> bool {
+        if let Some(report) = self.reports.pop_front() {
+            let _ = self.give(&report);
+            return true;
+        }
+        if let Some(id) = self.outcomes.keys().next().copied() {
+            let _ = self.tell_outcome(id);
+            return true;
+        }
+        if let Some(id) = self.orders.keys().next().copied() {
+            self.carry_out(id);
+            return true;
+        }
+        let crashing: Vec<InstanceId> =
+            self.instances.keys().filter(|id| self.crashing.contains(id.service())).cloned().collect();
+        for id in crashing {
+            self.kill(&id);
+        }
+        let watched: Vec<InstanceId> = self.watches.keys().cloned().collect();
+        !self.reports.is_empty() || watched.iter().any(|id| self.probe(id).is_some())
+    }
+
+    /// Obliges until nothing more happens by itself.
+    pub(crate) fn settle(&mut self) {
+        for _ in 0..100_000 {
+            if !self.oblige() {
+                return;
+            }
+        }
+        panic!("no end of it: {:?}", self.orders);
+    }
+
+    pub(crate) fn instance(&self, id: &InstanceId) -> &Instance {
+        self.known.instance(id).expect("it is known")
+    }
+
+    /// What the facts alone make known.
+    pub(crate) fn folded(&self) -> Knowledge {
+        let mut known = Knowledge::default();
+        self.facts.iter().for_each(|fact| evolve(&mut known, fact));
+        known
+    }
+}
+
+fn running(process: &Living, port: u16) -> Running {
+    Running { pid: Some(process.pid), address: local(port), since: process.since }
+}

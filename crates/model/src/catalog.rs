@@ -1,0 +1,130 @@
+//! What a provider offers. Every kind of provider describes itself in these terms, so that the manager needs no others.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::estate::Check;
+use crate::ids::{OfferingName, PlanName, ProviderName};
+use crate::time::Span;
+use crate::version::Version;
+
+/// What one provider offers now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Catalog {
+    /// By name.
+    pub offerings: BTreeMap<OfferingName, Offering>,
+}
+
+/// One thing a provider sells.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offering {
+    /// Its name.
+    pub name: OfferingName,
+    /// One sentence for people.
+    pub description: String,
+    /// The versions that can be had, newest last; empty where the offering has none of its own (the buyer's program).
+    pub versions: Vec<Version>,
+    /// Its plans, in the provider's order. Never empty.
+    pub plans: Vec<Plan>,
+    /// Whether it runs the buyer's own program and so takes `run` and hands it bindings.
+    pub runs_program: bool,
+    /// Whether other services can be bound to it.
+    pub bindable: bool,
+    /// Whether its data outlives a stop unless the estate says otherwise.
+    pub durable: bool,
+    /// At most this many instances of one service; `None` for no limit.
+    pub instances_max: Option<u32>,
+    /// What else the provider can do with an instance.
+    pub actions: Actions,
+    /// How its instances are asked for their health.
+    pub probe: ProbePolicy,
+    /// How long an instance may take to stop when it was asked to.
+    pub stop_grace: Span,
+}
+
+/// What a provider can do with an instance beyond making and deleting it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actions {
+    /// It can be started and stopped, keeping its data.
+    pub start_stop: bool,
+    /// Its data can be backed up and restored.
+    pub backup: bool,
+}
+
+/// How instances are asked for their health.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbePolicy {
+    /// May it get traffic?
+    pub ready: Check,
+    /// Does it work together with its needs? Reported, never a reason to withdraw an instance.
+    pub deep: Option<Check>,
+    /// How often.
+    pub every: Span,
+    /// How long one may take.
+    pub timeout: Span,
+    /// How long an instance may take from its start to its first `ready`.
+    pub start_within: Span,
+}
+
+/// A priced variant of an offering.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Its name.
+    pub name: PlanName,
+    /// One sentence for people.
+    pub description: String,
+    /// What its instances may use.
+    pub limits: Limits,
+    /// What an instance costs a month; `None` where the provider states no price.
+    pub price: Option<Price>,
+}
+
+/// A price as the catalog states it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Price {
+    /// The amount as a decimal number in text, exactly as stated.
+    pub amount: String,
+    /// ISO 4217.
+    pub currency: String,
+    /// For what: `month`, `hour`, or the provider's own words.
+    pub per: String,
+}
+
+/// What an instance may use; `None` is no limit of ostler's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Bytes of memory.
+    pub memory_bytes: Option<u64>,
+    /// Thousandths of one core.
+    pub cpu_millicores: Option<u32>,
+    /// Processes and threads.
+    pub processes: Option<u32>,
+    /// Open files.
+    pub files: Option<u64>,
+}
+
+impl Limits {
+    /// These limits where given, `other`'s elsewhere.
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            memory_bytes: self.memory_bytes.or(other.memory_bytes),
+            cpu_millicores: self.cpu_millicores.or(other.cpu_millicores),
+            processes: self.processes.or(other.processes),
+            files: self.files.or(other.files),
+        }
+    }
+}
+
+/// Where a service is bought: the outcome of placement.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// From whom.
+    pub provider: ProviderName,
+    /// What.
+    pub offering: OfferingName,
+    /// Which plan of it.
+    pub plan: PlanName,
+    /// Which version; `None` where the offering has none of its own.
+    pub version: Option<Version>,
+}

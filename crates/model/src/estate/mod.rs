@@ -1,0 +1,303 @@
+//! The estate: all that one buyer declares in one file, as types. [`parse`] is the only way in.
+//!
+//! Invariant: an [`Estate`] is whole: every need names a service in it, needs have no cycle, endpoints differ, every
+//! provider named exists, every template refers to something that will have a value.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::Limits;
+use crate::ids::{EstateName, OfferingName, PlanName, ProviderName, ServiceName};
+use crate::template::Template;
+use crate::time::Span;
+use crate::version::VersionRange;
+
+mod parse;
+
+pub use parse::{Parsed, TEXT_MAX, parse};
+
+/// At most this many services in one estate file: a bound on what one file can make ostler hold and draw.
+pub const SERVICES_MAX: usize = 100_000;
+/// At most this many instances of one service.
+pub const INSTANCES_MAX: u32 = 1_000_000;
+
+/// All that one buyer declares.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Estate {
+    /// Its name; the default home folder is named after it.
+    pub name: EstateName,
+    /// ISO 4217 code in which prices are shown.
+    pub currency: Currency,
+    /// Absolute path of the folder that holds the file: relative paths in it start here.
+    pub folder: PathBuf,
+    /// The brakes on healing.
+    pub heal: Heal,
+    /// Whom to tell when something is held, fails or was healed.
+    pub notify: Vec<Notify>,
+    /// From whom services may be bought.
+    pub providers: BTreeMap<ProviderName, Provider>,
+    /// What the business needs.
+    pub services: BTreeMap<ServiceName, Service>,
+}
+
+/// Three upper-case letters, as in ISO 4217.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Currency(String);
+
+impl Currency {
+    /// The code.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Currency {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text.len() == 3 && text.bytes().all(|b| b.is_ascii_uppercase()) {
+            Ok(Self(text))
+        } else {
+            Err(format!("`{text}` is not a currency: three capital letters as in ISO 4217, for example EUR"))
+        }
+    }
+}
+
+impl From<Currency> for String {
+    fn from(currency: Currency) -> Self {
+        currency.0
+    }
+}
+
+impl fmt::Debug for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The brakes on healing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heal {
+    /// How much of the estate may be under repair together, in percent of its instances, 1 to 100; rounded up, so that
+    /// at least one may always be. Default 20.
+    pub at_once_percent: u8,
+}
+
+impl Heal {
+    /// How many of `instances` may be under repair together.
+    pub fn at_once(self, instances: usize) -> usize {
+        (instances * usize::from(self.at_once_percent)).div_ceil(100).max(1)
+    }
+}
+
+impl Default for Heal {
+    fn default() -> Self {
+        Self { at_once_percent: 20 }
+    }
+}
+
+/// Something worth telling a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Occasion {
+    /// A person must answer before it goes on.
+    Held,
+    /// It failed, and what ostler does about it has not helped yet.
+    Failed,
+    /// It failed and was healed.
+    Healed,
+}
+
+impl Occasion {
+    /// All of them: what a `[notify]` without `on` means.
+    pub const ALL: [Self; 3] = [Self::Held, Self::Failed, Self::Healed];
+
+    /// As the estate file writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Failed => "failed",
+            Self::Healed => "healed",
+        }
+    }
+}
+
+/// One way to tell somebody: `[notify] on = ["held", "failed"], command = ["./page-me"]`, or `webhook = "http://…"`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notify {
+    /// On which occasions.
+    pub on: BTreeSet<Occasion>,
+    /// How.
+    pub via: NotifyVia,
+}
+
+/// How somebody is told. The occasion is a JSON object: on the command's standard input, or posted to the webhook.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NotifyVia {
+    /// A program and its arguments; relative paths start at the estate file's folder.
+    Command(Vec<String>),
+    /// An `http://` address.
+    Webhook(String),
+}
+
+/// A party from whom services can be bought.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provider {
+    /// Its name in this estate.
+    pub name: ProviderName,
+    /// Where it holds things.
+    pub region: Option<String>,
+    /// What kind it is, with what only that kind needs. The manager never looks in here.
+    pub kind: ProviderKind,
+}
+
+/// The kinds of provider.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum ProviderKind {
+    /// This machine.
+    Host(HostProvider),
+}
+
+/// `kind = "host"`: this machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostProvider {
+    /// A folder with definition files of more offerings, beside those that ostler brings; absolute. Where both define
+    /// an offering, this one counts.
+    pub offerings: Option<PathBuf>,
+}
+
+/// Something the business needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// Its name.
+    pub name: ServiceName,
+    /// What to buy.
+    pub offering: OfferingName,
+    /// Which versions will do.
+    pub version: VersionRange,
+    /// Which plan; without one the first in the provider's catalog.
+    pub plan: Option<PlanName>,
+    /// From whom, in this order; all providers in the order of their names if empty.
+    pub prefer: Vec<ProviderName>,
+    /// The program and its arguments, for offerings that run the buyer's own program; each may refer to the same
+    /// things as `env`. A relative program path starts at the estate file's folder.
+    pub run: Vec<Template>,
+    /// A one-off command (a migration) that must succeed before each start of a changed service; empty for none.
+    pub before: Vec<Template>,
+    /// Environment variables.
+    pub env: BTreeMap<String, Template>,
+    /// Which services it uses.
+    pub needs: BTreeSet<ServiceName>,
+    /// How many instances.
+    pub instances: u32,
+    /// Its stable address; assigned if not declared.
+    pub endpoint: Option<SocketAddr>,
+    /// How its health is asked; what the offering says if not declared.
+    pub probe: ProbeOverride,
+    /// What must become of its data; what the offering says if not declared.
+    pub data: DataPolicy,
+    /// How a program takes connections.
+    pub listen: Listen,
+    /// Limits that replace the plan's.
+    pub limits: Limits,
+    /// How long running connections may go on before an instance is stopped, and how long it may take to stop.
+    pub stop: StopPolicy,
+}
+
+/// How a program takes connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Listen {
+    /// It binds the port that the environment variable `PORT` names, on the address in `HOST`.
+    #[default]
+    Port,
+    /// It is handed the listening socket as file descriptor 3 (`LISTEN_FDS`, `LISTEN_PID`, `LISTEN_FDNAMES`), so that
+    /// connects queue while it restarts.
+    Socket,
+}
+
+impl Listen {
+    /// As the estate file writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Port => "port",
+            Self::Socket => "socket",
+        }
+    }
+}
+
+/// What the estate says about probes; each `None` leaves it to the offering.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeOverride {
+    /// Asked of the instance alone: may it get traffic?
+    pub ready: Option<Check>,
+    /// Asked of the instance and its needs: does it all work? Never withdraws an instance.
+    pub deep: Option<Check>,
+    /// How often.
+    pub every: Option<Span>,
+    /// How long one may take.
+    pub timeout: Option<Span>,
+    /// How long an instance may take from its start to its first `ready`.
+    pub start_within: Option<Span>,
+}
+
+/// One way to ask an instance for its health.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Check {
+    /// It accepts a connection.
+    Tcp,
+    /// `GET` of this path is answered with a status from 200 to 399.
+    Http(String),
+    /// This program, run in the instance's environment, exits with 0.
+    Command(Vec<String>),
+    /// PostgreSQL: connect, authenticate, `select 1`.
+    Postgresql,
+    /// Redis: authenticate, `PING`.
+    Redis,
+}
+
+impl Check {
+    /// The protocol in one word, as reports show it.
+    pub fn protocol(&self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Http(_) => "http",
+            Self::Command(_) => "command",
+            Self::Postgresql => "postgresql",
+            Self::Redis => "redis",
+        }
+    }
+}
+
+/// What must become of a service's data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataPolicy {
+    /// Whether data must outlive the instance; `None` leaves it to the offering.
+    pub durable: Option<bool>,
+    /// A backup is made this often; `None` for only when asked.
+    pub backup_every: Option<Span>,
+}
+
+/// How an instance is taken out of service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopPolicy {
+    /// How long connections that are under way may go on after no new ones arrive. Default 10 s.
+    pub drain: Span,
+    /// How long the program may take to end after it was asked to, before it is killed. Default 10 s, or what the
+    /// offering says.
+    pub grace: Option<Span>,
+}
+
+impl Default for StopPolicy {
+    fn default() -> Self {
+        Self { drain: Span::seconds(10), grace: None }
+    }
+}

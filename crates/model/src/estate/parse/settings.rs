@@ -1,0 +1,182 @@
+//! The tables beside the services: `[estate]`, `[provider.NAME]`, `[heal]`, `[notify]`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::path::Path;
+
+use toml::de::DeValue;
+
+use super::reader::{Fields, Key, Reader, Value, listed, parse_name};
+use super::values;
+use crate::diagnostics::shown;
+use crate::estate::{Currency, Heal, HostProvider, Notify, NotifyVia, Occasion, Provider, ProviderKind};
+use crate::ids::{EstateName, ProviderName};
+
+const ESTATE: &[Key] = &[("name", r#"name = "bookshop""#), ("currency", r#"currency = "EUR""#)];
+const PROVIDER: &[Key] = &[
+    ("kind", r#"kind = "host""#),
+    ("region", r#"region = "eu-local""#),
+    ("offerings", r#"offerings = "./offerings""#),
+];
+const HEAL: &[Key] = &[("at_once", r#"at_once = "20%""#)];
+const NOTIFY: &[Key] = &[
+    ("on", r#"on = ["held", "failed"]"#),
+    ("command", r#"command = ["./page-me"]"#),
+    ("webhook", r#"webhook = "http://127.0.0.1:9000/ostler""#),
+];
+
+/// The providers, and the names of all that are declared, also of those with errors.
+#[derive(Default)]
+pub(super) struct Providers {
+    pub(super) list: BTreeMap<ProviderName, Provider>,
+    pub(super) names: BTreeSet<ProviderName>,
+}
+
+pub(super) fn read_estate(reader: &mut Reader<'_>, value: Option<Value<'_>>) -> Option<(EstateName, Currency)> {
+    let Some(value) = value else {
+        if !reader.may_be_unread("estate") {
+            let remedy = "begin the file with `[estate]` and a line like `name = \"bookshop\"`";
+            reader.report(0..0, "the file has no `[estate]`", remedy);
+        }
+        return None;
+    };
+    let fields = value.fields(reader, "estate", ESTATE)?;
+    let name = fields.required(reader, "name").and_then(|value| value.name(reader));
+    let currency = match fields.optional("currency") {
+        Some(value) => read_currency(reader, value),
+        None => Currency::try_from("EUR".to_owned()).ok(),
+    };
+    Some((name?, currency?))
+}
+
+fn read_currency(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Currency> {
+    let text = value.text(reader)?;
+    match Currency::try_from(text.to_owned()) {
+        Ok(currency) => Some(currency),
+        Err(_) => {
+            let remedy = "write its three capital letters of ISO 4217, for example `currency = \"EUR\"`";
+            reader.report(value.span(), format!("`{}` is not a currency", shown(text)), remedy);
+            None
+        }
+    }
+}
+
+pub(super) fn read_providers(reader: &mut Reader<'_>, folder: &Path, value: Option<Value<'_>>) -> Providers {
+    let mut providers = Providers::default();
+    let table = match value {
+        Some(value) => value.table(reader),
+        None if reader.may_be_unread("provider") => None,
+        None => {
+            let remedy = "declare this machine as one: `[provider.here]` and below it `kind = \"host\"`";
+            reader.report(0..0, "the file has no provider", remedy);
+            None
+        }
+    };
+    let mut hosts: Vec<(Range<usize>, ProviderName)> = Vec::new();
+    for (key, value) in table.into_iter().flat_map(|table| table.iter()) {
+        let Some(name) = parse_name::<ProviderName>(reader, key.span(), key.get_ref()) else { continue };
+        providers.names.insert(name.clone());
+        let value = Value::new(key.get_ref(), "[provider.here]", value);
+        let Some(fields) = value.fields(reader, format!("provider.{name}"), PROVIDER) else { continue };
+        let Some(provider) = read_provider(reader, folder, name.clone(), &fields) else { continue };
+        match provider.kind {
+            ProviderKind::Host(_) => hosts.push((value.span(), name.clone())),
+        }
+        providers.list.insert(name, provider);
+    }
+    hosts.sort_by_key(|(span, _)| span.start);
+    if let Some(((_, first), others)) = hosts.split_first() {
+        for (span, name) in others {
+            let cause =
+                format!("`{name}` is a second provider of kind `host`: this machine is one provider, `{first}`");
+            reader.report(span.clone(), cause, format!("remove it, and use `{first}` instead"));
+        }
+    }
+    providers
+}
+
+fn read_provider(reader: &mut Reader<'_>, folder: &Path, name: ProviderName, fields: &Fields<'_>) -> Option<Provider> {
+    let region = fields.optional("region").and_then(|value| value.some_text(reader)).map(str::to_owned);
+    let offerings = fields.optional("offerings").and_then(|value| value.some_text(reader));
+    let kind = fields.required(reader, "kind")?;
+    match kind.text(reader)? {
+        "host" => {
+            let host = HostProvider { offerings: offerings.map(|path| folder.join(path)) };
+            Some(Provider { name, region, kind: ProviderKind::Host(host) })
+        }
+        other => {
+            let cause = format!("there is no kind of provider `{}`", shown(other));
+            reader.report(kind.span(), cause, "write `kind = \"host\"`, which is this machine: the only kind there is");
+            None
+        }
+    }
+}
+
+pub(super) fn read_heal(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Heal> {
+    let fields = value.fields(reader, "heal", HEAL)?;
+    let value = fields.optional("at_once")?;
+    let text = value.text(reader)?;
+    let percent = text.strip_suffix('%').and_then(|number| number.trim().parse::<u8>().ok());
+    match percent {
+        Some(at_once_percent @ 1..=100) => Some(Heal { at_once_percent }),
+        _ => {
+            value.reject(reader, format!("`{}` is not a share from 1% to 100%", shown(text)));
+            None
+        }
+    }
+}
+
+/// `[notify]` once, or `[[notify]]` several times.
+pub(super) fn read_notify(reader: &mut Reader<'_>, value: Value<'_>) -> Vec<Notify> {
+    match value.raw() {
+        DeValue::Array(_) => {
+            let entries = value.list(reader).unwrap_or_default();
+            entries.into_iter().filter_map(|entry| read_one_notify(reader, entry)).collect()
+        }
+        _ => read_one_notify(reader, value).into_iter().collect(),
+    }
+}
+
+fn read_one_notify(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Notify> {
+    let fields = value.fields(reader, "notify", NOTIFY)?;
+    let on = match fields.optional("on") {
+        Some(value) => read_occasions(reader, value),
+        None => Some(BTreeSet::from(Occasion::ALL)),
+    };
+    let via = match (fields.optional("command"), fields.optional("webhook")) {
+        (Some(command), None) => values::read_command(reader, command).map(NotifyVia::Command),
+        (None, Some(webhook)) => values::read_webhook(reader, webhook).map(NotifyVia::Webhook),
+        (Some(_), Some(webhook)) => {
+            let remedy = "keep one of them, and write a second `[[notify]]` for the other";
+            reader.report(webhook.span(), "`notify` has both a `command` and a `webhook`", remedy);
+            None
+        }
+        (None, None) if fields.has_unknown() => None,
+        (None, None) => {
+            let remedy = "add one, for example `command = [\"./page-me\"]`";
+            reader.report_missing(fields.span.clone(), "`notify` has neither a `command` nor a `webhook`", remedy);
+            None
+        }
+    };
+    Some(Notify { on: on?, via: via? })
+}
+
+fn read_occasions(reader: &mut Reader<'_>, value: Value<'_>) -> Option<BTreeSet<Occasion>> {
+    let mut occasions = Some(BTreeSet::new());
+    for entry in value.some_list(reader)? {
+        let occasion = entry.text(reader).and_then(|text| {
+            let found = Occasion::ALL.into_iter().find(|occasion| occasion.as_str() == text);
+            if found.is_none() {
+                let names = || Occasion::ALL.into_iter().map(Occasion::as_str);
+                let remedy = reader.advise(text, names(), &format!("use some of: {}", listed(names())));
+                reader.report(entry.span(), format!("there is no occasion `{}`", shown(text)), remedy);
+            }
+            found
+        });
+        occasions = occasions.zip(occasion).map(|(mut set, occasion)| {
+            set.insert(occasion);
+            set
+        });
+    }
+    occasions
+}

@@ -1,0 +1,75 @@
+//! What came of asking a provider for something.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::health::Exit;
+use crate::time::Timestamp;
+
+/// Why something that was asked for did not happen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What follows from it.
+    pub class: FailureClass,
+    /// What was tried, with which thing, and why it failed: for people, without secrets, at most 2,000 characters.
+    pub detail: String,
+    /// What a person can do about it.
+    pub remedy: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+/// What follows from a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailureClass {
+    /// It may work when tried again later: with growing pauses.
+    Temporary,
+    /// Trying again cannot help and may harm: a person must look.
+    NeedsPerson,
+    /// Ostler itself was interrupted; whether it happened is to be observed.
+    Interrupted,
+}
+
+/// A live process as people see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// Process id, where the instance is a process on this machine.
+    pub pid: Option<u32>,
+    /// Where it answers.
+    pub address: SocketAddr,
+    /// Since when it runs.
+    pub since: Timestamp,
+}
+
+/// What a provider says an instance is like right now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Observation {
+    /// It does not exist at the provider.
+    Absent,
+    /// It exists and does not run; how it last ended, if the provider knows.
+    Stopped {
+        /// How.
+        exit: Option<Exit>,
+    },
+    /// It runs.
+    Running(Running),
+}
+
+/// A backup that was made.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct BackupMade {
+    /// Its name: what `ostler restore` takes.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// SHA-256 in hexadecimal digits of its content.
+    pub sha256: String,
+}

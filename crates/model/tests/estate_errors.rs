@@ -1,0 +1,291 @@
+//! What a wrong estate file gets: every error at once, with its place, its line, its cause and what to do.
+//! The cases are data; what is shown for each is recorded in `snapshots/`.
+
+use std::path::Path;
+
+use ostler_model::estate::parse;
+
+/// Goes before a case that has no `[estate]` of its own.
+const HEAD: &str = "[estate]\nname = \"shop\"\n\n[provider.here]\nkind = \"host\"\n\n";
+
+fn shown(text: &str) -> String {
+    match parse("shop.toml", Path::new("/srv/shop"), text) {
+        Ok(_) => "(no error)".to_owned(),
+        Err(problems) => problems.render(false),
+    }
+}
+
+fn check(topic: &str, cases: &[(&str, &str)]) {
+    let mut out = String::new();
+    for (name, text) in cases {
+        let text = if text.contains("[estate") { (*text).to_owned() } else { format!("{HEAD}{text}\n") };
+        let shown = shown(&text);
+        assert_ne!(shown, "(no error)", "{topic}: {name}");
+        out.push_str(&format!("=== {name}\n{shown}\n"));
+    }
+    insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false }, {
+        insta::assert_snapshot!(topic, out);
+    });
+}
+
+/// A service `a` with this line in it.
+macro_rules! a {
+    ($line:literal) => {
+        concat!("[service.a]\noffering = \"redis\"\n", $line)
+    };
+}
+
+#[test]
+fn ten_errors_at_once() {
+    let text = include_str!("estates/ten-errors.toml");
+    let problems = parse("ten-errors.toml", Path::new("/srv/shop"), text).unwrap_err();
+    assert_eq!(problems.list.len(), 10, "{problems}");
+    insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false }, {
+        insta::assert_snapshot!("ten-errors", problems);
+    });
+}
+
+#[test]
+fn problems_as_data() {
+    let problems = parse("shop.toml", Path::new("/srv/shop"), &format!("{HEAD}[haeal]\n")).unwrap_err();
+    insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false }, {
+        insta::assert_snapshot!("as-data", serde_json::to_string_pretty(&problems.located()).unwrap());
+    });
+}
+
+#[test]
+fn toml() {
+    check(
+        "toml",
+        &[
+            ("a key without a value", "[service.a]\noffering"),
+            ("a missing value", "[service.a]\noffering ="),
+            ("a text without quotes", "[service.a]\noffering = redis"),
+            ("an unclosed text", "[service.a]\noffering = \"redis\nplan = \"small\""),
+            ("an unclosed list", a!("needs = [\"b\"\n\n[service.b]\noffering = \"redis\"")),
+            (
+                "a missing comma",
+                a!(
+                    "needs = [\n  \"b\"\n  \"c\"\n]\n\n[service.b]\noffering = \"redis\"\n\n[service.c]\noffering = \"redis\""
+                ),
+            ),
+            ("an unclosed table", a!("data = { durable = true\n\n[service.b]\noffering = \"redis\"")),
+            (
+                "an unclosed header",
+                "[service.a\noffering = \"redis\"\n\n[service.b]\noffering = \"redis\"\nneeds = [\"a\"]",
+            ),
+            ("an empty header", "[]\na = 1"),
+            ("a key twice", a!("plan = \"small\"\nplan = \"large\"")),
+            ("a table twice", a!("\n[service.a]\nplan = \"small\"")),
+            ("a key that is a value", a!("data = true\ndata.durable = true")),
+            ("a broken escape", a!("plan = \"sm\\qall\"")),
+            ("tabs and wide letters before the error", a!("env = {\tNAME\t= \"Ä→漢\",\tB = b }")),
+            ("line breaks of Windows", "[service.a]\r\noffering = \"redis\"\r\nplan = 1\r\n"),
+            (
+                "nested too deep",
+                "x = [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[1]",
+            ),
+            (
+                "what cannot be read does not count as missing",
+                "[estate\nname = \"shop\"\n\n[provider.here]\nkind = host\n\n[service.a]\noffering redis\nneeds = [\"here\"]",
+            ),
+            ("no TOML at all", "Dear shop,\nplease sell books.\nYours"),
+        ],
+    );
+}
+
+#[test]
+fn tables() {
+    check(
+        "tables",
+        &[
+            ("an empty file", "# [estate] is not here\n"),
+            ("no estate", "[provider.here]\nkind = \"host\"\n# no [estate]"),
+            ("no estate name", "[estate]\ncurrency = \"EUR\"\n\n[provider.here]\nkind = \"host\""),
+            ("a wrong estate name", "[estate]\nname = \"My Shop\"\n\n[provider.here]\nkind = \"host\""),
+            ("a wrong currency", "[estate]\nname = \"shop\"\ncurrency = \"euro\"\n\n[provider.here]\nkind = \"host\""),
+            ("no provider", "[estate]\nname = \"shop\""),
+            (
+                "a table that is none",
+                "service = 1\nheal = \"20%\"\n\n[estate]\nname = \"shop\"\n\n[provider]\nhere = \"host\"",
+            ),
+            ("an unknown table", "[servce.a]\noffering = \"redis\""),
+            ("a table of later", "[upgrade]\nsoak = \"5m\""),
+            (
+                "an unknown key of the estate",
+                "[estate]\nname = \"shop\"\nbudget = { monthly = 400 }\n\n[provider.here]\nkind = \"host\"",
+            ),
+            ("no provider kind", "[provider.there]\nregion = \"eu\""),
+            ("an unknown provider kind", "[provider.acme]\nkind = \"osb\""),
+            ("a second host", "[provider.there]\nkind = \"host\""),
+            ("a wrong provider name", "[provider.Acme_1]\nkind = \"host\""),
+            ("an empty offerings folder", "[provider.there]\nkind = \"host\"\nofferings = \"\""),
+            ("a wrong share", "[heal]\nat_once = \"0%\""),
+            ("a share that is a number", "[heal]\nat_once = 20"),
+            ("an unknown occasion", "[notify]\non = [\"faild\"]\ncommand = [\"x\"]"),
+            ("no occasion", "[notify]\non = []\ncommand = [\"x\"]"),
+            ("nobody to notify", "[[notify]]\non = [\"held\"]"),
+            ("two ways to notify", "[notify]\ncommand = [\"x\"]\nwebhook = \"http://127.0.0.1/\""),
+            ("a way to notify written wrong", "[notify]\ncomand = [\"x\"]"),
+            ("an empty command", "[notify]\ncommand = []"),
+            ("a command that is a text", "[notify]\ncommand = \"page-me --loud\""),
+            ("an https webhook", "[notify]\nwebhook = \"https://example.org/hook\""),
+            ("a webhook that is no address", "[notify]\nwebhook = \"example.org/hook\""),
+            ("a webhook with a user", "[notify]\nwebhook = \"http://me:secret@example.org/\""),
+        ],
+    );
+}
+
+#[test]
+fn services() {
+    check(
+        "services",
+        &[
+            ("a wrong service name", "[service.Web_1]\noffering = \"redis\""),
+            ("a service that is no table", "[service]\nweb = \"redis\""),
+            ("an offering written wrong", "[service.a]\nofering = \"redis\""),
+            ("no offering", "[service.a]\nplan = \"small\""),
+            ("a wrong offering name", "[service.a]\noffering = \"PostgreSQL 15\""),
+            ("a program without run", "[service.a]\noffering = \"program\""),
+            ("an unknown key", a!("verison = \"15\"")),
+            ("a key unlike any known", a!("slo = { availability = \"99.9%\" }")),
+            ("a wrong version range", a!("version = \"fifteen\"")),
+            ("a version that is a number", a!("version = 15")),
+            ("a wrong plan name", a!("plan = \"\"")),
+            ("an unknown provider", a!("prefer = [\"her\"]")),
+            ("a provider twice", a!("prefer = [\"here\", \"here\"]")),
+            ("an empty run", a!("run = []")),
+            ("a run without a program", a!("run = [\"\", \"--help\"]")),
+            ("a run with a number in it", a!("run = [\"./a\", 3]")),
+            ("a NUL character", a!("run = [\"./a\\u0000\"]")),
+            ("no instances", a!("instances = 0")),
+            ("too many instances", a!("instances = 1_000_001")),
+            ("a negative number", a!("instances = -1")),
+            ("instances as a text", a!("instances = \"2\"")),
+            ("an unknown way to listen", a!("listen = \"udp\"")),
+        ],
+    );
+}
+
+#[test]
+fn needs() {
+    check(
+        "needs",
+        &[
+            ("a need that does not exist", a!("needs = [\"bd\"]\n\n[service.db]\noffering = \"postgresql\"")),
+            ("a need unlike any service", a!("needs = [\"warehouse\"]\n\n[service.db]\noffering = \"postgresql\"")),
+            ("itself", a!("needs = [\"a\"]")),
+            ("twice", a!("needs = [\"b\", \"b\"]\n\n[service.b]\noffering = \"redis\"")),
+            ("not a name", a!("needs = [\"the db\"]")),
+            ("not a list", a!("needs = \"b\"\n\n[service.b]\noffering = \"redis\"")),
+            ("a circle of two", a!("needs = [\"b\"]\n\n[service.b]\noffering = \"redis\"\nneeds = [\"a\"]")),
+            (
+                "two circles",
+                a!("needs = [\"b\", \"c\"]\n\n[service.b]\noffering = \"redis\"\nneeds = [\"c\"]\n\n[service.c]\n\
+                    offering = \"redis\"\nneeds = [\"a\", \"d\"]\n\n[service.d]\noffering = \"redis\"\nneeds = [\"c\"]"),
+            ),
+        ],
+    );
+}
+
+#[test]
+fn templates() {
+    check(
+        "templates",
+        &[
+            ("unclosed", a!("env = { URL = \"{{ service.name\" }")),
+            ("no reference", a!("env = { URL = \"{{ a b }}\" }")),
+            ("an unknown reference", a!("env = { URL = \"{{ instance.prot }}\" }")),
+            (
+                "a need without a field",
+                a!("needs = [\"b\"]\nenv = { URL = \"{{ needs.b }}\" }\n\n[service.b]\noffering = \"redis\""),
+            ),
+            (
+                "a need that is not in needs",
+                a!("run = [\"./a\", \"{{ needs.b.uri }}\"]\n\n[service.b]\noffering = \"redis\""),
+            ),
+            (
+                "a need written wrong",
+                a!(
+                    "needs = [\"cache\"]\nbefore = [\"./a\", \"{{ needs.cahce.uri }}\"]\n\n[service.cache]\noffering = \"redis\""
+                ),
+            ),
+            (
+                "a field that cannot be",
+                a!("needs = [\"b\"]\nenv = { URL = \"{{ needs.b.URI }}\" }\n\n[service.b]\noffering = \"redis\""),
+            ),
+            ("a variable that ostler sets", a!("env = { PORT = \"80\", OSTLER_HOME = \"/\" }")),
+            ("a variable that cannot be", a!("env = { 2ND-URL = \"x\" }")),
+            ("a variable that is a number", a!("env = { WORKERS = 4 }")),
+        ],
+    );
+}
+
+#[test]
+fn endpoints() {
+    check(
+        "endpoints",
+        &[
+            ("localhost", a!("endpoint = \"localhost:8080\"")),
+            ("a host name", a!("endpoint = \"shop.example.org:443\"")),
+            ("only a port", a!("endpoint = \"8080\"")),
+            ("a number", a!("endpoint = 8080")),
+            ("a port after a colon", a!("endpoint = \":8080\"")),
+            ("all addresses by a star", a!("endpoint = \"*:8080\"")),
+            ("no port", a!("endpoint = \"127.0.0.1\"")),
+            ("port 0", a!("endpoint = \"127.0.0.1:0\"")),
+            ("a port too large", a!("endpoint = \"127.0.0.1:70000\"")),
+            ("IPv6 without brackets", a!("endpoint = \"::1:8080\"")),
+            ("neither", a!("endpoint = \"here\"")),
+            (
+                "the same twice",
+                a!("endpoint = \"127.0.0.1:8080\"\n\n[service.b]\noffering = \"redis\"\nendpoint = \"127.0.0.1:8080\""),
+            ),
+            (
+                "every address and one",
+                a!("endpoint = \"0.0.0.0:8080\"\n\n[service.b]\noffering = \"redis\"\nendpoint = \"127.0.0.1:8080\""),
+            ),
+            (
+                "one and every address",
+                a!("endpoint = \"127.0.0.1:8080\"\n\n[service.b]\noffering = \"redis\"\nendpoint = \"[::]:8080\""),
+            ),
+        ],
+    );
+}
+
+#[test]
+fn policies() {
+    check(
+        "policies",
+        &[
+            ("an unknown probe key", a!("probe = { evry = \"1s\" }")),
+            ("an unknown check", a!("probe = { ready = \"postgres\" }")),
+            ("a check that only a path makes whole", a!("probe = { ready = \"http\" }")),
+            ("a check of an unknown kind", a!("probe = { ready = { htp = \"/\" } }")),
+            ("a check of two kinds", a!("probe = { ready = { http = \"/\", command = [\"x\"] } }")),
+            ("a check of no kind", a!("probe = { deep = {} }")),
+            ("a check that is a number", a!("probe = { ready = 1 }")),
+            ("a path without a slash", a!("probe = { ready = { http = \"readyz\" } }")),
+            ("a path with a line break", a!("probe = { ready = { http = \"/a\\r\\nHost: b\" } }")),
+            ("an empty check command", a!("probe = { ready = { command = [] } }")),
+            ("not a length of time", a!("probe = { every = \"often\" }")),
+            ("a length of time without a unit", a!("probe = { every = 1 }")),
+            ("probes too often", a!("probe = { every = \"1ms\" }")),
+            ("a timeout too long", a!("probe = { timeout = \"2m\" }")),
+            ("a timeout longer than the interval", a!("probe = { every = \"1s\", timeout = \"1500ms\" }")),
+            ("backups too often", a!("data = { backup_every = \"1s\" }")),
+            ("a length of time in days", a!("data = { backup_every = \"1d\" }")),
+            ("durable as a text", a!("data = { durable = \"yes\" }")),
+            ("data as a text", a!("data = \"durable\"")),
+            ("memory without a unit", a!("limits = { memory = \"512\" }")),
+            ("memory too small", a!("limits = { memory = 512 }")),
+            ("memory too large", a!("limits = { memory = \"99999999999TiB\" }")),
+            ("no cores", a!("limits = { cpu = 0 }")),
+            ("cores as a text", a!("limits = { cpu = \"half\" }")),
+            ("cores that are no number", a!("limits = { cpu = nan }")),
+            ("no processes", a!("limits = { processes = 0 }")),
+            ("too few files", a!("limits = { files = 1 }")),
+            ("a drain too long", a!("stop = { drain = \"48h\" }")),
+        ],
+    );
+}

@@ -1,0 +1,224 @@
+//! The command line's grammar.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use ostler_model::ids::ServiceName;
+
+/// Buys the services your business needs, wires them together, and keeps them working.
+#[derive(Debug, Parser)]
+#[command(name = "ostler", version, about, propagate_version = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Options of every command.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Common {
+    /// The folder in which ostler keeps this estate's journal, data and sockets [default: a folder named after the
+    /// estate, under the user's state directory; for root under /var/lib/ostler]
+    #[arg(long, global = true, env = "OSTLER_HOME", value_name = "DIR")]
+    pub home: Option<PathBuf>,
+    /// Answer in JSON, for scripts
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Bring the estate up from a file, and watch it
+    Up(Up),
+    /// Show what a file would change, and change nothing (exit code 0: nothing, 2: changes)
+    Preview(FileArg),
+    /// Hand a changed file to the running ostler
+    Apply(Apply),
+    /// Show every service and its state
+    Status(Status),
+    /// Tell what happened to a service lately, what was concluded and what was done
+    Why(ServiceArg),
+    /// Show the facts that ostler has recorded, newest first
+    Journal(Journal),
+    /// Show what a service's instances have written
+    Logs(Logs),
+    /// Restart a service's instances one after the other; also the answer to a service that is held
+    Restart(ServiceArg),
+    /// Set the number of a service's instances, until the file is applied again
+    Scale(Scale),
+    /// Back up a service's data now
+    Backup(Backup),
+    /// Replace a service's data by a backup
+    Restore(Restore),
+    /// Stop everything, dependents first; or delete a service that is no longer declared
+    Down(Down),
+    /// Back up or restore ostler's own knowledge: journal, secrets, archive
+    #[command(subcommand)]
+    Home(HomeCommand),
+    /// One of ostler's own processes; not for people
+    #[command(hide = true, subcommand)]
+    Process(Process),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FileArg {
+    /// The estate file
+    #[arg(default_value = "ostler.toml")]
+    pub file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// The estate file
+    #[arg(default_value = "ostler.toml")]
+    pub file: PathBuf,
+    /// Return once every service is ready, and leave everything running
+    #[arg(long)]
+    pub detach: bool,
+    /// Write a systemd unit that brings the estate up when this machine starts; changes nothing else
+    #[arg(long)]
+    pub at_boot: bool,
+    /// Go on although the newest facts are missing from the journal; what was lost is recorded
+    #[arg(long)]
+    pub accept_lost_facts: bool,
+    /// Give up waiting after this long (with --detach); what was begun goes on
+    #[arg(long, value_name = "TIME", default_value = "5m")]
+    pub within: ostler_model::time::Span,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Apply {
+    /// The estate file
+    #[arg(default_value = "ostler.toml")]
+    pub file: PathBuf,
+    /// Return at once instead of waiting until everything is as declared
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Give up waiting after this long; what was begun goes on
+    #[arg(long, value_name = "TIME", default_value = "5m")]
+    pub within: ostler_model::time::Span,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// Show it again after each change, until Ctrl-C
+    #[arg(long)]
+    pub watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServiceArg {
+    /// The service
+    pub service: ServiceName,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Journal {
+    /// Only facts that concern this service
+    #[arg(long)]
+    pub service: Option<ServiceName>,
+    /// Only facts of this kind, as in `instance-died`
+    #[arg(long)]
+    pub kind: Option<String>,
+    /// At most so many
+    #[arg(short = 'n', long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub lines: u32,
+    /// Check every fact's chained checksum, in the database and in the archive (needs a stopped ostler)
+    #[arg(long, conflicts_with_all = ["service", "kind"])]
+    pub verify: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    /// The service, or one instance as in `web-1`
+    pub name: String,
+    /// The last so many lines of each instance
+    #[arg(short = 'n', long, default_value_t = 50)]
+    pub lines: usize,
+    /// Go on with what is written from now on, until Ctrl-C
+    #[arg(short, long)]
+    pub follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Scale {
+    /// The service and its number of instances, as in `web=3`
+    #[arg(value_parser = service_and_count)]
+    pub service: (ServiceName, u32),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Backup {
+    /// The service
+    pub service: ServiceName,
+    /// The backup's name [default: made from the time]
+    #[arg(long)]
+    pub name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// The service
+    pub service: ServiceName,
+    /// The backup's name [default: the newest]
+    pub backup: Option<String>,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Down {
+    /// Only this service, which must no longer be declared; needs --delete-data, because it is stopped already
+    #[arg(requires = "delete_data")]
+    pub service: Option<ServiceName>,
+    /// Delete the data for good
+    #[arg(long)]
+    pub delete_data: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum HomeCommand {
+    /// Copy ostler's knowledge into a new folder, while it runs or not
+    Backup {
+        /// The folder to make
+        to: PathBuf,
+        /// Include the key of the sealed secrets: the copy is then as precious as the home
+        #[arg(long)]
+        with_key: bool,
+    },
+    /// Make a home from such a copy; the home must not exist yet
+    Restore {
+        /// The copy
+        from: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Process {
+    /// Holds processes and sockets
+    Keeper,
+    /// Carries callers' traffic
+    Gateway,
+    /// Thinks
+    Manager {
+        /// As in `up`.
+        #[arg(long)]
+        accept_lost_facts: bool,
+    },
+}
+
+fn service_and_count(text: &str) -> Result<(ServiceName, u32), String> {
+    let (service, count) = text.split_once('=').ok_or("write SERVICE=NUMBER, as in `web=3`")?;
+    let service = service.parse().map_err(|error: ostler_model::ids::IdError| error.to_string())?;
+    let count: u32 = count.parse().map_err(|_| format!("`{count}` is not a number of instances"))?;
+    if count == 0 {
+        return Err("a service has at least one instance".to_owned());
+    }
+    Ok((service, count))
+}

@@ -1,0 +1,367 @@
+//! Every command but `up` and `logs`.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ostler_journal::{OpenOptions, Sqlite, home};
+use ostler_manager::{Ask, Knowledge, StatusView};
+use ostler_model::ids::ServiceName;
+use ostler_model::time::Timestamp;
+use ostler_runtime::control::{EstateFile, FactQuery, Request, Response};
+use ostler_runtime::home::Home;
+use ostler_runtime::preview::preview;
+use ostler_runtime::{clock, server, turn, why};
+
+use crate::args::{Command, Common, HomeCommand, Journal};
+use crate::client::{ask, cut_off, is_running, next, open};
+use crate::failure::{EXIT_CHANGES, Failure, Outcome};
+use crate::{logs, place, show, up};
+
+/// How long a change that was asked for is waited for by default.
+const DONE_WITHIN: Duration = Duration::from_secs(300);
+
+/// Carries out a command and gives its exit code.
+pub(crate) async fn run(command: Command, common: &Common) -> Outcome<u8> {
+    match command {
+        Command::Up(arguments) => return up::up(&arguments, common).await,
+        Command::Preview(arguments) => return preview_file(&arguments.file, common).await,
+        Command::Apply(arguments) => {
+            let file = read_file(&arguments.file)?;
+            let home = place::of_command(common).or_else(|_| place::of_estate(common, &name_of(&file)?))?;
+            ask(&home, &Request::Apply(file)).await?;
+            if arguments.no_wait {
+                say(common, "Accepted; `ostler status` shows how far it is.");
+            } else {
+                up::until_settled(&home, common, arguments.within.get()).await?;
+            }
+        }
+        Command::Status(arguments) => status(common, arguments.watch).await?,
+        Command::Why(arguments) => explain(common, arguments.service).await?,
+        Command::Journal(arguments) => journal(common, arguments).await?,
+        Command::Logs(arguments) => logs::show(&place::of_command(common)?, &arguments, common).await?,
+        Command::Restart(arguments) => order(common, Ask::Restart { service: arguments.service }).await?,
+        Command::Scale(arguments) => {
+            let (service, instances) = arguments.service;
+            order(common, Ask::Scale { service, instances }).await?;
+        }
+        Command::Backup(arguments) => back_up(common, arguments.service, arguments.name).await?,
+        Command::Restore(arguments) => restore(common, arguments.service, arguments.backup, arguments.yes).await?,
+        Command::Down(arguments) => match arguments.service {
+            Some(service) => delete(common, service, arguments.yes).await?,
+            None => down(common, arguments.delete_data, arguments.yes).await?,
+        },
+        Command::Home(command) => home_command(common, command).await?,
+        Command::Process(_) => unreachable!("processes are not commands of people: main sees to them"),
+    }
+    Ok(0)
+}
+
+pub(crate) fn print_json(value: &impl serde::Serialize) {
+    let text = serde_json::to_string(value).expect("what commands print has only string keys");
+    anstream::println!("{text}");
+}
+
+fn say(common: &Common, words: &str) {
+    if common.json {
+        print_json(&serde_json::json!({ "done": true, "message": words }));
+    } else {
+        anstream::println!("{words}");
+    }
+}
+
+/// The text of an estate file, and the folder it lies in.
+pub(crate) fn read_file(path: &Path) -> Outcome<EstateFile> {
+    let what = format!("cannot read the estate file {}", path.display());
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Failure::of(&what, &error, "name the file, as in `ostler up shop/ostler.toml`; the default is `ostler.toml` here")
+    })?;
+    let full = std::fs::canonicalize(path).map_err(|error| Failure::of(&what, &error, "check the path"))?;
+    let folder = full.parent().unwrap_or(Path::new("/")).to_owned();
+    Ok(EstateFile { file: path.display().to_string(), folder, text })
+}
+
+/// The estate's name in a file.
+pub(crate) fn name_of(file: &EstateFile) -> Outcome<String> {
+    match ostler_model::estate::parse(&file.file, &file.folder, &file.text) {
+        Ok(parsed) => Ok(parsed.estate.name.to_string()),
+        Err(problems) => Err(server::wrong_files("cannot read the estate file", &[problems]).into()),
+    }
+}
+
+async fn preview_file(path: &Path, common: &Common) -> Outcome<u8> {
+    let file = read_file(path)?;
+    let home = place::of_estate(common, &name_of(&file)?)?;
+    let shown = if is_running(&home).await {
+        match ask(&home, &Request::Preview(file)).await? {
+            Response::Preview(preview) => *preview,
+            _ => return Err(cut_off()),
+        }
+    } else {
+        let known = known_at_rest(&home)?;
+        let prepared = up::prepare_offline(file, &home).await?;
+        prepared.check(&known).map_err(|problems| {
+            Failure::from(server::wrong_files("cannot preview the estate file", &[problems]))
+        })?;
+        preview(&known, &prepared, clock::now())
+    };
+    if common.json {
+        print_json(&shown);
+    } else {
+        anstream::print!("{}", show::preview(&shown));
+    }
+    Ok(if shown.is_empty() { 0 } else { EXIT_CHANGES })
+}
+
+/// What a stopped ostler knows.
+fn known_at_rest(home: &Home) -> Outcome<Knowledge> {
+    if !home.folder().join(ostler_journal::JOURNAL_FILE).exists() {
+        return Ok(Knowledge::default());
+    }
+    let _lock = home.lock().map_err(|error| Failure::of("cannot read the journal", &error, error.remedy()))?;
+    let journal = open_at_rest(home)?;
+    let (known, _) = turn::recall(&journal)
+        .map_err(|error| Failure::of("cannot read the journal", &error, error.remedy()))?;
+    Ok(known)
+}
+
+fn open_at_rest(home: &Home) -> Outcome<Sqlite> {
+    let key = std::env::var("OSTLER_KEY").ok().map(zeroize::Zeroizing::new);
+    let opened = Sqlite::open(home.folder(), &OpenOptions { key, accept_lost_tail: false })
+        .map_err(|error| Failure::of("cannot read the journal", &error, error.remedy()))?;
+    Ok(opened.journal)
+}
+
+async fn status(common: &Common, watch: bool) -> Outcome {
+    let home = place::of_command(common)?;
+    if !watch {
+        let Response::Status { status, troubles } = ask(&home, &Request::Status).await? else { return Err(cut_off()) };
+        print_status(common, &status, &troubles);
+        return Ok(());
+    }
+    loop {
+        // A manager that dies while somebody watches is brought back; so is the view of it.
+        let mut line = open(&home, &Request::Watch).await?;
+        while let Ok(Some(Response::Status { status, troubles })) = next(&mut line).await {
+            if !common.json && std::io::stdout().is_terminal() {
+                anstream::print!("\x1b[H\x1b[2J");
+            }
+            print_status(common, &status, &troubles);
+        }
+    }
+}
+
+fn print_status(common: &Common, status: &StatusView, troubles: &[String]) {
+    if common.json {
+        let mut value = serde_json::to_value(status).expect("a status has only string keys");
+        if !troubles.is_empty() {
+            value["troubles"] = troubles.into();
+        }
+        print_json(&value);
+    } else {
+        anstream::print!("{}", show::status(status, troubles));
+    }
+    let _ = std::io::stdout().flush(); // a reader that is gone ends the command at its next write
+}
+
+async fn explain(common: &Common, service: ServiceName) -> Outcome {
+    let home = place::of_command(common)?;
+    let Response::Why(report) = ask(&home, &Request::Why { service }).await? else { return Err(cut_off()) };
+    if common.json {
+        print_json(&report);
+    } else {
+        anstream::print!("{}", why::in_words_of(&report));
+    }
+    Ok(())
+}
+
+async fn journal(common: &Common, arguments: Journal) -> Outcome {
+    let home = place::of_command(common)?;
+    let running = is_running(&home).await;
+    if arguments.verify {
+        return verify(common, &home, running);
+    }
+    let query =
+        FactQuery { service: arguments.service, kind: arguments.kind, most: arguments.lines as usize };
+    let facts = if running {
+        match ask(&home, &Request::Facts(query)).await? {
+            Response::Facts(facts) => facts,
+            _ => return Err(cut_off()),
+        }
+    } else {
+        let _lock = home.lock().map_err(|error| Failure::of("cannot read the journal", &error, error.remedy()))?;
+        server::select(&open_at_rest(&home)?, &query)?
+    };
+    if common.json {
+        print_json(&facts);
+        return Ok(());
+    }
+    for fact in facts {
+        anstream::println!("{:>8}  {}  {}", fact.position, shown_time(&fact.at), fact.words);
+    }
+    Ok(())
+}
+
+fn shown_time(at: &str) -> String {
+    Timestamp::parse(at).map_or_else(|| at.to_owned(), Timestamp::to_millis)
+}
+
+fn verify(common: &Common, home: &Home, running: bool) -> Outcome {
+    let what = "cannot verify the journal";
+    if running {
+        return Err(Failure::new(what, "ostler is running", "stop it with `ostler down`, or verify a copy made by `ostler home backup`"));
+    }
+    let _lock = home.lock().map_err(|error| Failure::of(what, &error, error.remedy()))?;
+    let verified = open_at_rest(home)?.verify().map_err(|error| Failure::of(what, &error, error.remedy()))?;
+    if !verified.secrets_damaged.is_empty() {
+        let names: Vec<&str> = verified.secrets_damaged.iter().map(|id| id.as_str()).collect();
+        return Err(Failure::new(
+            "not all secrets are as they were written",
+            format!("these do not open: {}", names.join(", ")),
+            "restore a backup of the home (`ostler home restore`)",
+        ));
+    }
+    let facts = verified.archived + verified.stored;
+    if common.json {
+        print_json(&serde_json::json!({ "sound": true, "facts": facts, "secrets": verified.secrets }));
+    } else {
+        anstream::println!("All {facts} facts and {} secrets are as they were written.", verified.secrets);
+    }
+    Ok(())
+}
+
+/// Orders something and waits until the estate is settled again.
+async fn order(common: &Common, what: Ask) -> Outcome {
+    let home = place::of_command(common)?;
+    ask(&home, &Request::Ask(what)).await?;
+    up::until_settled(&home, common, DONE_WITHIN).await
+}
+
+async fn service_view(home: &Home, service: &ServiceName) -> Outcome<ostler_manager::ServiceView> {
+    let Response::Status { status, .. } = ask(home, &Request::Status).await? else { return Err(cut_off()) };
+    let names: Vec<String> = status.services.iter().map(|service| service.name.to_string()).collect();
+    status.services.into_iter().find(|view| view.name == *service).ok_or_else(|| {
+        Failure::new(
+            format!("cannot find `{service}`"),
+            "there is no such service",
+            format!("the services are: {}", names.join(", ")),
+        )
+    })
+}
+
+async fn back_up(common: &Common, service: ServiceName, name: Option<String>) -> Outcome {
+    let home = place::of_command(common)?;
+    let name = name.unwrap_or_else(backup_name);
+    ask(&home, &Request::Ask(Ask::Backup { service: service.clone(), name: name.clone() })).await?;
+    up::until_settled_quietly(&home, common, DONE_WITHIN).await?;
+    let view = service_view(&home, &service).await?;
+    match view.backups.iter().find(|backup| backup.name == name) {
+        Some(backup) if common.json => print_json(backup),
+        Some(backup) => anstream::println!(
+            "{service} is backed up as {name} ({} bytes). `ostler restore {service} {name}` brings it back.",
+            backup.bytes
+        ),
+        None => {
+            let cause = view.troubles.join("; ");
+            let cause = if cause.is_empty() { "it has not ended yet".to_owned() } else { cause };
+            return Err(Failure::new(format!("cannot back up {service}"), cause, "see `ostler why` and try again"));
+        }
+    }
+    Ok(())
+}
+
+fn backup_name() -> String {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let at = Timestamp(i64::try_from(seconds).unwrap_or(0).saturating_mul(1_000_000));
+    format!("by-hand-{}", at.to_seconds().replace(['-', ':'], ""))
+}
+
+async fn restore(common: &Common, service: ServiceName, backup: Option<String>, yes: bool) -> Outcome {
+    let home = place::of_command(common)?;
+    let view = service_view(&home, &service).await?;
+    let Some(name) = backup.or_else(|| view.backups.first().map(|backup| backup.name.clone())) else {
+        return Err(Failure::new(
+            format!("cannot restore {service}"),
+            "it has no backups",
+            format!("make one with `ostler backup {service}`"),
+        ));
+    };
+    confirm(yes, common, &format!("Replace the data of {service} by the backup {name}? What came since is lost."))?;
+    ask(&home, &Request::Ask(Ask::Restore { service: service.clone(), name: name.clone() })).await?;
+    up::until_settled_quietly(&home, common, DONE_WITHIN).await?;
+    let after = service_view(&home, &service).await?;
+    if let Some(trouble) = after.troubles.first() {
+        return Err(Failure::new(format!("cannot restore {service} from {name}"), trouble, "its data is as it was"));
+    }
+    say(common, &format!("{service} has the data of {name}."));
+    Ok(())
+}
+
+async fn delete(common: &Common, service: ServiceName, yes: bool) -> Outcome {
+    let home = place::of_command(common)?;
+    let view = service_view(&home, &service).await?;
+    confirm(yes, common, &format!("Delete {service} with the data of {} instances, for good?", view.instances.len()))?;
+    ask(&home, &Request::Ask(Ask::Delete { service: service.clone() })).await?;
+    up::until(&home, common, DONE_WITHIN, false, move |status| {
+        status.services.iter().all(|view| view.name != service || view.instances.is_empty())
+    })
+    .await?;
+    say(common, "Deleted.");
+    Ok(())
+}
+
+/// Asks on a terminal; elsewhere a script has to say `--yes`.
+fn confirm(yes: bool, common: &Common, question: &str) -> Outcome {
+    if yes {
+        return Ok(());
+    }
+    if common.json || !std::io::stdin().is_terminal() {
+        return Err(Failure::new("cannot go on without a confirmation", question, "say `--yes`"));
+    }
+    anstream::eprint!("{question} [y/N] ");
+    let mut answer = String::new();
+    let read = std::io::stdin().read_line(&mut answer);
+    if read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") {
+        Ok(())
+    } else {
+        Err(Failure::new("nothing was done", "it was not confirmed", "answer `y`, or say `--yes`"))
+    }
+}
+
+async fn down(common: &Common, delete_data: bool, yes: bool) -> Outcome {
+    let home = place::of_command(common)?;
+    if delete_data {
+        confirm(yes, common, "Stop everything and delete the data of every service, for good?")?;
+    }
+    up::down(&home, common, delete_data).await
+}
+
+async fn home_command(common: &Common, command: HomeCommand) -> Outcome {
+    match command {
+        HomeCommand::Backup { to, with_key } => {
+            let (home, to) = (place::of_command(common)?, place::absolute(&to));
+            let facts = if is_running(&home).await {
+                match ask(&home, &Request::BackUpHome { to: to.clone(), with_key }).await? {
+                    Response::HomeBackedUp { facts } => facts,
+                    _ => return Err(cut_off()),
+                }
+            } else {
+                let key = if with_key { home::KeyInBackup::Included } else { home::KeyInBackup::LeftOut };
+                let made = home::backup(home.folder(), &to, clock::now(), key)
+                    .map_err(|error| Failure::of("cannot back up the home", &error, error.remedy()))?;
+                made.end.0
+            };
+            let key = if with_key { "" } else { " The key is not in it: keep `key` from the home elsewhere." };
+            say(common, &format!("{} holds all {facts} facts and the sealed secrets.{key}", to.display()));
+        }
+        HomeCommand::Restore { from } => {
+            let Some(folder) = &common.home else {
+                return Err(Failure::new("cannot restore a home", "no home is named", "name the folder to make with `--home DIR`"));
+            };
+            let made = home::restore(&place::absolute(&from), &place::absolute(folder))
+                .map_err(|error| Failure::of("cannot restore the home", &error, error.remedy()))?;
+            say(common, &format!("{} has all {} facts. `ostler up FILE` goes on from there.", folder.display(), made.end));
+        }
+    }
+    Ok(())
+}

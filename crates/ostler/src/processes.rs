@@ -1,0 +1,121 @@
+//! Ostler's own processes: how each is started, and its main function.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use ostler_gateway::GatewayError;
+use ostler_keeper::{CommandLine, Config as KeeperConfig};
+use ostler_runtime::control::Refused;
+use ostler_runtime::daemon;
+use ostler_runtime::home::Home;
+
+use crate::failure::{Failure, Outcome};
+
+/// What `--version` says, and what the processes tell each other.
+pub(crate) const BUILD: &str = concat!("ostler ", env!("CARGO_PKG_VERSION"));
+/// When a log of ostler's own processes is rotated.
+const LOG_BYTES_MAX: u64 = 10 * 1024 * 1024;
+
+/// Starts a keeper for the home, detached from this process and its terminal.
+pub(crate) fn start_keeper(home: &Home, accept_lost_facts: bool) -> io::Result<()> {
+    let log = OpenOptions::new().create(true).append(true).mode(0o600).open(home.process_log("keeper"))?;
+    let mut command = Command::new(this_program()?);
+    command.args(["process", "keeper", "--home"]).arg(home.folder());
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).current_dir("/");
+    if accept_lost_facts {
+        command.env(ACCEPT_LOST_FACTS, "1");
+    }
+    let mut child = command.spawn()?;
+    // Somebody has to take note of its end, or it stays a zombie for as long as this process lives.
+    std::thread::Builder::new().stack_size(64 * 1024).spawn(move || child.wait())?;
+    Ok(())
+}
+
+/// Tells the keeper's manager what a person said on the command line. Taken back once the manager is up.
+const ACCEPT_LOST_FACTS: &str = "OSTLER_ACCEPT_LOST_FACTS";
+
+/// The path of this program, also when its file has been replaced by a newer one since it was started.
+fn this_program() -> io::Result<PathBuf> {
+    let path = std::env::current_exe()?;
+    let text = path.to_string_lossy();
+    Ok(text.strip_suffix(" (deleted)").map_or_else(|| path.clone(), PathBuf::from))
+}
+
+/// The keeper process.
+pub(crate) fn keeper(home: &Home) -> Outcome {
+    // It is nobody's job on no terminal. It leads a session already if whoever started it saw to that.
+    let _ = rustix::process::setsid();
+    let what = "cannot run the keeper";
+    let program = this_program().map_err(|error| Failure::of(what, &error, "reinstall ostler"))?;
+    let process = |name: &str| {
+        let mut arguments = vec!["ostler".to_owned(), "process".to_owned(), name.to_owned(), "--home".to_owned()];
+        arguments.push(home.folder().display().to_string());
+        CommandLine {
+            program: program.clone(),
+            arguments,
+            environment: std::collections::BTreeMap::new(),
+            log: home.process_log(name),
+            log_bytes_max: LOG_BYTES_MAX,
+        }
+    };
+    let config = KeeperConfig {
+        home: home.folder().to_owned(),
+        manager: Some(process("manager")),
+        gateway: Some(process("gateway")),
+        build: BUILD.to_owned(),
+    };
+    ostler_keeper::run(config).map_err(|error| Failure::of(what, &error, error.remedy()))
+}
+
+/// The gateway process.
+pub(crate) fn gateway(home: &Home) -> Outcome {
+    let what = "cannot run the gateway";
+    let tasks = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::of(what, &error, "raise the limit of open files"))?;
+    let config = ostler_gateway::Config { keeper_socket: home.keeper_socket() };
+    tasks
+        .block_on(ostler_gateway::run(config))
+        .map_err(|error: GatewayError| Failure::of(what, &error, error.remedy()))
+}
+
+/// The manager process.
+pub(crate) fn manager(home: &Home, accept_lost_facts: bool) -> Outcome {
+    let for_link = home.clone();
+    let config = daemon::Config {
+        home: home.clone(),
+        start_keeper: Box::new(move || start_keeper(&for_link, false)),
+        build: BUILD.to_owned(),
+        key: std::env::var("OSTLER_KEY").ok().map(zeroize::Zeroizing::new),
+        accept_lost_tail: accept_lost_facts || std::env::var_os(ACCEPT_LOST_FACTS).is_some(),
+    };
+    let ended = daemon::run(config, || drop(std::fs::remove_file(home.trouble())));
+    ended.map_err(|error| {
+        let refused = Refused::from_error("cannot run the manager", &error, error.remedy());
+        record_trouble(home, &refused);
+        refused.into()
+    })
+}
+
+/// Written for whoever waits for the manager: its own standard error is a log file.
+fn record_trouble(home: &Home, refused: &Refused) {
+    let Ok(text) = serde_json::to_vec(refused) else { return };
+    let written = home.trouble().with_extension("new");
+    let file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&written);
+    if let Ok(mut file) = file
+        && io::Write::write_all(&mut file, &text).is_ok()
+    {
+        // A trouble that cannot be written down is still in the log.
+        let _ = std::fs::rename(&written, home.trouble());
+    }
+}
+
+/// Why the manager process last ended by itself, if it did and has not come up since.
+pub(crate) fn recorded_trouble(home: &Home) -> Option<Failure> {
+    let text = std::fs::read(home.trouble()).ok()?;
+    serde_json::from_slice::<Refused>(&text).ok().map(Failure::from)
+}

@@ -1,0 +1,186 @@
+//! Tables and words for people.
+
+use anstyle::{AnsiColor, Style};
+use comfy_table::{Cell, CellAlignment, Table, presets};
+use ostler_manager::{Change, InstanceView, ServiceView, StatusView};
+use ostler_model::health::State;
+use ostler_runtime::preview::Preview;
+
+/// The colour that a state has on a terminal.
+fn style(state: State) -> Style {
+    match state {
+        State::Ready => AnsiColor::Green.on_default(),
+        State::Pending | State::Starting | State::Upgrading | State::Stopping => AnsiColor::Cyan.on_default(),
+        State::Degraded | State::Healing | State::InDoubt | State::Quarantined => AnsiColor::Yellow.on_default(),
+        State::Failed | State::Held => AnsiColor::Red.on_default().bold(),
+        State::Retained | State::Stopped => Style::new().dimmed(),
+    }
+}
+
+fn coloured(state: State) -> String {
+    let style = style(state);
+    format!("{style}{state}{style:#}")
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header.iter().map(|title| Cell::new(title.to_ascii_uppercase())));
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table
+}
+
+fn or_dash<T: ToString>(value: Option<&T>) -> String {
+    value.map_or_else(|| "–".to_owned(), ToString::to_string)
+}
+
+/// The status of an estate.
+pub(crate) fn status(status: &StatusView, troubles: &[String]) -> String {
+    let mut out = String::new();
+    for trouble in troubles {
+        let red = AnsiColor::Red.on_default().bold();
+        out.push_str(&format!("{red}ostler itself:{red:#} {trouble}\n"));
+    }
+    let Some(name) = &status.estate else {
+        out.push_str("Nothing is declared yet. `ostler up FILE` brings an estate up.\n");
+        return out;
+    };
+    out.push_str(&format!("Estate {name}: {}\n\n", summary(status)));
+    let mut rows = table(&["service", "state", "instances", "endpoint", "offering", "version", "provider"]);
+    for service in &status.services {
+        let ready = service.instances.iter().filter(|instance| instance.state == State::Ready).count();
+        rows.add_row([
+            service.name.to_string(),
+            coloured(service.state),
+            format!("{ready}/{}", service.instances_wanted),
+            or_dash(service.endpoint.as_ref()),
+            service.offering.to_string(),
+            or_dash(service.version.as_ref()),
+            or_dash(service.provider.as_ref()),
+        ]);
+    }
+    out.push_str(&lines(&rows));
+    for service in &status.services {
+        for line in remarks(service) {
+            out.push_str(&line);
+        }
+    }
+    out
+}
+
+fn summary(status: &StatusView) -> String {
+    let count = status.services.len();
+    let ready = status.services.iter().filter(|service| service.state == State::Ready).count();
+    match () {
+        () if status.down => "stopped by a person; `ostler up` starts it".to_owned(),
+        () if status.settled && ready == count => format!("all {count} services are ready"),
+        () => format!("{ready} of {count} services are ready"),
+    }
+}
+
+/// What is not as it should be, and what somebody must know.
+fn remarks(service: &ServiceView) -> Vec<String> {
+    let mut lines = Vec::new();
+    for trouble in &service.troubles {
+        lines.push(format!("\n{}: {trouble}\n", service.name));
+    }
+    for instance in &service.instances {
+        if !matches!(instance.state, State::Ready | State::Retained | State::Stopped) {
+            lines.push(remark(instance));
+        }
+    }
+    if service.state == State::Retained {
+        let data = if service.durable { "its data is kept" } else { "it has no durable data" };
+        let price = service.price.as_ref().map_or_else(
+            || "its provider states no price".to_owned(),
+            |price| format!("it costs {} {} a {}", price.amount, price.currency, price.per),
+        );
+        lines.push(format!(
+            "\n{} is no longer declared: {data}, {price}. `ostler down {} --delete-data` deletes it.\n",
+            service.name, service.name
+        ));
+    } else if service.instances_wanted != service.instances_declared {
+        lines.push(format!(
+            "\n{} was scaled to {} by hand; its file says {}.\n",
+            service.name, service.instances_wanted, service.instances_declared
+        ));
+    }
+    lines
+}
+
+fn remark(instance: &InstanceView) -> String {
+    let because = instance.because.as_deref().map_or(String::new(), |because| format!(": {because}"));
+    let answer = instance.answer.as_deref().map_or(String::new(), |answer| format!("  What to do: {answer}\n"));
+    format!("\n{} is {} since {}{because}\n{answer}", instance.id, coloured(instance.state), instance.since)
+}
+
+/// A table's lines without the blanks that fill up the last column.
+fn lines(table: &Table) -> String {
+    let mut out = String::new();
+    for line in table.lines() {
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+/// One line on how far things are, for a progress display.
+pub(crate) fn progress(status: &StatusView) -> String {
+    let waiting: Vec<String> = status
+        .services
+        .iter()
+        .filter(|service| service.state != State::Ready && service.state != State::Retained)
+        .map(|service| format!("{} {}", service.name, service.state))
+        .collect();
+    let ready = status.services.iter().filter(|service| service.state == State::Ready).count();
+    format!("{ready}/{} ready; {}", status.services.len(), waiting.join(", "))
+}
+
+/// What a file would change.
+pub(crate) fn preview(preview: &Preview) -> String {
+    if preview.is_empty() {
+        return "Nothing would change.\n".to_owned();
+    }
+    let mut out = String::from("What changes\n");
+    for change in &preview.changes {
+        out.push_str(&match change {
+            Change::Added { service } => format!("  + {service}\n"),
+            Change::Returned { service } => format!("  + {service}, which was kept with its data\n"),
+            Change::Removed { service } => format!("  - {service}: stopped and kept with its data\n"),
+            Change::Changed { service, keys } => format!("  ~ {service}: {}\n", keys.join(", ")),
+        });
+    }
+    if preview.changes.is_empty() {
+        out.push_str("  nothing in the file; what is not as declared is brought there\n");
+    }
+    if !preview.bought.is_empty() {
+        out.push_str("\nWhat is bought\n");
+        let mut rows = table(&["service", "provider", "plan", "version", "instances", "price of one"]);
+        for bought in &preview.bought {
+            let price = bought.price.as_ref().map_or_else(
+                || "none stated".to_owned(),
+                |price| format!("{} {} a {}", price.amount, price.currency, price.per),
+            );
+            rows.add_row([
+                Cell::new(&bought.service),
+                Cell::new(&bought.provider),
+                Cell::new(&bought.plan),
+                Cell::new(or_dash(bought.version.as_ref())),
+                Cell::new(bought.instances).set_alignment(CellAlignment::Right),
+                Cell::new(price),
+            ]);
+        }
+        for line in lines(&rows).lines() {
+            out.push_str(&format!("  {line}\n"));
+        }
+    }
+    out.push_str("\nWhat is done, in this order, if all goes well\n");
+    for (number, step) in preview.steps.iter().enumerate() {
+        out.push_str(&format!("  {:>3}. {step}\n", number + 1));
+    }
+    for service in &preview.interrupted {
+        out.push_str(&format!("\nCallers of {service} wait while its only instance restarts.\n"));
+    }
+    out
+}

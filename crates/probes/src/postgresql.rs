@@ -1,0 +1,91 @@
+//! PostgreSQL: connect, authenticate, `select 1`.
+
+use std::error::Error as _;
+use std::io;
+use std::pin::pin;
+
+use ostler_model::health::{Symptom, SymptomKind};
+use tokio_postgres::config::SslMode;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Config, Error, NoTls, SimpleQueryMessage};
+
+use crate::bounded::Bounded;
+use crate::login::Login;
+use crate::{Target, symptom, tcp};
+
+pub(crate) async fn probe(target: &Target) -> Result<(), Symptom> {
+    let login = Login::of(target);
+    let who = format!("PostgreSQL at {}", target.address);
+    let config = config(&login, &who)?;
+    let stream = Bounded::new(tcp::connect(target).await?);
+    let wrong = |error: Error| judge(&error, &login, &who, target);
+    let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(wrong)?;
+    let mut connection = pin!(connection);
+    let rows = {
+        let mut asked = pin!(client.simple_query("select 1"));
+        // Both halves live in this one future, so that dropping it ends both.
+        tokio::select! {
+            biased;
+            rows = &mut asked => rows,
+            ended = &mut connection => return Err(ended.err().map_or_else(|| broken(&who), wrong)),
+        }
+    };
+    let one =
+        rows.map_err(wrong)?.iter().any(|row| matches!(row, SimpleQueryMessage::Row(row) if row.get(0) == Some("1")));
+    // Without a client the connection says farewell and ends; servers note it as an error if it is just cut.
+    drop(client);
+    let _ = connection.await;
+    if one {
+        Ok(())
+    } else {
+        Err(symptom::symptom(SymptomKind::WrongAnswer, format!("{who} did not answer `select 1` with 1")))
+    }
+}
+
+fn config(login: &Login<'_>, who: &str) -> Result<Config, Symptom> {
+    let Some(username) = login.username.as_deref() else {
+        let problem = format!("cannot ask {who}: its credentials name no user");
+        return Err(symptom::symptom(SymptomKind::Unknown, problem));
+    };
+    let mut config = Config::new();
+    config.user(username).ssl_mode(SslMode::Disable).application_name("ostler-probe");
+    if let Some(database) = login.database.as_deref() {
+        config.dbname(database);
+    }
+    if let Some(password) = &login.password {
+        config.password(password.0.as_ref());
+    }
+    Ok(config)
+}
+
+fn broken(who: &str) -> Symptom {
+    symptom::of_talk(&io::ErrorKind::UnexpectedEof.into(), who)
+}
+
+fn judge(error: &Error, login: &Login<'_>, who: &str, target: &Target) -> Symptom {
+    if let Some(reply) = error.as_db_error() {
+        let said = symptom::quote(reply.message(), target);
+        // Class 28 is "invalid authorization specification" (PostgreSQL's manual, appendix A).
+        return if reply.code().code().starts_with("28") {
+            symptom::symptom(SymptomKind::WrongCredentials, format!("{who} rejects the credentials: {said}"))
+        } else if *reply.code() == SqlState::CANNOT_CONNECT_NOW {
+            // It listens before it has replayed its log, and says this until then (and while it stops).
+            symptom::symptom(SymptomKind::WrongAnswer, format!("{who} is not ready for connections yet: {said}"))
+        } else {
+            symptom::symptom(SymptomKind::WrongAnswer, format!("{who} answered: {said}"))
+        };
+    }
+    if error.is_closed() {
+        return broken(who);
+    }
+    if let Some(cause) = error.source().and_then(|cause| cause.downcast_ref::<io::Error>()) {
+        return symptom::of_talk(cause, who);
+    }
+    // The client's own error for "it wants a password, and there is none" is one of configuration.
+    if login.password.is_none() && error.to_string().starts_with("invalid configuration") {
+        let problem = format!("{who} asks for a password, and the credentials have none");
+        return symptom::symptom(SymptomKind::WrongCredentials, problem);
+    }
+    let said = symptom::quote(&error.to_string(), target);
+    symptom::symptom(SymptomKind::WrongAnswer, format!("{who} cannot be talked to: {said}"))
+}

@@ -1,0 +1,75 @@
+//! Redis: authenticate, `PING`. A client of two commands, because that is all there is to ask.
+//!
+//! Requests are RESP arrays of bulk strings; answers are read as the one line that both commands have
+//! (<https://redis.io/docs/latest/develop/reference/protocol-spec/>).
+
+use std::io;
+
+use ostler_model::health::{Symptom, SymptomKind};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::bounded::Bounded;
+use crate::login::Login;
+use crate::{Target, symptom, tcp};
+
+/// Redis's own error lines stay far below this.
+const LINE_BYTES_MAX: usize = 1024;
+
+pub(crate) async fn probe(target: &Target) -> Result<(), Symptom> {
+    let who = format!("Redis at {}", target.address);
+    let mut stream = Bounded::new(tcp::connect(target).await?);
+    let login = Login::of(target);
+    if let Some(password) = &login.password {
+        let mut auth = vec!["AUTH"];
+        auth.extend(login.username.as_deref());
+        auth.push(&password.0);
+        let answer = ask(&mut stream, &auth).await.map_err(|error| symptom::of_talk(&error, &who))?;
+        expect("+OK", &answer, "the login", &who, target)?;
+    }
+    let answer = ask(&mut stream, &["PING"]).await.map_err(|error| symptom::of_talk(&error, &who))?;
+    expect("+PONG", &answer, "PING", &who, target)?;
+    stream.end();
+    Ok(())
+}
+
+async fn ask(stream: &mut Bounded, command: &[&str]) -> io::Result<String> {
+    let mut request = format!("*{}\r\n", command.len());
+    for word in command {
+        request.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+    }
+    stream.write_all(request.as_bytes()).await?;
+    // Nothing is sent ahead of its answer, so the connection holds this one line and nothing behind it.
+    let mut line = Vec::new();
+    let mut chunk = [0; 128];
+    while !line.ends_with(b"\r\n") {
+        let read = stream.read(&mut chunk).await?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        line.extend_from_slice(&chunk[..read]);
+        if line.len() > LINE_BYTES_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a line without an end"));
+        }
+    }
+    line.truncate(line.len() - 2);
+    Ok(String::from_utf8_lossy(&line).into_owned())
+}
+
+fn expect(wanted: &str, answer: &str, asked: &str, who: &str, target: &Target) -> Result<(), Symptom> {
+    if answer == wanted {
+        return Ok(());
+    }
+    let said = symptom::quote(answer, target);
+    let code = answer.split(' ').next().unwrap_or_default();
+    Err(match code {
+        "-WRONGPASS" | "-NOAUTH" => {
+            symptom::symptom(SymptomKind::WrongCredentials, format!("{who} rejects the credentials: {said}"))
+        }
+        // "called without any password configured": it has no password, and was given one.
+        "-ERR" if wanted == "+OK" => {
+            symptom::symptom(SymptomKind::WrongCredentials, format!("{who} does not take the login: {said}"))
+        }
+        "-LOADING" => symptom::symptom(SymptomKind::WrongAnswer, format!("{who} is still loading its data")),
+        _ => symptom::symptom(SymptomKind::WrongAnswer, format!("{who} answered {asked} with: {said}")),
+    })
+}

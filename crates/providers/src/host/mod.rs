@@ -1,0 +1,184 @@
+//! The host provider: services that run on this machine, as processes of the keeper.
+//!
+//! Every offering is described by a definition file (`offerings/*.toml`, and the user's own folder), so that a new
+//! offering is a new file and no new code.
+//!
+//! Invariant: an instance is the folder `HOME/instances/ID` with ostler's marker in it; what has no matching marker is
+//! never changed. The data of an instance that was started once is deleted by `deprovision` only.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use ostler_model::binding::Credentials;
+use ostler_model::catalog::Catalog;
+use ostler_model::ids::{BindingId, InstanceId, OfferingName};
+use ostler_model::outcome::{BackupMade, Observation, Running};
+
+use crate::{Answer, InstanceOrder, Provider, ReflexGrant, Stopped};
+
+mod backup;
+mod bind;
+mod builtin;
+mod definition;
+mod definition_check;
+mod environment;
+mod failure;
+mod find;
+mod folder;
+mod instance;
+mod keeper_port;
+mod limits;
+mod ports;
+mod program;
+mod provision;
+mod run;
+mod scope;
+mod steps;
+mod survey;
+mod users;
+
+pub use builtin::Definitions;
+pub use definition::{Definition, FILE_BYTES_MAX};
+pub use environment::PATH;
+pub use folder::MARKER;
+pub use keeper_port::{KeeperAnswer, KeeperError, KeeperPort, Started};
+pub use limits::LimitsKind;
+pub use program::check_program;
+
+/// What the host provider needs.
+pub struct HostConfig {
+    /// The estate's home. Created with mode 0700 by whoever owns it; instances and backups lie below it.
+    pub home: PathBuf,
+    /// The offerings.
+    pub definitions: Definitions,
+    /// The keeper.
+    pub keeper: Arc<dyn KeeperPort>,
+}
+
+/// This machine as a provider.
+pub struct HostProvider {
+    home: PathBuf,
+    definitions: Definitions,
+    keeper: Arc<dyn KeeperPort>,
+    surveys: survey::Surveys,
+    finder: find::Finder,
+    /// The ports of all instances of this home; `None` until they were read.
+    ports: Mutex<Option<BTreeSet<u16>>>,
+    limits: OnceLock<LimitsKind>,
+}
+
+/// An offering whose programs this machine does not have, so that it is not in the catalog.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotInstalled {
+    /// The offering.
+    pub offering: OfferingName,
+    /// Where its programs were looked for.
+    pub looked_in: Vec<String>,
+    /// What a person does about it.
+    pub remedy: String,
+}
+
+impl HostProvider {
+    /// A provider for the home of `config`. Needs a tokio runtime with time and I/O when it is used.
+    pub fn new(config: HostConfig) -> Self {
+        let HostConfig { home, definitions, keeper } = config;
+        Self {
+            home: std::path::absolute(&home).unwrap_or(home),
+            definitions,
+            surveys: survey::Surveys::new(keeper.clone()),
+            keeper,
+            finder: find::Finder::default(),
+            ports: Mutex::new(None),
+            limits: OnceLock::new(),
+        }
+    }
+
+    /// By what means limits are held here; its `Display` is a sentence for people. Tried out at the first call.
+    pub fn limits_in_force(&self) -> &LimitsKind {
+        self.limits.get_or_init(LimitsKind::detect)
+    }
+
+    /// The offerings that are not in the catalog because nothing was found for them.
+    pub async fn not_installed(&self) -> Vec<NotInstalled> {
+        let mut missing = Vec::new();
+        for (name, definition) in self.definitions.iter() {
+            let Some(find) = &definition.find else { continue };
+            if self.finder.all(definition).await.is_empty() {
+                missing.push(NotInstalled {
+                    offering: name.clone(),
+                    looked_in: find.folders.clone(),
+                    remedy: find.install.clone(),
+                });
+            }
+        }
+        missing
+    }
+
+    async fn catalog_now(&self) -> Catalog {
+        let mut catalog = Catalog::default();
+        for (name, definition) in self.definitions.iter() {
+            let found = self.finder.all(definition).await;
+            if definition.find.is_some() && found.is_empty() {
+                continue;
+            }
+            let versions = found.into_iter().filter_map(|found| found.version).collect();
+            catalog.offerings.insert(name.clone(), definition.offering(name, versions));
+        }
+        catalog
+    }
+}
+
+impl Provider for HostProvider {
+    fn catalog(&self) -> Answer<'_, Catalog> {
+        Box::pin(async { Ok(self.catalog_now().await) })
+    }
+
+    fn provision<'a>(&'a self, order: &'a InstanceOrder) -> Answer<'a, Credentials> {
+        Box::pin(self.provision_instance(order))
+    }
+
+    fn observe<'a>(&'a self, instance: &'a InstanceId) -> Answer<'a, Observation> {
+        Box::pin(self.observe_instance(instance))
+    }
+
+    fn before<'a>(&'a self, order: &'a InstanceOrder) -> Answer<'a, ()> {
+        Box::pin(self.run_before(order))
+    }
+
+    fn start<'a>(&'a self, order: &'a InstanceOrder, grant: ReflexGrant) -> Answer<'a, Running> {
+        Box::pin(self.start_instance(order, grant))
+    }
+
+    fn stop<'a>(&'a self, instance: &'a InstanceId, grace: Duration) -> Answer<'a, Stopped> {
+        Box::pin(self.stop_instance(instance, Some(grace)))
+    }
+
+    fn deprovision<'a>(&'a self, instance: &'a InstanceId) -> Answer<'a, ()> {
+        Box::pin(self.delete_instance(instance))
+    }
+
+    fn bind<'a>(
+        &'a self,
+        order: &'a InstanceOrder,
+        binding: &'a BindingId,
+        endpoint: SocketAddr,
+        known: Option<&'a Credentials>,
+    ) -> Answer<'a, Credentials> {
+        Box::pin(self.make_binding(order, binding, endpoint, known))
+    }
+
+    fn unbind<'a>(&'a self, order: &'a InstanceOrder, binding: &'a BindingId) -> Answer<'a, ()> {
+        Box::pin(self.end_binding(order, binding))
+    }
+
+    fn backup<'a>(&'a self, order: &'a InstanceOrder, name: &'a str) -> Answer<'a, BackupMade> {
+        Box::pin(self.make_backup(order, name))
+    }
+
+    fn restore<'a>(&'a self, order: &'a InstanceOrder, backup: &'a BackupMade) -> Answer<'a, ()> {
+        Box::pin(self.restore_backup(order, backup))
+    }
+}

@@ -1,0 +1,326 @@
+//! The manager process: one thread turns the loop, another carries everything that waits.
+//!
+//! Invariant: only the loop's thread touches what is known and the journal; everybody else asks it.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use ostler_journal::sealed::KeyError;
+use ostler_journal::{OpenError, OpenOptions as JournalOptions, Sqlite};
+use ostler_keeper::protocol::Grant;
+use ostler_manager::{Event, Knowledge, ResumeCause};
+use ostler_model::ids::EstateUuid;
+use ostler_model::time::Timestamp;
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+use crate::clock;
+use crate::hands::{Drains, Executor};
+use crate::home::{Home, HomeError};
+use crate::keeper_link::{Keeper, LinkConfig};
+use crate::news;
+use crate::providers::Providers;
+use crate::server;
+use crate::turn::{Incoming, RecallError, Turner};
+
+/// While facts cannot be stored, it is tried again this often.
+const STUCK_RETRY: Duration = Duration::from_secs(1);
+/// Facts older than this, and older than the snapshots, leave the database for the archive folder.
+const ARCHIVE_AFTER: Duration = Duration::from_secs(90 * 86_400);
+/// How often old facts are looked for.
+const ARCHIVE_EVERY: Duration = Duration::from_secs(86_400);
+/// Restarts by reflex, estate-wide: all of a thousand instances may die at once and come back at once.
+const REFLEXES: Grant = Grant { burst: 1000, refill_ms: 20 };
+
+/// What the manager process needs.
+pub struct Config {
+    /// The home.
+    pub home: Home,
+    /// Starts a keeper for it, detached.
+    pub start_keeper: Box<dyn Fn() -> io::Result<()> + Send + Sync>,
+    /// This program's build, for people.
+    pub build: String,
+    /// The key of the sealed store from the environment, instead of the home's file.
+    pub key: Option<Zeroizing<String>>,
+    /// Go on although the newest facts are missing from the journal.
+    pub accept_lost_tail: bool,
+}
+
+/// Why the manager process cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The home.
+    #[error("cannot start the manager")]
+    Home(#[from] HomeError),
+    /// The journal.
+    #[error("cannot start the manager")]
+    Journal(#[from] OpenError),
+    /// What is in the journal.
+    #[error("cannot start the manager")]
+    Recall(#[from] RecallError),
+    /// The sealed store's key.
+    #[error("cannot start the manager")]
+    Key(#[from] KeyError),
+    /// Something of the system's.
+    #[error("cannot start the manager: {what}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        #[source]
+        cause: io::Error,
+    },
+}
+
+impl DaemonError {
+    /// What to do about it.
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::Home(error) => error.remedy(),
+            Self::Journal(error) => error.remedy(),
+            Self::Recall(error) => error.remedy(),
+            Self::Key(error) => error.remedy(),
+            Self::System { .. } => "free what the system lacks (memory, open files), then try again".to_owned(),
+        }
+    }
+}
+
+/// The loop's state in this process.
+pub type Engine = Turner<Sqlite, Executor>;
+
+/// What reaches the loop's thread.
+pub enum Message {
+    /// Something for the manager.
+    Incoming(Incoming),
+    /// A question about what is known.
+    Ask(Box<dyn FnOnce(&mut Engine, &Troubles) + Send>),
+    /// End.
+    End,
+}
+
+/// What is wrong with ostler itself.
+#[derive(Clone, Debug, Default)]
+pub struct Troubles {
+    /// Facts cannot be stored: changes stand still, services go on.
+    pub journal: Option<String>,
+    /// Since the start: what was given up or cannot be understood.
+    pub standing: Vec<String>,
+}
+
+impl Troubles {
+    /// All of them, as sentences.
+    pub fn list(&self) -> Vec<String> {
+        self.journal.iter().chain(&self.standing).cloned().collect()
+    }
+}
+
+/// A handle on the loop's thread; cheap to clone.
+#[derive(Clone)]
+pub struct Loop {
+    messages: Sender<Message>,
+    changed: watch::Receiver<u64>,
+}
+
+impl Loop {
+    /// Tells the manager something.
+    pub fn tell(&self, incoming: impl Into<Incoming>) {
+        let _ = self.messages.send(Message::Incoming(incoming.into())); // a loop that is gone ends the process
+    }
+
+    /// Asks about what is known, between two turns.
+    pub async fn ask<R: Send + 'static>(&self, question: impl FnOnce(&mut Engine, &Troubles) -> R + Send + 'static) -> R {
+        let (answer, received) = tokio::sync::oneshot::channel();
+        let ask = move |engine: &mut Engine, troubles: &Troubles| {
+            let _ = answer.send(question(engine, troubles)); // whoever asked may have gone
+        };
+        let _ = self.messages.send(Message::Ask(Box::new(ask)));
+        match received.await {
+            Ok(answer) => answer,
+            Err(_) => std::future::pending().await, // the process is ending
+        }
+    }
+
+    /// Asks about what is known.
+    pub async fn known<R: Send + 'static>(&self, question: impl FnOnce(&Knowledge) -> R + Send + 'static) -> R {
+        self.ask(|engine, _| question(engine.knowledge())).await
+    }
+
+    /// Changes whenever something that is known may have changed.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.clone()
+    }
+
+    /// Ends the process in good order.
+    pub fn end(&self) {
+        let _ = self.messages.send(Message::End);
+    }
+}
+
+/// Runs the manager process of a home until it is told to end. Calls `is_up` once nothing can stop it any more.
+///
+/// # Errors
+/// If it cannot start. Once it runs, it goes on whatever happens.
+pub fn run(config: Config, is_up: impl FnOnce()) -> Result<(), DaemonError> {
+    let system = |what| move |cause| DaemonError::System { what, cause };
+    config.home.prepare()?;
+    let _lock = config.home.lock()?;
+    let opened = open_journal(&config)?;
+    let mut troubles = Troubles::default();
+    let tasks = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(8)
+        .enable_all()
+        .build()
+        .map_err(system("start its tasks"))?;
+    let (messages, received) = channel();
+    let (changed_in, changed) = watch::channel(0);
+    let handle = Loop { messages, changed };
+    let note = notes(config.home.process_log("manager"));
+    let drains = Drains::default();
+    let (keeper, link) = Keeper::link(LinkConfig {
+        socket: config.home.keeper_socket(),
+        start: config.start_keeper,
+        news: news::carrier(handle.clone(), drains.clone(), note.clone()),
+    });
+    let providers = Arc::new(Providers::new(config.home.folder().to_owned(), Arc::new(keeper.clone())));
+    let events = {
+        let handle = handle.clone();
+        Arc::new(move |incoming: Incoming| handle.tell(incoming))
+    };
+    let hands =
+        Executor::new(tasks.handle().clone(), keeper.clone(), providers.clone(), drains, events, note.clone());
+    let mut engine = Turner::new(opened.journal, hands)?;
+    let known = engine.knowledge().clone();
+    engine.hands().recall_routes(&known);
+    drop(known);
+    keeper.reflexes(REFLEXES);
+    drop(keeper.keep_up(true, true));
+    tasks.spawn(link);
+    let socket = server::bind(&config.home.socket()).map_err(system("listen on its socket"))?;
+    let context = server::Context {
+        handle: handle.clone(),
+        keeper: keeper.clone(),
+        providers,
+        home: config.home.clone(),
+        build: config.build,
+    };
+    tasks.spawn(server::serve(socket, context));
+    if let Some(lost) = opened.given_up {
+        troubles.standing.push("the newest facts were lost, and a person accepted that".to_owned());
+        handle.tell(Event::LossAccepted { acknowledged: lost.acknowledged });
+    }
+    resume(&handle, ResumeCause::Started).map_err(system("get random numbers"))?;
+    is_up();
+    turn_until_end(&mut engine, &received, &mut troubles, &changed_in, &*note);
+    // A snapshot only shortens the next start.
+    let _ = engine.save_snapshot();
+    drop(std::fs::remove_file(config.home.socket()));
+    tasks.shutdown_timeout(Duration::from_millis(500));
+    Ok(())
+}
+
+fn open_journal(config: &Config) -> Result<ostler_journal::Opened, OpenError> {
+    let options = JournalOptions { key: config.key.clone(), accept_lost_tail: config.accept_lost_tail };
+    Sqlite::open(config.home.folder(), &options)
+}
+
+/// Has everything looked at again.
+///
+/// # Errors
+/// If the system gives no random numbers.
+pub fn resume(handle: &Loop, cause: ResumeCause) -> io::Result<()> {
+    let mut bits = [0; 16];
+    getrandom::fill(&mut bits).map_err(io::Error::other)?;
+    handle.tell(Event::Resumed { cause, uuid: EstateUuid::from_random(bits) });
+    Ok(())
+}
+
+fn turn_until_end(
+    engine: &mut Engine,
+    received: &Receiver<Message>,
+    troubles: &mut Troubles,
+    changed: &watch::Sender<u64>,
+    note: &(dyn Fn(String) + Send + Sync),
+) {
+    let mut waiting: std::collections::VecDeque<Incoming> = std::collections::VecDeque::new();
+    let mut archive_at = Instant::now() + Duration::from_secs(60);
+    loop {
+        let mut next = match waiting.is_empty() || engine.is_stuck() {
+            true => match received.recv_timeout(pause(engine, clock::now())) {
+                Ok(message) => Some(message),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            },
+            false => None,
+        };
+        while let Some(message) = next.take().or_else(|| received.try_recv().ok()) {
+            match message {
+                Message::Incoming(incoming) => waiting.push_back(incoming),
+                Message::Ask(question) => question(engine, troubles),
+                Message::End => return,
+            }
+        }
+        let mut events = std::iter::from_fn(|| waiting.pop_front());
+        match engine.turn(clock::now(), &mut events) {
+            Ok(()) => {
+                if troubles.journal.take().is_some() {
+                    note("facts can be stored again; changes go on".to_owned());
+                }
+            }
+            Err(error) => {
+                let trouble = format!("changes stand still: {}; {}", with_causes(&error), error.remedy());
+                if troubles.journal.as_ref() != Some(&trouble) {
+                    note(trouble.clone());
+                    troubles.journal = Some(trouble);
+                }
+            }
+        }
+        changed.send_modify(|count| *count = count.wrapping_add(1));
+        if Instant::now() >= archive_at && !engine.is_stuck() {
+            archive_at = Instant::now() + ARCHIVE_EVERY;
+            archive(engine, note);
+        }
+    }
+}
+
+fn pause(engine: &Engine, now: Timestamp) -> Duration {
+    let longest = if engine.is_stuck() { STUCK_RETRY } else { Duration::from_secs(3600) };
+    engine.next_wake().map_or(longest, |at| at.since(now)).min(longest)
+}
+
+fn archive(engine: &mut Engine, note: &(dyn Fn(String) + Send + Sync)) {
+    // Only what a snapshot holds may go.
+    if let Err(error) = engine.save_snapshot() {
+        return note(format!("cannot save a snapshot: {}", with_causes(&error)));
+    }
+    match engine.journal_mut().archive(clock::now() - ARCHIVE_AFTER) {
+        Ok(_) => {}
+        Err(error) => note(format!("cannot archive old facts: {}; {}", with_causes(&error), error.remedy())),
+    }
+}
+
+/// An error with its causes, as one line.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}
+
+/// Writes lines with their time to a log of the home's; a full disk makes it silent, never fail.
+fn notes(path: PathBuf) -> Arc<dyn Fn(String) + Send + Sync> {
+    Arc::new(move |line| {
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
+        if let Ok(mut file) = file {
+            let _ = writeln!(file, "{}  {line}", clock::now().to_millis());
+        }
+    })
+}

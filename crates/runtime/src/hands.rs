@@ -1,0 +1,412 @@
+//! The hands of the server: commands become calls to providers, orders to the keeper, tables for the gateway, watches.
+//!
+//! Invariant: at most one job runs for one instance; a new command for it ends the job of a former one, which then is
+//! from before everything was looked at again.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ostler_gateway::messages::{Says, Table, Target as TableTarget, Tell};
+use ostler_journal::SealedChange;
+use ostler_keeper::protocol::{Answer, Order, Refusal};
+use ostler_manager::{Command, Event, Knowledge, Outcome, Target};
+use ostler_model::binding::Credentials;
+use ostler_model::ids::{CommandId, InstanceId, ProviderName, SecretId, ServiceName};
+use ostler_model::outcome::{Failure, FailureClass};
+use ostler_providers::{InstanceOrder, Provider, ReflexGrant};
+use sha2::{Digest, Sha256};
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::AbortHandle;
+
+use crate::clock;
+use crate::keeper_link::{Keeper, ReportNumber};
+use crate::notify;
+use crate::orders::{credentials, instance_order};
+use crate::providers::Providers;
+use crate::turn::{Hands, Incoming, Secrets};
+use crate::watching;
+
+/// Heavy operations (making a database, binding, backing up) at once: they use whole cores and disks.
+const HEAVY_AT_ONCE: usize = 4;
+/// Starts and stops at once.
+const LIGHT_AT_ONCE: usize = 64;
+/// How long the gateway lets callers wait for an instance before it gives them up.
+const HOLD: Duration = Duration::from_secs(15);
+
+/// Where outcomes go.
+pub type Events = Arc<dyn Fn(Incoming) + Send + Sync>;
+
+/// The hands.
+pub struct Executor {
+    tasks: Handle,
+    keeper: Keeper,
+    providers: Arc<Providers>,
+    events: Events,
+    note: Arc<dyn Fn(String) + Send + Sync>,
+    jobs: BTreeMap<Target, AbortHandle>,
+    watches: BTreeMap<InstanceId, AbortHandle>,
+    routes: BTreeMap<ServiceName, BTreeMap<InstanceId, SocketAddr>>,
+    drains: Drains,
+    heavy: Arc<Semaphore>,
+    light: Arc<Semaphore>,
+}
+
+/// Drains that the gateway has been asked for and has not answered.
+#[derive(Clone, Default)]
+pub struct Drains(Arc<Mutex<BTreeMap<u64, oneshot::Sender<u64>>>>);
+
+impl Drains {
+    /// What the gateway said about a drain.
+    pub fn said(&self, says: &Says) {
+        if let Says::Drained { id, left } = says
+            && let Some(waiting) = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(id)
+        {
+            let _ = waiting.send(*left); // whoever waited may have been stopped
+        }
+    }
+
+    fn expect(&self, id: u64) -> oneshot::Receiver<u64> {
+        let (sender, receiver) = oneshot::channel();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id, sender);
+        receiver
+    }
+}
+
+impl Executor {
+    /// Hands that work on `tasks` and report to `events`.
+    pub fn new(
+        tasks: Handle,
+        keeper: Keeper,
+        providers: Arc<Providers>,
+        drains: Drains,
+        events: Events,
+        note: Arc<dyn Fn(String) + Send + Sync>,
+    ) -> Self {
+        Self {
+            tasks,
+            keeper,
+            providers,
+            events,
+            note,
+            jobs: BTreeMap::new(),
+            watches: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            drains,
+            heavy: Arc::new(Semaphore::new(HEAVY_AT_ONCE)),
+            light: Arc::new(Semaphore::new(LIGHT_AT_ONCE)),
+        }
+    }
+
+    /// Tells the gateway where callers go as far as it is known from before this process started, so that no table is
+    /// ever narrower than what is true.
+    pub fn recall_routes(&mut self, known: &Knowledge) {
+        for (name, service) in &known.services {
+            let routed = service.instances.iter().filter(|(_, instance)| instance.routed);
+            let targets: BTreeMap<InstanceId, SocketAddr> = routed
+                .filter_map(|(number, instance)| Some((service.instance_id(*number), instance.address()?)))
+                .collect();
+            if !targets.is_empty() {
+                self.routes.insert(name.clone(), targets);
+                self.send_table(name);
+            }
+        }
+    }
+
+    fn send_table(&self, service: &ServiceName) {
+        let targets = self.routes.get(service).into_iter().flatten();
+        let targets =
+            targets.map(|(instance, address)| TableTarget { instance: instance.clone(), address: *address }).collect();
+        let hold_ms = u64::try_from(HOLD.as_millis()).expect("the hold is a few seconds");
+        let body = serde_json::to_string(&Table { targets, hold_ms }).expect("a table has only string keys");
+        self.keeper.table(service.to_string(), body);
+    }
+
+    fn route(&mut self, instance: InstanceId, address: Option<SocketAddr>) {
+        let service = instance.service().clone();
+        let targets = self.routes.entry(service.clone()).or_default();
+        match address {
+            Some(address) => drop(targets.insert(instance, address)),
+            None => drop(targets.remove(&instance)),
+        }
+        self.send_table(&service);
+    }
+
+    fn watch(&mut self, id: CommandId, instance: &InstanceId, known: &Knowledge, secrets: &dyn Secrets) {
+        self.unwatch(instance);
+        let Some(plan) = watching::prepare(known, secrets, instance) else { return };
+        let (events, watched) = (self.events.clone(), instance.clone());
+        let report = move |health| {
+            events(Event::Probed { instance: watched.clone(), watch: id, health }.into());
+        };
+        let task = self.tasks.spawn(watching::run(plan, instance.clone(), report));
+        self.watches.insert(instance.clone(), task.abort_handle());
+    }
+
+    fn unwatch(&mut self, instance: &InstanceId) {
+        if let Some(watch) = self.watches.remove(instance) {
+            watch.abort();
+        }
+    }
+
+    /// Runs `job` as the one job for its target, and reports its outcome.
+    fn run(&mut self, id: CommandId, target: Target, job: impl Future<Output = Done> + Send + 'static) {
+        let events = self.events.clone();
+        let task = self.tasks.spawn(async move {
+            let (outcome, secrets) = job.await;
+            events(Incoming { event: Some(Event::Ended { id, outcome }), secrets, report: None });
+        });
+        if let Some(former) = self.jobs.insert(target, task.abort_handle()) {
+            former.abort();
+        }
+        if self.jobs.len() > 2 * LIGHT_AT_ONCE {
+            self.jobs.retain(|_, job| !job.is_finished());
+        }
+    }
+
+    fn fail(&self, id: CommandId, failure: Failure) {
+        (self.events)(Event::Ended { id, outcome: Outcome::Failed(failure) }.into());
+    }
+
+    fn provider(&self, known: &Knowledge, name: &ProviderName) -> Result<Arc<dyn Provider>, Failure> {
+        let estate = known.estate.as_ref();
+        let found = estate.and_then(|estate| estate.providers.get(name)).map(|provider| self.providers.get(provider));
+        found.unwrap_or_else(|| Err(gone(name)))
+    }
+
+    fn drain(&self, id: CommandId, service: &ServiceName, address: Option<SocketAddr>, within: Duration) -> Drain {
+        let Some(address) = address.filter(|_| !within.is_zero()) else { return Drain::none() };
+        let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+        let answered = self.drains.expect(id.0);
+        let tell = Tell::Drain { id: id.0, service: service.to_string(), address, within_ms };
+        let body = serde_json::to_string(&tell).expect("an order has only string keys");
+        let told = self.keeper.ask(Order::GatewayTell { body });
+        Drain(Some(Box::pin(async move {
+            if told.await != Answer::Done {
+                return 0; // no gateway, no connections
+            }
+            let bound = tokio::time::timeout(within + Duration::from_secs(1), answered);
+            bound.await.ok().and_then(Result::ok).unwrap_or(0)
+        })))
+    }
+
+    /// Commands on an instance, with the instance's order.
+    fn on_instance(
+        &mut self,
+        id: CommandId,
+        command: &Command,
+        instance: &InstanceId,
+        known: &Knowledge,
+        secrets: &dyn Secrets,
+    ) -> Result<(), Failure> {
+        let generation = match command {
+            Command::Start { generation, .. } | Command::Before { generation, .. } => Some(*generation),
+            _ => None,
+        };
+        let order = instance_order(known, secrets, instance, generation)?;
+        let provider = self.provider(known, &order.placement.provider)?;
+        let job: Job = match command.clone() {
+            Command::Provision { .. } => Box::pin(provision(provider, order)),
+            Command::Observe { instance } => {
+                Box::pin(async move { answer(provider.observe(&instance).await.map(Outcome::Observed)) })
+            }
+            Command::Before { .. } => Box::pin(async move { done(provider.before(&order).await) }),
+            Command::Start { reflex_burst, reflex_refill, .. } => {
+                let grant = ReflexGrant { burst: reflex_burst, refill: reflex_refill.get() };
+                Box::pin(async move { answer(provider.start(&order, grant).await.map(Outcome::Started)) })
+            }
+            Command::Stop { instance, drain, grace } => {
+                self.unwatch(&instance);
+                let address = known.instance(&instance).and_then(|found| found.address());
+                let drain = self.drain(id, instance.service(), address, drain.get());
+                Box::pin(stop(provider, instance, drain, grace.get()))
+            }
+            Command::Deprovision { instance } => Box::pin(deprovision(provider, instance)),
+            Command::Bind { binding, endpoint, .. } => {
+                let secret = SecretId::of_binding(&binding);
+                let former = credentials(secrets, &secret)?;
+                Box::pin(async move {
+                    match provider.bind(&order, &binding, endpoint, former.as_ref()).await {
+                        Ok(made) => bound(secret, &made),
+                        Err(failure) => (Outcome::Failed(failure), Vec::new()),
+                    }
+                })
+            }
+            Command::Unbind { binding, .. } => Box::pin(async move {
+                match provider.unbind(&order, &binding).await {
+                    Ok(()) => (Outcome::Done, vec![SealedChange::delete(SecretId::of_binding(&binding))]),
+                    Err(failure) => (Outcome::Failed(failure), Vec::new()),
+                }
+            }),
+            Command::Backup { name, .. } => {
+                Box::pin(async move { answer(provider.backup(&order, &name).await.map(Outcome::BackedUp)) })
+            }
+            Command::Restore { backup, .. } => Box::pin(async move { done(provider.restore(&order, &backup).await) }),
+            Command::OpenEndpoint { .. }
+            | Command::CloseEndpoint { .. }
+            | Command::Watch { .. }
+            | Command::Unwatch { .. }
+            | Command::Route { .. }
+            | Command::Notify { .. } => return Ok(()), // not on an instance, or without an outcome
+        };
+        let room = if is_heavy(command) { self.heavy.clone() } else { self.light.clone() };
+        self.run(id, Target::Instance(instance.clone()), async move {
+            let _room = room.acquire_owned().await.expect("the semaphores are never closed");
+            job.await
+        });
+        Ok(())
+    }
+}
+
+type Done = (Outcome, Vec<SealedChange>);
+type Job = std::pin::Pin<Box<dyn Future<Output = Done> + Send>>;
+
+struct Drain(Option<std::pin::Pin<Box<dyn Future<Output = u64> + Send>>>);
+
+impl Drain {
+    fn none() -> Self {
+        Self(None)
+    }
+
+    async fn wait(self) -> u64 {
+        match self.0 {
+            Some(drain) => drain.await,
+            None => 0,
+        }
+    }
+}
+
+fn is_heavy(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Provision { .. }
+            | Command::Before { .. }
+            | Command::Deprovision { .. }
+            | Command::Bind { .. }
+            | Command::Unbind { .. }
+            | Command::Backup { .. }
+            | Command::Restore { .. }
+    )
+}
+
+fn answer(result: Result<Outcome, Failure>) -> Done {
+    (result.unwrap_or_else(Outcome::Failed), Vec::new())
+}
+
+fn done(result: Result<(), Failure>) -> Done {
+    answer(result.map(|()| Outcome::Done))
+}
+
+async fn provision(provider: Arc<dyn Provider>, order: InstanceOrder) -> Done {
+    match provider.provision(&order).await {
+        Ok(secret) => (Outcome::Done, vec![sealed(SecretId::of_instance(&order.instance), &secret)]),
+        Err(failure) => (Outcome::Failed(failure), Vec::new()),
+    }
+}
+
+async fn stop(provider: Arc<dyn Provider>, instance: InstanceId, drain: Drain, grace: Duration) -> Done {
+    let cut = drain.wait().await;
+    answer(provider.stop(&instance, grace).await.map(|stopped| Outcome::Stopped {
+        exit: stopped.exit,
+        killed: stopped.killed,
+        cut,
+    }))
+}
+
+async fn deprovision(provider: Arc<dyn Provider>, instance: InstanceId) -> Done {
+    match provider.deprovision(&instance).await {
+        Ok(()) => (Outcome::Done, vec![SealedChange::delete(SecretId::of_instance(&instance))]),
+        Err(failure) => (Outcome::Failed(failure), Vec::new()),
+    }
+}
+
+fn bound(id: SecretId, made: &Credentials) -> Done {
+    let change = sealed(id, made);
+    let content = serde_json::to_vec(made).expect("credentials have only string keys");
+    // A password of 32 random characters is in it: the digest gives nothing away.
+    let digest = Sha256::digest(&content).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    (Outcome::Bound { digest }, vec![change])
+}
+
+fn sealed(id: SecretId, made: &Credentials) -> SealedChange {
+    SealedChange::set(id, serde_json::to_vec(made).expect("credentials have only string keys"))
+}
+
+fn gone(name: &ProviderName) -> Failure {
+    Failure {
+        class: FailureClass::Temporary,
+        detail: format!("the provider `{name}` is not in the estate file any more"),
+        remedy: format!("declare `[provider.{name}]` again: what was bought there is still there"),
+    }
+}
+
+fn not_open(service: &ServiceName, refusal: &Refusal) -> Failure {
+    let remedy = match refusal {
+        Refusal::CannotListen { address, .. } => format!(
+            "stop whoever listens on {address}, or give `[service.{service}]` another `endpoint`; it is tried again"
+        ),
+        _ => "nothing: it is tried again".to_owned(),
+    };
+    Failure {
+        class: FailureClass::Temporary,
+        detail: format!("cannot open the endpoint of {service}: {refusal}"),
+        remedy,
+    }
+}
+
+impl Hands for Executor {
+    fn hand_over(&mut self, id: CommandId, command: Command, known: &Knowledge, secrets: &dyn Secrets) {
+        match &command {
+            Command::OpenEndpoint { service, address } => {
+                let somewhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+                let opened = self.keeper.listen(service.to_string(), address.unwrap_or(somewhere), true);
+                if !self.routes.contains_key(service) {
+                    self.routes.insert(service.clone(), BTreeMap::new());
+                    self.send_table(service); // from now on callers wait instead of being closed
+                }
+                let service = service.clone();
+                self.run(id, command.target(), async move {
+                    answer(opened.await.map(Outcome::Open).map_err(|refusal| not_open(&service, &refusal)))
+                });
+            }
+            Command::CloseEndpoint { service } => {
+                self.routes.remove(service);
+                self.keeper.table(service.to_string(), String::new());
+                let closed = self.keeper.unlisten(service.to_string());
+                self.run(id, command.target(), async move {
+                    closed.await;
+                    (Outcome::Done, Vec::new())
+                });
+            }
+            Command::Watch { instance, .. } => self.watch(id, instance, known, secrets),
+            Command::Unwatch { instance } => self.unwatch(instance),
+            Command::Route { instance, address } => self.route(instance.clone(), *address),
+            Command::Notify { service, occasion, message } => {
+                let notice = notify::notice(known, service, *occasion, message.clone(), clock::now());
+                let (ways, note) = (notify::ways(known, *occasion), self.note.clone());
+                note(format!("{}: {message}", occasion.as_str()));
+                self.tasks.spawn(notify::tell(ways, notice, move |line| note(line)));
+            }
+            Command::Provision { instance }
+            | Command::Observe { instance }
+            | Command::Before { instance, .. }
+            | Command::Start { instance, .. }
+            | Command::Stop { instance, .. }
+            | Command::Deprovision { instance }
+            | Command::Bind { instance, .. }
+            | Command::Unbind { instance, .. }
+            | Command::Backup { instance, .. }
+            | Command::Restore { instance, .. } => {
+                if let Err(failure) = self.on_instance(id, &command, instance, known, secrets) {
+                    self.fail(id, failure);
+                }
+            }
+        }
+    }
+
+    fn stored(&mut self, report: ReportNumber) {
+        self.keeper.acknowledge(report);
+    }
+}

@@ -1,0 +1,193 @@
+//! Facts as people and scripts see them: `ostler journal`.
+
+use ostler_manager::{Command, Fact, FactKind, Outcome};
+use ostler_model::health::Health;
+use ostler_model::ids::{CommandId, InstanceId, ServiceName};
+use ostler_model::time::in_words;
+use serde::{Deserialize, Serialize};
+
+/// One fact.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FactView {
+    /// Its place in the journal.
+    pub position: u64,
+    /// When; RFC 3339.
+    pub at: String,
+    /// Its kind.
+    pub kind: String,
+    /// The service that it concerns, if it is one.
+    pub service: Option<ServiceName>,
+    /// In words.
+    pub words: String,
+    /// The fact as it is stored.
+    pub fact: serde_json::Value,
+}
+
+/// The fact for people and scripts.
+pub fn view(position: u64, fact: &Fact) -> FactView {
+    FactView {
+        position,
+        at: fact.at.to_string(),
+        kind: fact.kind.word().to_owned(),
+        service: service_of(&fact.kind).cloned(),
+        words: in_plain_words(&fact.kind),
+        fact: serde_json::to_value(fact).expect("facts have only string and integer keys"),
+    }
+}
+
+/// The service that a fact concerns. Ends of commands name only the command: see [`command_of`].
+pub fn service_of(kind: &FactKind) -> Option<&ServiceName> {
+    match kind {
+        FactKind::EstateFounded { .. }
+        | FactKind::Resumed { .. }
+        | FactKind::EstateDeclared { .. }
+        | FactKind::CatalogSeen { .. }
+        | FactKind::CommandEnded { .. }
+        | FactKind::LossAccepted { .. }
+        | FactKind::DownAsked => None,
+        FactKind::ServicePlaced { service, .. }
+        | FactKind::LaunchDefined { service, .. }
+        | FactKind::CallersAffected { service, .. }
+        | FactKind::Told { service, .. }
+        | FactKind::RestartAsked { service }
+        | FactKind::ScaleAsked { service, .. }
+        | FactKind::DeleteAsked { service }
+        | FactKind::BackupAsked { service, .. }
+        | FactKind::RestoreAsked { service, .. } => Some(service),
+        FactKind::InstanceDeclared { instance }
+        | FactKind::InstanceRetired { instance }
+        | FactKind::InstanceDied { instance, .. }
+        | FactKind::HealthChanged { instance, .. }
+        | FactKind::RepairBegan { instance, .. }
+        | FactKind::RepairEnded { instance }
+        | FactKind::BackedOff { instance, .. }
+        | FactKind::Held { instance, .. } => Some(instance.service()),
+        FactKind::CommandIssued { command, .. } => service_of_command(command),
+    }
+}
+
+/// The command that a fact issues or ends.
+pub fn command_of(kind: &FactKind) -> Option<CommandId> {
+    match kind {
+        FactKind::CommandIssued { id, .. } | FactKind::CommandEnded { id, .. } => Some(*id),
+        _ => None,
+    }
+}
+
+fn service_of_command(command: &Command) -> Option<&ServiceName> {
+    Some(match command {
+        Command::OpenEndpoint { service, .. }
+        | Command::CloseEndpoint { service }
+        | Command::Notify { service, .. } => service,
+        Command::Bind { binding, .. } | Command::Unbind { binding, .. } => &binding.consumer,
+        Command::Provision { instance }
+        | Command::Observe { instance }
+        | Command::Before { instance, .. }
+        | Command::Start { instance, .. }
+        | Command::Stop { instance, .. }
+        | Command::Deprovision { instance }
+        | Command::Backup { instance, .. }
+        | Command::Restore { instance, .. }
+        | Command::Watch { instance, .. }
+        | Command::Unwatch { instance }
+        | Command::Route { instance, .. } => instance.service(),
+    })
+}
+
+/// A fact as one clause.
+pub fn in_plain_words(kind: &FactKind) -> String {
+    match kind {
+        FactKind::EstateFounded { uuid } => format!("the estate was founded with id {uuid}"),
+        FactKind::Resumed { cause } => match cause {
+            ostler_manager::ResumeCause::Started => "ostler started and looks at everything".to_owned(),
+            ostler_manager::ResumeCause::HolderReturned => "the keeper is another one: everything is looked at".to_owned(),
+        },
+        FactKind::EstateDeclared { estate } => format!("`{}` was declared, {} services", estate.name, estate.services.len()),
+        FactKind::CatalogSeen { provider, catalog } => format!("{provider} offers {} things", catalog.offerings.len()),
+        FactKind::ServicePlaced { service, placement } => {
+            let version = placement.version.as_ref().map_or(String::new(), |version| format!(" {version}"));
+            format!("{service} is bought from {}: {}{version}, plan {}", placement.provider, placement.offering, placement.plan)
+        }
+        FactKind::LaunchDefined { service, generation, .. } => {
+            format!("{service} is started from launch {generation} from now on")
+        }
+        FactKind::InstanceDeclared { instance } => format!("{instance} is to exist"),
+        FactKind::InstanceRetired { instance } => format!("{instance} is to be stopped and kept"),
+        FactKind::CommandIssued { id, command } => format!("ordered ({id}): {}", command.in_words()),
+        FactKind::CommandEnded { id, outcome } => format!("ended ({id}): {}", outcome_in_words(outcome)),
+        FactKind::InstanceDied { instance, pid, exit, restarted, why_not, .. } => died_in_words(
+            instance,
+            *pid,
+            &exit.to_string(),
+            restarted.map(|process| process.pid),
+            why_not.as_deref(),
+        ),
+        FactKind::HealthChanged { instance, health } => match health {
+            Health::Ready => format!("{instance} is ready"),
+            Health::Shallow(symptom) => format!("{instance} is ready itself, but its deep check fails: {symptom}"),
+            Health::Unready(symptom) => format!("{instance} is not ready: {symptom}"),
+        },
+        FactKind::RepairBegan { instance, diagnosis } => format!("concluded: {instance} {}", diagnosis.in_words()),
+        FactKind::RepairEnded { instance } => format!("{instance} works again"),
+        FactKind::BackedOff { instance, failures, .. } => format!("{instance} has failed {failures} times in a row"),
+        FactKind::Held { instance, question, .. } => format!("{instance} waits for a person: {question}"),
+        FactKind::CallersAffected { service, from, until, waited, failed, longest } => format!(
+            "callers of {service} were affected for {}: {waited} waited (at most {}), {failed} failed",
+            in_words(until.since(*from)),
+            in_words(*longest)
+        ),
+        FactKind::Told { service, occasion } => format!("people were told: {service} {}", occasion.as_str()),
+        FactKind::RestartAsked { service } => format!("a person asked to restart {service}"),
+        FactKind::ScaleAsked { service, instances } => format!("a person asked for {instances} of {service}"),
+        FactKind::LossAccepted { acknowledged } => match acknowledged {
+            Some(position) => format!("a person accepted that facts up to {position} were lost"),
+            None => "a person accepted that the newest facts may be lost".to_owned(),
+        },
+        FactKind::DownAsked => "a person asked to stop everything".to_owned(),
+        FactKind::DeleteAsked { service } => format!("a person asked to delete {service} with its data"),
+        FactKind::BackupAsked { service, name } => format!("{service} is to be backed up as {name}"),
+        FactKind::RestoreAsked { service, name } => format!("a person asked to restore {service} from {name}"),
+    }
+}
+
+fn died_in_words(
+    instance: &InstanceId,
+    pid: Option<u32>,
+    exit: &str,
+    restarted: Option<u32>,
+    why_not: Option<&str>,
+) -> String {
+    let process = pid.map_or(String::new(), |pid| format!(" (process {pid})"));
+    let then = match (restarted, why_not) {
+        (Some(pid), _) => format!("the keeper started it again at once as process {pid}"),
+        (None, Some(why_not)) => format!("it was not restarted at once: {why_not}"),
+        (None, None) => "it was not restarted at once".to_owned(),
+    };
+    format!("{instance}{process} ended with {exit}; {then}")
+}
+
+/// What came of a command, as one clause.
+pub fn outcome_in_words(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Open(address) => format!("open at {address}"),
+        Outcome::Observed(observation) => match observation {
+            ostler_model::outcome::Observation::Absent => "it does not exist".to_owned(),
+            ostler_model::outcome::Observation::Stopped { .. } => "it does not run".to_owned(),
+            ostler_model::outcome::Observation::Running(running) => format!("it runs at {}", running.address),
+        },
+        Outcome::Started(running) => match running.pid {
+            Some(pid) => format!("runs as process {pid} at {}", running.address),
+            None => format!("runs at {}", running.address),
+        },
+        Outcome::Stopped { exit, killed, cut } => {
+            let exit = exit.map_or("nothing ran".to_owned(), |exit| format!("stopped with {exit}"));
+            let killed = if *killed { "; killed, because it did not end in time" } else { "" };
+            let cut = if *cut > 0 { format!("; {cut} connections were cut") } else { String::new() };
+            format!("{exit}{killed}{cut}")
+        }
+        Outcome::Bound { .. } => "bound".to_owned(),
+        Outcome::BackedUp(made) => format!("backed up as {}, {} bytes", made.name, made.bytes),
+        Outcome::Done => "done".to_owned(),
+        Outcome::Failed(failure) => format!("failed: {}", failure.detail),
+    }
+}

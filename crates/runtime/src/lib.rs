@@ -1,0 +1,25 @@
+//! The loop that drives the manager; the only place where all parts meet.
+//!
+//! [`turn`] is the loop, generic over its journal and its hands, so that server and simulator run the same one.
+//! Everything else here is the server's side: what carries commands out ([`hands`]), what brings news, and the socket
+//! on which people ask.
+
+pub mod clock;
+pub mod control;
+pub mod daemon;
+pub mod declare;
+pub mod envelope;
+pub mod hands;
+pub mod history;
+pub mod home;
+pub mod keeper_link;
+pub mod keeper_port;
+mod news;
+pub mod notify;
+pub mod orders;
+pub mod preview;
+pub mod providers;
+pub mod server;
+pub mod turn;
+mod watching;
+pub mod why;

@@ -1,0 +1,71 @@
+//! What the keeper and the gateway report, as events for the manager.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ostler_gateway::messages::Says;
+use ostler_keeper::protocol::{Reflex, Report};
+use ostler_manager::{Event, Process, ResumeCause};
+
+use crate::daemon::{Loop, resume};
+use crate::hands::Drains;
+use crate::keeper_link::News;
+use crate::turn::Incoming;
+
+/// Carries news to the loop.
+pub(crate) fn carrier(handle: Loop, drains: Drains, note: Arc<dyn Fn(String) + Send + Sync>) -> Box<dyn Fn(News) + Send + Sync> {
+    Box::new(move |news| match news {
+        News::Report { number, at, report } => {
+            let event = match report {
+                Report::Ended { instance, process, exit, reflex } => Some(Event::Died {
+                    instance,
+                    pid: Some(process.pid),
+                    exit,
+                    at,
+                    reflex: match reflex {
+                        Reflex::Restarted { process, at } => Ok(Process { pid: process.pid, since: at }),
+                        Reflex::GrantSpent => Err("it had been restarted too often within a short time".to_owned()),
+                        Reflex::EstateGrantSpent => {
+                            Err("too many instances of the estate died within a short time".to_owned())
+                        }
+                        Reflex::NoLaunch => Err("the keeper had not been told yet how to start it".to_owned()),
+                        Reflex::Failed(refusal) => Err(refusal.to_string()),
+                    },
+                }),
+                Report::Gateway { up } => {
+                    note(if up { "the gateway is there".to_owned() } else { "the gateway is gone".to_owned() });
+                    None
+                }
+                Report::FromGateway { body } => from_gateway(&body, &drains),
+            };
+            handle.tell(Incoming { event, secrets: Vec::new(), report: Some(number) });
+        }
+        News::OtherKeeper => {
+            note("another keeper holds the instances now".to_owned());
+            if let Err(error) = resume(&handle, ResumeCause::HolderReturned) {
+                note(format!("cannot look at everything again: {error}"));
+            }
+        }
+        News::OtherVersion(version) => note(format!(
+            "the running keeper speaks protocol version {version}, which this build does not: run the build that started it"
+        )),
+    })
+}
+
+fn from_gateway(body: &str, drains: &Drains) -> Option<Event> {
+    let says: Says = serde_json::from_str(body).ok()?; // of another build: nothing can be concluded from it
+    drains.said(&says);
+    match says {
+        Says::Trouble { service, from, until, connects_waited, connects_failed, longest_wait_us, .. } => {
+            Some(Event::CallersAffected {
+                service: service.parse().ok()?,
+                from,
+                until,
+                waited: connects_waited,
+                failed: connects_failed,
+                longest: Duration::from_micros(longest_wait_us),
+            })
+        }
+        Says::Drained { .. } | Says::Traffic { .. } => None,
+    }
+}

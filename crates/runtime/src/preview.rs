@@ -1,0 +1,86 @@
+//! What an estate file would change: the reasons, and a rehearsal of what would be done.
+
+use ostler_manager::{Change, Knowledge, changes, rehearse};
+use ostler_model::catalog::Price;
+use ostler_model::ids::{PlanName, ProviderName, ServiceName};
+use ostler_model::time::Timestamp;
+use ostler_model::version::Version;
+use serde::{Deserialize, Serialize};
+
+use crate::declare::Prepared;
+
+/// What would change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Preview {
+    /// By service, and why.
+    pub changes: Vec<Change>,
+    /// What would be done, in this order, if all goes well.
+    pub steps: Vec<String>,
+    /// Where new services would be bought, and for how much.
+    pub bought: Vec<Bought>,
+    /// Instances that would be stopped and started, and so interrupt callers where there is only one.
+    pub interrupted: Vec<ServiceName>,
+}
+
+/// One service that would be bought.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bought {
+    /// Which.
+    pub service: ServiceName,
+    /// From whom.
+    pub provider: ProviderName,
+    /// Which plan.
+    pub plan: PlanName,
+    /// Which version.
+    pub version: Option<Version>,
+    /// How many instances.
+    pub instances: u32,
+    /// What one costs, if the provider says.
+    pub price: Option<Price>,
+}
+
+impl Preview {
+    /// Nothing would be done.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.steps.is_empty()
+    }
+}
+
+/// What `prepared` would change.
+pub fn preview(known: &Knowledge, prepared: &Prepared, now: Timestamp) -> Preview {
+    let changes = changes(known, &prepared.estate);
+    let rehearsal = rehearse(known, &prepared.event(), now);
+    let added = changes.iter().filter_map(|change| match change {
+        Change::Added { service } => Some(service),
+        Change::Returned { .. } | Change::Removed { .. } | Change::Changed { .. } => None,
+    });
+    let bought = added
+        .filter_map(|name| {
+            let service = rehearsal.known.services.get(name)?;
+            let placement = service.placement.as_ref()?;
+            let offering = rehearsal.known.offering(service)?;
+            let plan = offering.plans.iter().find(|plan| plan.name == placement.plan)?;
+            Some(Bought {
+                service: name.clone(),
+                provider: placement.provider.clone(),
+                plan: placement.plan.clone(),
+                version: placement.version.clone(),
+                instances: service.wanted_instances(),
+                price: plan.price.clone(),
+            })
+        })
+        .collect();
+    let stopped = rehearsal.commands.iter().filter_map(|command| match command {
+        ostler_manager::Command::Stop { instance, .. } => Some(instance.service()),
+        _ => None,
+    });
+    let mut interrupted: Vec<ServiceName> = stopped
+        .filter(|service| {
+            known.services.get(*service).is_some_and(|s| s.active == 1) && prepared.estate.services.contains_key(*service)
+        })
+        .cloned()
+        .collect();
+    interrupted.dedup();
+    let steps = rehearsal.commands.iter().map(ostler_manager::Command::in_words).collect();
+    Preview { changes, steps, bought, interrupted }
+}

@@ -1,0 +1,363 @@
+//! The manager's socket: questions and orders of people and scripts on this machine.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ostler_journal::home::{KeyInBackup, backup};
+use ostler_journal::newest_first;
+use ostler_keeper::protocol::Order;
+use ostler_manager::{Ask, Event, Knowledge, Reason, decide, status};
+use ostler_model::diagnostics::Problems;
+use ostler_model::ids::ServiceName;
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::clock;
+use crate::control::{EstateFile, FactQuery, Line, Refused, Request, Response};
+use crate::daemon::{Engine, Loop};
+use crate::declare::{Prepared, prepare};
+use crate::envelope;
+use crate::history::{self, FactView};
+use crate::home::Home;
+use crate::keeper_link::Keeper;
+use crate::preview::preview;
+use crate::providers::Providers;
+use crate::why;
+
+/// A status is sent at most so often to one who watches.
+const STATUS_EVERY: Duration = Duration::from_millis(50);
+/// A report on a service looks at so many facts at the most.
+const FACTS_LOOKED_AT: usize = 50_000;
+/// At most so many facts are answered at once.
+const FACTS_MAX: usize = 10_000;
+
+/// What answers are made from.
+#[derive(Clone)]
+pub struct Context {
+    /// The loop.
+    pub handle: Loop,
+    /// The keeper.
+    pub keeper: Keeper,
+    /// The providers.
+    pub providers: Arc<Providers>,
+    /// The home.
+    pub home: Home,
+    /// This build, for people.
+    pub build: String,
+}
+
+/// Listens on `path`, for this user only.
+///
+/// # Errors
+/// The system's.
+pub fn bind(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let listener = std::os::unix::net::UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Answers for ever.
+pub async fn serve(listener: std::os::unix::net::UnixListener, context: Context) {
+    let Ok(listener) = UnixListener::from_std(listener) else { return };
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) if is_own(&stream) => {
+                let context = context.clone();
+                tokio::spawn(async move {
+                    // Whoever asked has gone: nobody is left to be told.
+                    let _ = answer(Line::new(stream), context).await;
+                });
+            }
+            Ok(_) => {}
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await, // out of descriptors, say
+        }
+    }
+}
+
+fn is_own(stream: &UnixStream) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    stream.peer_cred().is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
+}
+
+async fn answer(mut line: Line, context: Context) -> io::Result<()> {
+    let request: Request = match line.receive().await {
+        Ok(Some(request)) => request,
+        Ok(None) => return Ok(()),
+        Err(error) => {
+            let remedy = "use the `ostler` of the same build as the running one";
+            return line.send(&Response::Refused(Refused::from_error("cannot understand the request", &error, remedy))).await;
+        }
+    };
+    match request {
+        Request::Hello => {
+            line.send(&Response::Hello { pid: std::process::id(), build: context.build.clone() }).await
+        }
+        Request::Status => line.send(&status_now(&context).await).await,
+        Request::Watch => watch(line, &context, |_| false).await.map(drop),
+        Request::Why { service } => line.send(&why_report(&context, service).await).await,
+        Request::Facts(query) => line.send(&facts(&context, query).await).await,
+        Request::Preview(file) => line.send(&preview_of(&context, file).await).await,
+        Request::Apply(file) => line.send(&apply(&context, file).await).await,
+        Request::Ask(ask) => line.send(&asked(&context, ask).await).await,
+        Request::Down { delete_data } => down(line, &context, delete_data).await,
+        Request::BackUpHome { to, with_key } => {
+            let home = context.home.folder().to_owned();
+            let key = if with_key { KeyInBackup::Included } else { KeyInBackup::LeftOut };
+            let copy = context.handle.ask(move |_, _| backup(&home, &to, clock::now(), key)).await;
+            let response = match copy {
+                Ok(made) => Response::HomeBackedUp { facts: made.end.0 },
+                Err(error) => Response::Refused(Refused::from_error("cannot back up the home", &error, error.remedy())),
+            };
+            line.send(&response).await
+        }
+    }
+}
+
+async fn status_now(context: &Context) -> Response {
+    context
+        .handle
+        .ask(|engine, troubles| Response::Status {
+            status: Box::new(status(engine.knowledge(), clock::now())),
+            troubles: troubles.list(),
+        })
+        .await
+}
+
+/// Sends the status after each change until `enough` of what is known says so, or the other end closes: then `None`.
+async fn watch(
+    mut line: Line,
+    context: &Context,
+    enough: impl Fn(&Knowledge) -> bool + Send + Sync + Clone + 'static,
+) -> io::Result<Option<Line>> {
+    let mut changes = context.handle.changes();
+    let mut last = None;
+    loop {
+        changes.mark_unchanged();
+        let enough = enough.clone();
+        let (response, is_enough) = context
+            .handle
+            .ask(move |engine, troubles| {
+                let status = Box::new(status(engine.knowledge(), clock::now()));
+                (Response::Status { status, troubles: troubles.list() }, enough(engine.knowledge()))
+            })
+            .await;
+        let text = serde_json::to_string(&response)?;
+        if last.as_ref() != Some(&text) {
+            line.send(&response).await?;
+            last = Some(text);
+        }
+        if is_enough {
+            return Ok(Some(line));
+        }
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return Ok(None) },
+            () = line.closed() => return Ok(None),
+        }
+        tokio::time::sleep(STATUS_EVERY).await;
+    }
+}
+
+async fn why_report(context: &Context, service: ServiceName) -> Response {
+    let report = context.handle.ask(move |engine, _| why_from(engine, &service)).await;
+    match report {
+        Ok(report) => Response::Why(Box::new(report)),
+        Err(refused) => Response::Refused(refused),
+    }
+}
+
+fn why_from(engine: &Engine, name: &ServiceName) -> Result<why::WhyReport, Refused> {
+    let what = format!("cannot report on `{name}`");
+    let view = status(engine.knowledge(), clock::now()).services.into_iter().find(|service| service.name == *name);
+    let Some(view) = view else { return Err(no_such_service(what, engine.knowledge(), name)) };
+    let mut facts = Vec::new();
+    for record in newest_first(engine.journal()).take(FACTS_LOOKED_AT) {
+        let record = record.map_err(|error| Refused::from_error(&what, &error, error.remedy()))?;
+        let fact = envelope::unwrap(&record).map_err(|error| Refused::from_error(&what, &error, error.remedy()))?;
+        facts.push(fact);
+    }
+    Ok(why::report(view, facts.iter().rev()))
+}
+
+fn no_such_service(what: String, known: &Knowledge, name: &ServiceName) -> Refused {
+    let names: Vec<&str> = known.services.keys().map(ServiceName::as_str).collect();
+    let remedy = if names.is_empty() {
+        "declare services in an estate file and run `ostler up FILE`".to_owned()
+    } else {
+        format!("the services are: {}", names.join(", "))
+    };
+    let causes = vec![format!("there is no service `{name}`")];
+    Refused { what, causes, remedy, problems: Vec::new(), rendered: None }
+}
+
+async fn facts(context: &Context, query: FactQuery) -> Response {
+    let found = context.handle.ask(move |engine, _| facts_from(engine, &query)).await;
+    match found {
+        Ok(facts) => Response::Facts(facts),
+        Err(refused) => Response::Refused(refused),
+    }
+}
+
+/// Facts by the query, newest first.
+///
+/// # Errors
+/// If the journal cannot be read.
+fn facts_from(engine: &Engine, query: &FactQuery) -> Result<Vec<FactView>, Refused> {
+    select(engine.journal(), query)
+}
+
+/// The same for a journal that no manager has open.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn select(journal: &dyn ostler_journal::Journal, query: &FactQuery) -> Result<Vec<FactView>, Refused> {
+    let what = "cannot read the journal";
+    let mut found: Vec<FactView> = Vec::new();
+    // The end of a command comes before its beginning here, and only its beginning tells the service.
+    let mut ends: std::collections::BTreeMap<ostler_model::ids::CommandId, FactView> = Default::default();
+    let most = query.most.clamp(1, FACTS_MAX);
+    for record in newest_first(journal) {
+        if found.len() >= most {
+            break;
+        }
+        let record = record.map_err(|error| Refused::from_error(what, &error, error.remedy()))?;
+        if query.kind.as_ref().is_some_and(|kind| *kind != record.kind) && query.service.is_none() {
+            continue;
+        }
+        let fact = envelope::unwrap(&record).map_err(|error| Refused::from_error(what, &error, error.remedy()))?;
+        let view = history::view(record.position.0, &fact);
+        let Some(service) = &query.service else {
+            found.push(view);
+            continue;
+        };
+        let command = history::command_of(&fact.kind);
+        match (command, view.service.as_ref() == Some(service)) {
+            (Some(id), false) if view.service.is_none() => drop(ends.insert(id, view)),
+            (Some(id), true) => {
+                found.extend(ends.remove(&id));
+                found.push(view);
+            }
+            (_, true) => found.push(view),
+            (_, false) => {}
+        }
+    }
+    found.retain(|view| query.kind.as_ref().is_none_or(|kind| *kind == view.kind));
+    found.sort_by_key(|view| std::cmp::Reverse(view.position));
+    found.truncate(most);
+    Ok(found)
+}
+
+/// What is wrong with files, as a refusal.
+pub fn wrong_files(what: &str, wrong: &[Problems]) -> Refused {
+    Refused {
+        what: what.to_owned(),
+        causes: Vec::new(),
+        remedy: "correct the file and try again".to_owned(),
+        problems: wrong.iter().flat_map(Problems::located).collect(),
+        rendered: Some(wrong.iter().map(|problems| problems.render(false)).collect::<Vec<_>>().join("\n")),
+    }
+}
+
+async fn prepared(context: &Context, what: &str, file: EstateFile) -> Result<Prepared, Refused> {
+    let prepared = prepare(file, &context.providers).await.map_err(|wrong| wrong_files(what, &wrong))?;
+    let check = prepared.clone();
+    let checked = context.handle.known(move |known| (check.check(known), name_of(known))).await;
+    match checked {
+        (Err(problems), _) => Err(wrong_files(what, &[problems])),
+        (Ok(()), Some(name)) if name != prepared.estate.name.as_str() => Err(Refused {
+            what: what.to_owned(),
+            causes: vec![format!("this home is that of the estate `{name}`, and the file declares `{}`", prepared.estate.name)],
+            remedy: "use another `--home` for another estate".to_owned(),
+            problems: Vec::new(),
+            rendered: None,
+        }),
+        (Ok(()), _) => Ok(prepared),
+    }
+}
+
+fn name_of(known: &Knowledge) -> Option<String> {
+    known.estate.as_ref().map(|estate| estate.name.to_string())
+}
+
+async fn preview_of(context: &Context, file: EstateFile) -> Response {
+    match prepared(context, "cannot preview the estate file", file).await {
+        Ok(prepared) => {
+            let shown = context.handle.known(move |known| preview(known, &prepared, clock::now())).await;
+            Response::Preview(Box::new(shown))
+        }
+        Err(refused) => Response::Refused(refused),
+    }
+}
+
+async fn apply(context: &Context, file: EstateFile) -> Response {
+    match prepared(context, "cannot apply the estate file", file).await {
+        Ok(prepared) => {
+            context.handle.tell(prepared.event());
+            // Answered after the turn that took it: whoever watches from now on sees what follows from it.
+            context.handle.known(|_| ()).await;
+            Response::Accepted
+        }
+        Err(refused) => Response::Refused(refused),
+    }
+}
+
+async fn asked(context: &Context, ask: Ask) -> Response {
+    let event = Event::Asked(ask);
+    let refusal = {
+        let event = event.clone();
+        context.handle.known(move |known| refusal_of(known, &event)).await
+    };
+    match refusal {
+        Some(cause) => Response::Refused(Refused {
+            what: "cannot do what was asked".to_owned(),
+            causes: vec![cause],
+            remedy: "see `ostler status`".to_owned(),
+            problems: Vec::new(),
+            rendered: None,
+        }),
+        None => {
+            context.handle.tell(event);
+            context.handle.known(|_| ()).await;
+            Response::Accepted
+        }
+    }
+}
+
+fn refusal_of(known: &Knowledge, event: &Event) -> Option<String> {
+    decide(known, event, clock::now()).withheld.into_iter().find_map(|withheld| match withheld.reason {
+        Reason::Refused(why) => Some(why),
+        _ => None,
+    })
+}
+
+async fn down(line: Line, context: &Context, delete_data: bool) -> io::Result<()> {
+    context.handle.tell(Event::Asked(Ask::Down));
+    let Some(line) = watch(line, context, Knowledge::is_at_rest).await? else { return Ok(()) };
+    let mut line = line;
+    if delete_data {
+        let services: Vec<ServiceName> = context.handle.known(|known| known.services.keys().cloned().collect()).await;
+        for service in services {
+            context.handle.tell(Event::Asked(Ask::Delete { service }));
+        }
+        let gone = |known: &Knowledge| {
+            known.services.values().all(|service| service.instances.is_empty() || !service.delete_asked)
+        };
+        match watch(line, context, gone).await? {
+            Some(back) => line = back,
+            None => return Ok(()),
+        }
+    }
+    // The keeper must not bring back what is to end.
+    context.keeper.keep_up(false, false).await;
+    context.keeper.ask(Order::Shutdown { leave_running: false }).await;
+    line.send(&Response::Bye).await?;
+    context.handle.end();
+    Ok(())
+}
+

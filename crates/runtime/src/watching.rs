@@ -1,0 +1,63 @@
+//! Watches: who is asked, how, and with which credentials.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use ostler_manager::Knowledge;
+use ostler_model::catalog::ProbePolicy;
+use ostler_model::estate::Check;
+use ostler_model::health::Health;
+use ostler_model::ids::{InstanceId, SecretId};
+use ostler_probes::{Target, User, watch};
+
+use crate::orders::credentials;
+use crate::turn::Secrets;
+
+/// A watch that is ready to run.
+pub(crate) struct Prepared {
+    policy: ProbePolicy,
+    target: Target,
+    before: Option<Health>,
+}
+
+/// How `instance` is watched; `None` if it does not run or nobody knows how.
+pub(crate) fn prepare(known: &Knowledge, secrets: &dyn Secrets, instance: &InstanceId) -> Option<Prepared> {
+    let service = known.services.get(instance.service())?;
+    let found = known.instance(instance)?;
+    let policy = known.probe_policy(service)?;
+    let mut target = Target::at(found.address()?);
+    // Without them the probe says that it lacks them, which is the right thing to see.
+    target.credentials = credentials(secrets, &SecretId::of_instance(instance)).ok().flatten();
+    let runs_command = |check: &Check| matches!(check, Check::Command(_));
+    if runs_command(&policy.ready) || policy.deep.as_ref().is_some_and(runs_command) {
+        let pid = found.running.and_then(|running| running.pid)?;
+        target.environment = environment_of(pid).unwrap_or_default();
+        target.user = user_of(pid);
+        target.folder = known.estate.as_ref()?.folder.clone();
+    }
+    Some(Prepared { policy, target, before: found.health.clone() })
+}
+
+/// Watches until it is dropped.
+pub(crate) async fn run(prepared: Prepared, instance: InstanceId, report: impl FnMut(Health)) {
+    let Prepared { policy, target, before } = prepared;
+    match watch(&instance, &policy, &target, before, report).await {}
+}
+
+/// The environment that a process of this machine was started with: command probes run in the instance's own.
+fn environment_of(pid: u32) -> Option<BTreeMap<String, String>> {
+    let block = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let variables = block.split(|byte| *byte == 0).filter_map(|variable| {
+        let (name, value) = std::str::from_utf8(variable).ok()?.split_once('=')?;
+        Some((name.to_owned(), value.to_owned()))
+    });
+    Some(variables.collect())
+}
+
+/// As whom it runs, where that is not this process's own user.
+fn user_of(pid: u32) -> Option<User> {
+    let metadata = fs::metadata(format!("/proc/{pid}")).ok()?;
+    let own = rustix::process::geteuid().as_raw();
+    (metadata.uid() != own).then(|| User { uid: metadata.uid(), gid: metadata.gid() })
+}

@@ -1,0 +1,329 @@
+//! `ostler why`: what happened to a service lately, as a short report. A pure fold of facts.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ostler_manager::{Command, Fact, FactKind, Outcome, ServiceView};
+use ostler_model::health::{Health, State};
+use ostler_model::ids::{CommandId, InstanceId, ServiceName};
+use ostler_model::time::{Timestamp, in_words};
+use serde::{Deserialize, Serialize};
+
+use crate::history::outcome_in_words;
+
+/// How many troubles a report tells.
+pub const EPISODES_MAX: usize = 5;
+/// Callers' waits that begin so long before a trouble was seen belong to it.
+const CALLERS_BEFORE: Duration = Duration::from_secs(5);
+
+/// What happened to a service lately.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WhyReport {
+    /// Its status now.
+    pub service: ServiceView,
+    /// Its troubles, newest first.
+    pub episodes: Vec<Episode>,
+    /// What people asked for and what was changed lately, newest first.
+    pub changes: Vec<Step>,
+    /// Waits of callers that belong to none of the troubles, newest first.
+    pub other_waits: Vec<Callers>,
+}
+
+/// One trouble of one instance, from when it was seen to when it was over.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Episode {
+    /// Of which instance.
+    pub instance: InstanceId,
+    /// When it was seen.
+    pub seen: Timestamp,
+    /// What was concluded, without the subject: "ended with signal 9 (SIGKILL)".
+    pub concluded: String,
+    /// What was done and what came of it.
+    pub done: Vec<Step>,
+    /// When it worked again.
+    pub over: Option<Timestamp>,
+    /// What callers noticed.
+    pub callers: Option<Callers>,
+}
+
+/// Something that happened at a time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub what: String,
+}
+
+/// Callers that had to wait or were failed.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Callers {
+    /// From when.
+    pub from: Timestamp,
+    /// Until when.
+    pub until: Timestamp,
+    /// Connections that waited and were then served.
+    pub waited: u64,
+    /// Connections that were failed.
+    pub failed: u64,
+    /// The longest wait.
+    pub longest: Duration,
+}
+
+/// The report on `service`, from its facts in their order.
+pub fn report<'a>(service: ServiceView, facts: impl IntoIterator<Item = &'a Fact>) -> WhyReport {
+    let mut fold = Fold {
+        name: service.name.clone(),
+        open: BTreeMap::new(),
+        over: Vec::new(),
+        callers: Vec::new(),
+        changes: Vec::new(),
+        commands: BTreeMap::new(),
+    };
+    for fact in facts {
+        fold.take(fact);
+    }
+    let mut episodes = fold.over;
+    episodes.extend(fold.open.into_values());
+    let mut other_waits = Vec::new();
+    for callers in fold.callers {
+        let belongs = |episode: &&mut Episode| {
+            callers.from + CALLERS_BEFORE >= episode.seen
+                && episode.over.is_none_or(|over| callers.from <= over)
+                && callers.until >= episode.seen - CALLERS_BEFORE
+        };
+        match episodes.iter_mut().find(belongs) {
+            Some(episode) => episode.callers = Some(episode.callers.map_or(callers, |former| former.and(callers))),
+            None => other_waits.push(callers),
+        }
+    }
+    episodes.sort_by_key(|episode| std::cmp::Reverse(episode.seen));
+    episodes.truncate(EPISODES_MAX);
+    other_waits.reverse();
+    other_waits.truncate(EPISODES_MAX);
+    let mut changes = fold.changes;
+    changes.reverse();
+    changes.truncate(EPISODES_MAX);
+    WhyReport { service, episodes, changes, other_waits }
+}
+
+impl Callers {
+    fn and(self, other: Self) -> Self {
+        Self {
+            from: self.from.min(other.from),
+            until: self.until.max(other.until),
+            waited: self.waited + other.waited,
+            failed: self.failed + other.failed,
+            longest: self.longest.max(other.longest),
+        }
+    }
+}
+
+struct Fold {
+    name: ServiceName,
+    open: BTreeMap<InstanceId, Episode>,
+    over: Vec<Episode>,
+    callers: Vec<Callers>,
+    changes: Vec<Step>,
+    commands: BTreeMap<CommandId, (InstanceId, String)>,
+}
+
+impl Fold {
+    fn take(&mut self, fact: &Fact) {
+        let at = fact.at;
+        match &fact.kind {
+            FactKind::InstanceDied { instance, seen, restarted, why_not, pid, .. } if self.is_mine(instance) => {
+                let episode = self.episode(instance, *seen);
+                let was = pid.map_or(String::new(), |pid| format!("process {pid} "));
+                match (restarted, why_not) {
+                    (Some(process), _) => {
+                        let took = in_words(process.since.since(*seen));
+                        let what = format!("the keeper started it again as process {} within {took}", process.pid);
+                        episode.done.push(Step { at: process.since, what });
+                    }
+                    (None, why_not) => {
+                        let why_not = why_not.as_deref().unwrap_or("nobody says why");
+                        let what = format!("{was}was not started again at once: {why_not}");
+                        episode.done.push(Step { at: *seen, what });
+                    }
+                }
+            }
+            FactKind::RepairBegan { instance, diagnosis } if self.is_mine(instance) => {
+                let episode = self.episode(instance, at);
+                if episode.concluded.is_empty() {
+                    episode.concluded = diagnosis.in_words();
+                } else if episode.concluded != diagnosis.in_words() {
+                    episode.done.push(Step { at, what: format!("concluded: it {}", diagnosis.in_words()) });
+                }
+            }
+            FactKind::BackedOff { instance, until, failures } => {
+                if let Some(episode) = self.open.get_mut(instance)
+                    && *until > at
+                {
+                    let pause = in_words(until.since(at));
+                    let what = format!("left alone for {pause}: it has failed {failures} times in a row");
+                    episode.done.push(Step { at, what });
+                }
+            }
+            FactKind::Held { instance, question, answer } => {
+                if let Some(episode) = self.open.get_mut(instance) {
+                    episode.done.push(Step { at, what: format!("a person is asked: {question}; {answer}") });
+                }
+            }
+            FactKind::HealthChanged { instance, health } => {
+                if let (Some(episode), Health::Unready(symptom) | Health::Shallow(symptom)) =
+                    (self.open.get_mut(instance), health)
+                {
+                    episode.done.push(Step { at, what: format!("the probe says: {symptom}") });
+                }
+            }
+            FactKind::RepairEnded { instance } => {
+                if let Some(mut episode) = self.open.remove(instance) {
+                    episode.over = Some(at);
+                    self.over.push(episode);
+                }
+            }
+            FactKind::CommandIssued { id, command } => self.issued(at, *id, command),
+            FactKind::CommandEnded { id, outcome } => self.ended(at, *id, outcome),
+            FactKind::CallersAffected { service, from, until, waited, failed, longest } if self.is(service) => {
+                self.callers.push(Callers {
+                    from: *from,
+                    until: *until,
+                    waited: *waited,
+                    failed: *failed,
+                    longest: *longest,
+                });
+            }
+            kind => self.change(at, kind),
+        }
+    }
+
+    fn is(&self, service: &ServiceName) -> bool {
+        self.name == *service
+    }
+
+    fn is_mine(&self, instance: &InstanceId) -> bool {
+        self.is(instance.service())
+    }
+
+    fn episode(&mut self, instance: &InstanceId, seen: Timestamp) -> &mut Episode {
+        self.open.entry(instance.clone()).or_insert_with(|| Episode {
+            instance: instance.clone(),
+            seen,
+            concluded: String::new(),
+            done: Vec::new(),
+            over: None,
+            callers: None,
+        })
+    }
+
+    fn issued(&mut self, at: Timestamp, id: CommandId, command: &Command) {
+        let instance = match command {
+            Command::Provision { instance }
+            | Command::Before { instance, .. }
+            | Command::Start { instance, .. }
+            | Command::Stop { instance, .. }
+            | Command::Restore { instance, .. } => instance,
+            _ => return,
+        };
+        if let Some(episode) = self.open.get_mut(instance) {
+            let what = command.in_words();
+            self.commands.insert(id, (instance.clone(), what.clone()));
+            episode.done.push(Step { at, what });
+        }
+    }
+
+    fn ended(&mut self, at: Timestamp, id: CommandId, outcome: &Outcome) {
+        let Some((instance, what)) = self.commands.remove(&id) else { return };
+        if let Some(episode) = self.open.get_mut(&instance) {
+            episode.done.push(Step { at, what: format!("{what}: {}", outcome_in_words(outcome)) });
+        }
+    }
+
+    fn change(&mut self, at: Timestamp, kind: &FactKind) {
+        let is_change = match kind {
+            FactKind::RestartAsked { service }
+            | FactKind::ScaleAsked { service, .. }
+            | FactKind::LaunchDefined { service, .. }
+            | FactKind::ServicePlaced { service, .. }
+            | FactKind::DeleteAsked { service }
+            | FactKind::BackupAsked { service, .. }
+            | FactKind::RestoreAsked { service, .. } => self.is(service),
+            FactKind::InstanceRetired { instance } => self.is_mine(instance),
+            FactKind::Resumed { .. } | FactKind::DownAsked => true,
+            _ => false,
+        };
+        if is_change {
+            self.changes.push(Step { at, what: crate::history::in_plain_words(kind) });
+        }
+    }
+}
+
+/// The report as people read it.
+pub fn in_words_of(report: &WhyReport) -> String {
+    let mut out = String::new();
+    let service = &report.service;
+    let ready = service.instances.iter().filter(|instance| instance.state == State::Ready).count();
+    out.push_str(&format!("{} is {}: ", service.name, service.state));
+    out.push_str(&format!("{ready} of {} ready\n", counted(service.instances_wanted as usize, "instance")));
+    for trouble in &service.troubles {
+        out.push_str(&format!("  {trouble}\n"));
+    }
+    for instance in service.instances.iter().filter(|instance| instance.state != State::Ready) {
+        let because = instance.because.as_deref().map_or(String::new(), |because| format!(": {because}"));
+        out.push_str(&format!("  {} is {}{because}\n", instance.id, instance.state));
+        if let Some(answer) = &instance.answer {
+            out.push_str(&format!("    what to do: {answer}\n"));
+        }
+    }
+    if report.episodes.is_empty() {
+        out.push_str("\nNothing went wrong with it in the facts at hand.\n");
+    }
+    for episode in &report.episodes {
+        out.push_str(&episode_in_words(episode));
+    }
+    if !report.other_waits.is_empty() {
+        out.push_str("\nCallers also waited\n");
+        for callers in &report.other_waits {
+            out.push_str(&format!("  {}  {}\n", callers.from.to_millis(), callers_in_words(callers)));
+        }
+    }
+    if !report.changes.is_empty() {
+        out.push_str("\nLast changes\n");
+        for step in &report.changes {
+            out.push_str(&format!("  {}  {}\n", step.at.to_millis(), step.what));
+        }
+    }
+    out
+}
+
+fn counted(count: usize, word: &str) -> String {
+    if count == 1 { format!("{count} {word}") } else { format!("{count} {word}s") }
+}
+
+fn episode_in_words(episode: &Episode) -> String {
+    let mut out = format!("\n{}  {} {}\n", episode.seen.to_millis(), episode.instance, episode.concluded);
+    for step in &episode.done {
+        out.push_str(&format!("  after {:>8}  {}\n", in_words(step.at.since(episode.seen)), step.what));
+    }
+    match episode.over {
+        Some(over) => out.push_str(&format!("  after {:>8}  it works again\n", in_words(over.since(episode.seen)))),
+        None => out.push_str("  it is not over yet\n"),
+    }
+    match (&episode.callers, episode.over) {
+        (Some(callers), _) => out.push_str(&format!("  callers: {}\n", callers_in_words(callers))),
+        (None, Some(_)) => out.push_str("  callers: nobody had to wait\n"),
+        (None, None) => {}
+    }
+    out
+}
+
+fn callers_in_words(callers: &Callers) -> String {
+    let failed = if callers.failed == 0 { "none failed".to_owned() } else { format!("{} failed", callers.failed) };
+    format!(
+        "affected for {}; {} waited, at most {}; {failed}",
+        in_words(callers.until.since(callers.from)),
+        counted(usize::try_from(callers.waited).unwrap_or(usize::MAX), "connection"),
+        in_words(callers.longest)
+    )
+}

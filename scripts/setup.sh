@@ -1,0 +1,275 @@
+#!/usr/bin/env bash
+# Installs what is missing to build, try, test or measure ostler, and nothing else.
+#
+#   scripts/setup.sh [demo|test|bench]        (default: demo)
+#
+# What it promises:
+#   - it says what it is about to install, and why, before it does so; a second run finds nothing to do;
+#   - no server that a Debian package brings is started, now or at the next boot, and no database cluster is made:
+#     ostler runs its own servers, and a second one on the same port would only be in the way;
+#   - PostgreSQL and Redis that are already there are not touched, neither the programs nor their data;
+#   - on a system other than Debian and its relatives it installs nothing from there and says what is missing.
+#
+# Exit codes: 0 everything is there, 1 an installation failed, 3 something is missing that only you can install,
+# 64 wrong usage.
+set -euo pipefail
+cd "$(dirname -- "${BASH_SOURCE[0]}")/.."
+
+readonly TOOLS="$PWD/target/tools"             # Rust tools of this project; nothing is put into your ~/.cargo/bin
+readonly BENCH_TOOLS="$PWD/target/bench-tools" # what the benchmarks compare with, if it does not come from Debian
+readonly PM2_VERSION=7.0.4
+readonly POLICY=/usr/sbin/policy-rc.d
+readonly POLICY_MARK="placed by ostler's scripts/setup.sh while it installs packages"
+readonly CLUSTER_PRESET=/etc/postgresql-common/createcluster.d/ostler-setup.conf
+
+PATH="$TOOLS/bin:/usr/sbin:/sbin:$PATH"
+SUDO=()
+PACKAGES=()      # Debian packages to install
+SERVERS=()       # the ones among them whose servers must not run at boot
+WHY=()           # one line for each package
+MISSING=()       # what this script cannot install here
+UNDO=()          # functions that take back what only the installation needs
+
+main() {
+    local purpose="${1:-demo}"
+    [ $# -le 1 ] || usage
+    case "$purpose" in
+        demo) find_missing_for_demo ;;
+        test) find_missing_for_demo; check_rust_component fmt rustfmt; check_rust_component clippy clippy ;;
+        bench) find_missing_for_demo; find_missing_for_bench ;;
+        *) usage ;;
+    esac
+    install_packages
+    stop_if_missing
+    case "$purpose" in
+        demo) ;;
+        test)
+            install_rust_tool cargo-nextest "it runs the tests, each in a process of its own"
+            install_rust_tool cargo-deny "it checks the licences and versions of what we depend on"
+            ;;
+        bench) install_pm2 ;;
+    esac
+    say "everything for \`make $purpose\` is installed"
+}
+
+usage() {
+    echo "usage: scripts/setup.sh [demo|test|bench]" >&2
+    exit 64
+}
+
+say() { echo "setup: $*"; }
+
+# --- what is missing -------------------------------------------------------------------------------------------------
+
+find_missing_for_demo() {
+    if ! has cargo; then
+        MISSING+=("Rust with cargo: https://rustup.rs")
+    fi
+    if ! has cc || ! echo '#include <stdio.h>' | cc -E - >/dev/null 2>&1; then
+        want build-essential "a C compiler and headers, because SQLite is built from source" ""
+    fi
+    if ! has_postgresql_server; then
+        want "$(postgresql_package)" "the example estate's database" ""
+    fi
+    if ! has psql; then
+        want postgresql-client "psql, to look into that database" ""
+    fi
+    if ! has redis-server; then
+        want redis-server "the example estate's cache" redis-server
+    fi
+}
+
+find_missing_for_bench() {
+    has supervisord   || want supervisor "compared with in the benchmarks" supervisor
+    has runsv         || want runit "compared with in the benchmarks" ""
+    has s6-supervise  || want s6 "compared with in the benchmarks" ""
+    has monit         || want monit "compared with in the benchmarks" monit
+    has svscan        || want daemontools "compared with in the benchmarks" ""
+    has node          || want nodejs "runs pm2, which is compared with in the benchmarks" ""
+    has npm           || want npm "installs pm2, which is compared with in the benchmarks" ""
+}
+
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# Debian keeps the server's programs out of PATH, one folder for each version.
+has_postgresql_server() {
+    local postgres
+    for postgres in /usr/lib/postgresql/*/bin/postgres; do
+        [ -x "$postgres" ] && [ -x "${postgres%postgres}initdb" ] && return 0
+    done
+    has postgres && has initdb
+}
+
+# PostgreSQL 15 where the distribution has it, else the version that the distribution has chosen.
+postgresql_package() {
+    if has apt-cache && apt-cache show postgresql-15 >/dev/null 2>&1; then
+        echo postgresql-15
+    else
+        echo postgresql
+    fi
+}
+
+# want PACKAGE WHY SERVER: SERVER is the service that the package would start at boot, or empty.
+want() {
+    PACKAGES+=("$1")
+    WHY+=("$1: $2")
+    if [ -n "$3" ]; then SERVERS+=("$3"); fi
+}
+
+check_rust_component() {
+    if has cargo && ! cargo "$1" --version >/dev/null 2>&1; then
+        if has rustup; then
+            say "adding the Rust component $2, which \`make test\` runs"
+            rustup component add "$2" </dev/null
+        else
+            MISSING+=("cargo $1 (the Rust component or package $2)")
+        fi
+    fi
+}
+
+stop_if_missing() {
+    [ ${#MISSING[@]} -gt 0 ] || return 0
+    {
+        echo "setup: please install, then run this again:"
+        printf '  - %s\n' "${MISSING[@]}"
+    } >&2
+    exit 3
+}
+
+# --- Debian packages -------------------------------------------------------------------------------------------------
+
+install_packages() {
+    [ ${#PACKAGES[@]} -gt 0 ] || return 0
+    if ! has apt-get || ! has dpkg; then
+        MISSING+=("${WHY[@]/%/ (Debian package)}")
+        return 0
+    fi
+    say "these Debian packages are missing and are installed now:"
+    printf '  - %s\n' "${WHY[@]}"
+    become_root
+    trap take_back EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+    forbid_server_starts
+    forbid_clusters
+    say "apt-get update"
+    apt_get update -q || say "the package lists could not all be refreshed; trying with those that are there"
+    # The lists decide which PostgreSQL there is, and on a fresh machine they have only now arrived.
+    local index
+    for index in "${!PACKAGES[@]}"; do
+        if [ "${PACKAGES[index]}" = postgresql ]; then PACKAGES[index]="$(postgresql_package)"; fi
+    done
+    say "apt-get install ${PACKAGES[*]}"
+    apt_get install -y -q --no-install-recommends "${PACKAGES[@]}"
+    forbid_boot_starts
+    take_back
+    trap - EXIT INT TERM HUP
+}
+
+apt_get() {
+    "${SUDO[@]}" env DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l apt-get "$@" </dev/null
+}
+
+become_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        return 0
+    elif has sudo; then
+        SUDO=(sudo)
+        # Without a terminal sudo could only wait for a password that nobody types.
+        if [ ! -t 0 ]; then SUDO=(sudo -n); fi
+        say "this needs root, and uses sudo"
+        "${SUDO[@]}" true || {
+            echo "setup: sudo did not let us. As root, run: scripts/setup.sh" >&2
+            exit 3
+        }
+    else
+        echo "setup: this needs root, and there is no sudo. As root, run: apt-get install ${PACKAGES[*]}" >&2
+        exit 3
+    fi
+}
+
+# Packages ask policy-rc.d before they start a server; 101 means "no" (Debian's invoke-rc.d specification).
+forbid_server_starts() {
+    if [ -e "$POLICY" ] && ! grep -qsF "$POLICY_MARK" "$POLICY"; then
+        local answer=0
+        "$POLICY" redis-server start >/dev/null 2>&1 </dev/null || answer=$?
+        if [ "$answer" -ne 101 ]; then
+            echo "setup: $POLICY is yours and lets packages start servers, which must not happen here." >&2
+            echo "setup: Move it away for a moment, or install these yourself: ${PACKAGES[*]}" >&2
+            exit 3
+        fi
+        return 0 # yours, and it forbids them already
+    fi
+    UNDO+=(remove_policy)
+    printf '#!/bin/sh\n# %s; it removes this file afterwards.\nexit 101\n' "$POLICY_MARK" |
+        "${SUDO[@]}" tee "$POLICY" >/dev/null
+    "${SUDO[@]}" chmod 755 "$POLICY"
+}
+
+remove_policy() { "${SUDO[@]}" rm -f "$POLICY"; }
+
+# PostgreSQL's package makes and registers a cluster "main" when it is installed, unless told not to. The file is one
+# that postgresql-common reads after its own settings, and is there only during the installation.
+forbid_clusters() {
+    [[ " ${PACKAGES[*]} " == *" postgresql "* || " ${PACKAGES[*]} " == *" postgresql-15 "* ]] || return 0
+    local folder settings=/etc/postgresql-common/createcluster.conf
+    folder="$(dirname "$CLUSTER_PRESET")"
+    UNDO+=(remove_preset)
+    if [ ! -d "$folder" ]; then
+        "${SUDO[@]}" mkdir -p "$folder"
+        UNDO+=(remove_preset_folder)
+    fi
+    echo "create_main_cluster = false" | "${SUDO[@]}" tee "$CLUSTER_PRESET" >/dev/null
+    "${SUDO[@]}" chmod 644 "$CLUSTER_PRESET"
+    # Settings that an earlier installation left may be too old or too much edited to read that folder.
+    if [ -e "$settings" ] && ! grep -q '^include_dir ' "$settings" &&
+        ! grep -Eq '^create_main_cluster *= *(false|off|no)' "$settings"; then
+        echo "setup: $settings does not read $folder, so that installing PostgreSQL would" >&2
+        echo "setup: make a cluster. Set create_main_cluster = false in it, and run this again." >&2
+        exit 3
+    fi
+}
+
+remove_preset() { "${SUDO[@]}" rm -f "$CLUSTER_PRESET"; }
+
+remove_preset_folder() {
+    local folder
+    folder="$(dirname "$CLUSTER_PRESET")"
+    [ ! -d "$folder" ] || "${SUDO[@]}" rmdir --ignore-fail-on-non-empty "$folder"
+}
+
+# The servers of the packages that were just installed, and no others.
+forbid_boot_starts() {
+    local server
+    for server in ${SERVERS[@]+"${SERVERS[@]}"}; do
+        say "$server is not to start at boot"
+        if has systemctl && [ -e "/lib/systemd/system/$server.service" ]; then
+            "${SUDO[@]}" systemctl --quiet disable "$server.service" </dev/null
+        fi
+        if has update-rc.d; then "${SUDO[@]}" update-rc.d "$server" disable </dev/null; fi
+    done
+}
+
+take_back() {
+    local undo
+    for undo in ${UNDO[@]+"${UNDO[@]}"}; do "$undo"; done
+    UNDO=()
+}
+
+# --- tools that do not come from Debian ------------------------------------------------------------------------------
+
+install_rust_tool() {
+    local tool="$1" why="$2"
+    has "$tool" && return 0
+    say "installing $tool into target/tools ($why); building it takes some minutes"
+    cargo install --locked --quiet --root "$TOOLS" "$tool" </dev/null
+}
+
+install_pm2() {
+    [ -x "$BENCH_TOOLS/node_modules/.bin/pm2" ] && return 0
+    say "installing pm2 $PM2_VERSION from npm into target/bench-tools, compared with in the benchmarks"
+    mkdir -p "$BENCH_TOOLS"
+    npm install --prefix "$BENCH_TOOLS" --no-fund --no-audit --loglevel=error "pm2@$PM2_VERSION" </dev/null
+}
+
+main "$@"
