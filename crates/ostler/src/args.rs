@@ -82,7 +82,7 @@ pub(crate) struct Up {
     pub at_boot: bool,
     /// Go on although the newest facts are missing from the journal; what was lost is recorded
     #[arg(long)]
-    pub accept_lost_facts: bool,
+    pub accept_lost_tail: bool,
     /// Give up waiting after this long (with --detach); what was begun goes on
     #[arg(long, value_name = "TIME", default_value = "5m")]
     pub within: ostler_model::time::Span,
@@ -209,7 +209,7 @@ pub(crate) enum Process {
     Manager {
         /// As in `up`.
         #[arg(long)]
-        accept_lost_facts: bool,
+        accept_lost_tail: bool,
     },
 }
 

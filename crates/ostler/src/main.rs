@@ -45,7 +45,7 @@ fn run(cli: Cli) -> Outcome<u8> {
         return match process {
             Process::Keeper => processes::keeper(&home),
             Process::Gateway => processes::gateway(&home),
-            Process::Manager { accept_lost_facts } => processes::manager(&home, *accept_lost_facts),
+            Process::Manager { accept_lost_tail } => processes::manager(&home, *accept_lost_tail),
         }
         .map(|()| 0);
     }

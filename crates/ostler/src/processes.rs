@@ -20,13 +20,13 @@ pub(crate) const BUILD: &str = concat!("ostler ", env!("CARGO_PKG_VERSION"));
 const LOG_BYTES_MAX: u64 = 10 * 1024 * 1024;
 
 /// Starts a keeper for the home, detached from this process and its terminal.
-pub(crate) fn start_keeper(home: &Home, accept_lost_facts: bool) -> io::Result<()> {
+pub(crate) fn start_keeper(home: &Home, accept_lost_tail: bool) -> io::Result<()> {
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(home.process_log("keeper"))?;
     let mut command = Command::new(this_program()?);
     command.args(["process", "keeper", "--home"]).arg(home.folder());
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).current_dir("/");
-    if accept_lost_facts {
-        command.env(ACCEPT_LOST_FACTS, "1");
+    if accept_lost_tail {
+        command.env(ACCEPT_LOST_TAIL, "1");
     }
     let mut child = command.spawn()?;
     // Somebody has to take note of its end, or it stays a zombie for as long as this process lives.
@@ -35,7 +35,7 @@ pub(crate) fn start_keeper(home: &Home, accept_lost_facts: bool) -> io::Result<(
 }
 
 /// Tells the keeper's manager what a person said on the command line. Taken back once the manager is up.
-const ACCEPT_LOST_FACTS: &str = "OSTLER_ACCEPT_LOST_FACTS";
+const ACCEPT_LOST_TAIL: &str = "OSTLER_ACCEPT_LOST_TAIL";
 
 /// The path of this program, also when its file has been replaced by a newer one since it was started.
 fn this_program() -> io::Result<PathBuf> {
@@ -73,6 +73,7 @@ pub(crate) fn keeper(home: &Home) -> Outcome {
 /// The gateway process.
 pub(crate) fn gateway(home: &Home) -> Outcome {
     let what = "cannot run the gateway";
+    let _lock = home.lock_gateway().map_err(|error| Failure::of(what, &error, error.remedy()))?;
     let tasks = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -84,14 +85,14 @@ pub(crate) fn gateway(home: &Home) -> Outcome {
 }
 
 /// The manager process.
-pub(crate) fn manager(home: &Home, accept_lost_facts: bool) -> Outcome {
+pub(crate) fn manager(home: &Home, accept_lost_tail: bool) -> Outcome {
     let for_link = home.clone();
     let config = daemon::Config {
         home: home.clone(),
         start_keeper: Box::new(move || start_keeper(&for_link, false)),
         build: BUILD.to_owned(),
         key: std::env::var("OSTLER_KEY").ok().map(zeroize::Zeroizing::new),
-        accept_lost_tail: accept_lost_facts || std::env::var_os(ACCEPT_LOST_FACTS).is_some(),
+        accept_lost_tail: accept_lost_tail || std::env::var_os(ACCEPT_LOST_TAIL).is_some(),
     };
     let ended = daemon::run(config, || drop(std::fs::remove_file(home.trouble())));
     ended.map_err(|error| {

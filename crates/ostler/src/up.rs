@@ -55,7 +55,7 @@ pub(crate) async fn up(arguments: &Up, common: &Common) -> Outcome<u8> {
     }
     let progress = progress(common);
     progress.set_message("starting ostler");
-    start_processes(&home, arguments.accept_lost_facts).await?;
+    start_processes(&home, arguments.accept_lost_tail).await?;
     if let Err(failure) = ask(&home, &Request::Apply(file)).await {
         progress.finish_and_clear();
         end_if_idle(&home).await;
@@ -77,7 +77,7 @@ pub(crate) async fn prepare_offline(file: EstateFile, home: &Home) -> Outcome<Pr
     prepare(file, &providers).await.map_err(|wrong| server::wrong_files("cannot read the estate file", &wrong).into())
 }
 
-async fn start_processes(home: &Home, accept_lost_facts: bool) -> Outcome {
+async fn start_processes(home: &Home, accept_lost_tail: bool) -> Outcome {
     let what = "cannot start ostler";
     home.prepare().map_err(|error| Failure::of(what, &error, error.remedy()))?;
     drop(std::fs::remove_file(home.trouble()));
@@ -91,7 +91,7 @@ async fn start_processes(home: &Home, accept_lost_facts: bool) -> Outcome {
             }
             Err(_) if !started => {
                 started = true;
-                processes::start_keeper(home, accept_lost_facts)
+                processes::start_keeper(home, accept_lost_tail)
                     .map_err(|error| Failure::of(what, &error, "free some memory or processes"))?;
             }
             Err(_) => tokio::time::sleep(Duration::from_millis(2)).await,
@@ -288,6 +288,15 @@ async fn leave_or_stop(home: &Home, common: &Common) -> Outcome<u8> {
     Ok(0)
 }
 
+/// Whoever says `up` next must not meet a process that is just going. One that does not go is the next one's to see.
+async fn wait_for_end(home: &Home) {
+    let deadline = Instant::now() + KEEPER_ANSWERS_WITHIN;
+    let is_there = || home.is_locked() || ostler_keeper::wire::connect(&home.keeper_socket()).is_ok();
+    while is_there() && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(3)).await;
+    }
+}
+
 /// Stops everything, with a progress line.
 pub(crate) async fn down(home: &Home, common: &Common, delete_data: bool) -> Outcome {
     let progress = progress(common);
@@ -299,6 +308,8 @@ pub(crate) async fn down(home: &Home, common: &Common, delete_data: bool) -> Out
             Some(_) | None => return Err(cut_off()),
         }
     }
+    progress.set_message("ending ostler itself");
+    wait_for_end(home).await;
     progress.finish_and_clear();
     let data = if delete_data { "The data is deleted." } else { "Data stays; `ostler up` starts it again." };
     if common.json {

@@ -117,8 +117,20 @@ impl Home {
     /// # Errors
     /// If another process has it.
     pub fn lock(&self) -> Result<Lock, HomeError> {
+        self.lock_role("manager")
+    }
+
+    /// Takes the gateway's role: two at once would take each other's place for ever.
+    ///
+    /// # Errors
+    /// If another process has it.
+    pub fn lock_gateway(&self) -> Result<Lock, HomeError> {
+        self.lock_role("gateway")
+    }
+
+    fn lock_role(&self, role: &str) -> Result<Lock, HomeError> {
         let fail = |cause| HomeError::Folder { folder: self.folder.clone(), cause };
-        let path = self.folder.join("manager.lock");
+        let path = self.folder.join(format!("{role}.lock"));
         let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).map_err(fail)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Lock { _file: file }),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ostler_journal::home::{KeyInBackup, backup};
-use ostler_journal::newest_first;
+use ostler_journal::{Record, newest_first};
 use ostler_keeper::protocol::Order;
 use ostler_manager::{Ask, Event, Knowledge, Reason, decide, status};
 use ostler_model::diagnostics::Problems;
@@ -29,7 +29,7 @@ use crate::why;
 /// A status is sent at most so often to one who watches.
 const STATUS_EVERY: Duration = Duration::from_millis(50);
 /// A report on a service looks at so many facts at the most.
-const FACTS_LOOKED_AT: usize = 50_000;
+const FACTS_LOOKED_AT: usize = 20_000;
 /// At most so many facts are answered at once.
 const FACTS_MAX: usize = 10_000;
 
@@ -179,10 +179,20 @@ fn why_from(engine: &Engine, name: &ServiceName) -> Result<why::WhyReport, Refus
     let mut facts = Vec::new();
     for record in newest_first(engine.journal()).take(FACTS_LOOKED_AT) {
         let record = record.map_err(|error| Refused::from_error(&what, &error, error.remedy()))?;
+        if !may_concern(&record, name) {
+            continue;
+        }
         let fact = envelope::unwrap(&record).map_err(|error| Refused::from_error(&what, &error, error.remedy()))?;
         facts.push(fact);
     }
     Ok(why::report(view, facts.iter().rev()))
+}
+
+/// Whether a fact is worth reading in full: most of a large estate's facts are about other services.
+fn may_concern(record: &Record, name: &ServiceName) -> bool {
+    let name = name.as_str().as_bytes();
+    matches!(record.kind.as_str(), "command-ended" | "resumed" | "down-asked")
+        || record.body.windows(name.len()).any(|part| part == name)
 }
 
 fn no_such_service(what: String, known: &Knowledge, name: &ServiceName) -> Refused {

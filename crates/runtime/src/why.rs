@@ -15,6 +15,11 @@ use crate::history::outcome_in_words;
 pub const EPISODES_MAX: usize = 5;
 /// Callers' waits that begin so long before a trouble was seen belong to it.
 const CALLERS_BEFORE: Duration = Duration::from_secs(5);
+/// Of a long trouble, people are shown how it began and how it stands.
+const STEPS_FIRST: usize = 6;
+const STEPS_LAST: usize = 8;
+/// How a restart by reflex begins in words.
+const RESTARTED: &str = "the keeper started it again";
 
 /// What happened to a service lately.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -138,7 +143,7 @@ impl Fold {
                 match (restarted, why_not) {
                     (Some(process), _) => {
                         let took = in_words(process.since.since(*seen));
-                        let what = format!("the keeper started it again as process {} within {took}", process.pid);
+                        let what = format!("{RESTARTED} as process {} within {took}", process.pid);
                         episode.done.push(Step { at: process.since, what });
                     }
                     (None, why_not) => {
@@ -303,8 +308,15 @@ fn counted(count: usize, word: &str) -> String {
 
 fn episode_in_words(episode: &Episode) -> String {
     let mut out = format!("\n{}  {} {}\n", episode.seen.to_millis(), episode.instance, episode.concluded);
-    for step in &episode.done {
-        out.push_str(&format!("  after {:>8}  {}\n", in_words(step.at.since(episode.seen)), step.what));
+    let lines = grouped(&episode.done);
+    let left_out = lines.len().saturating_sub(STEPS_FIRST + STEPS_LAST);
+    for (number, step) in lines.iter().enumerate() {
+        if left_out > 0 && number == STEPS_FIRST {
+            out.push_str(&format!("  … {left_out} more steps, which `ostler why {} --json` shows\n", episode.instance.service()));
+        }
+        if left_out == 0 || number < STEPS_FIRST || number >= STEPS_FIRST + left_out {
+            out.push_str(&format!("  after {:>8}  {}\n", in_words(step.at.since(episode.seen)), step.what));
+        }
     }
     match episode.over {
         Some(over) => out.push_str(&format!("  after {:>8}  it works again\n", in_words(over.since(episode.seen)))),
@@ -316,6 +328,22 @@ fn episode_in_words(episode: &Episode) -> String {
         (None, None) => {}
     }
     out
+}
+
+/// Many restarts in a row are one line: a person wants to know how many, not each.
+fn grouped(steps: &[Step]) -> Vec<Step> {
+    let mut lines: Vec<Step> = Vec::new();
+    let is_restart = |step: &Step| step.what.starts_with(RESTARTED);
+    for run in steps.chunk_by(|a, b| is_restart(a) && is_restart(b)) {
+        match run {
+            [first, .., last] if run.len() > 2 => lines.push(Step {
+                at: first.at,
+                what: format!("{RESTARTED} {} times within {}", run.len(), in_words(last.at.since(first.at))),
+            }),
+            few => lines.extend_from_slice(few),
+        }
+    }
+    lines
 }
 
 fn callers_in_words(callers: &Callers) -> String {
