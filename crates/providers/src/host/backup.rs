@@ -18,7 +18,7 @@ use tokio::process::{Child, Command};
 use super::HostProvider;
 use super::definition::{Helper, Restore};
 use super::environment;
-use super::failure::{io_at, needs_person, temporary};
+use super::failure::{cut, io_at, needs_person, temporary};
 use super::folder::{Durable, blocking, delete, give, make_folder, sync_folder, write_private};
 use super::instance::{BackupFile, Instance};
 use super::ports;
@@ -28,6 +28,8 @@ use super::scope::{Scope, generate};
 use crate::InstanceOrder;
 
 const NAME_BYTES_MAX: usize = 128;
+/// As many lines of a restore's helper are quoted.
+const HELPER_LINES_MAX: usize = 12;
 const COPY_BYTES: usize = 256 * 1024;
 
 /// What is written down beside a backup.
@@ -98,13 +100,28 @@ impl HostProvider {
             None => None,
         };
         let file = BackupFile::Read(&path);
-        let outcome = workshop.all(&how.steps, &scope, &file).await;
+        let steps = workshop.all(&how.steps, &scope, &file);
+        let (outcome, helper) = match helper {
+            None => (steps.await, None),
+            Some(mut helper) => {
+                let outcome = tokio::select! {
+                    outcome = steps => outcome,
+                    // Without its helper a step could wait for nothing until its time is over.
+                    _ = helper.0.wait() => Err(temporary(
+                        format!("cannot {}: its helper ended before the steps did", workshop.operation),
+                        "The backup cannot be loaded: restore another one, or one made by the same version.",
+                    )),
+                };
+                (outcome, Some(helper))
+            }
+        };
         let afterwards = workshop.all(&how.always, &scope, &BackupFile::None).await;
         if let Some(helper) = helper {
             helper.end().await?;
         }
-        outcome.map_err(|failure| add_helper_words(failure, how, &instance)).and(afterwards)?;
-        delete(instance.folder.root.join("restore")).await
+        let outcome = outcome.map_err(|failure| add_helper_words(failure, how, &instance, &scope)).and(afterwards);
+        delete(instance.folder.root.join("restore")).await?;
+        outcome
     }
 
     async fn check_backup(&self, order: &InstanceOrder, backup: &BackupMade, path: &Path) -> Result<(), Failure> {
@@ -206,9 +223,11 @@ struct RunningHelper(Child);
 impl RunningHelper {
     async fn end(mut self) -> Result<(), Failure> {
         self.kill();
-        self.0.wait().await.map(drop).map_err(|error| {
-            temporary(format!("cannot end the restore's helper: {error}"), "It is tried again.")
-        })
+        self.0
+            .wait()
+            .await
+            .map(drop)
+            .map_err(|error| temporary(format!("cannot end the restore's helper: {error}"), "It is tried again."))
     }
 
     fn kill(&self) {
@@ -226,13 +245,13 @@ impl Drop for RunningHelper {
 }
 
 /// What the helper said last often tells why the steps could not talk to it.
-fn add_helper_words(mut failure: Failure, how: &Restore, instance: &Instance) -> Failure {
+fn add_helper_words(mut failure: Failure, how: &Restore, instance: &Instance, scope: &Scope<'_>) -> Failure {
     if how.helper.is_some()
         && let Ok(log) = fs::read_to_string(instance.folder.root.join("restore").join("log"))
     {
-        let last: Vec<&str> = log.lines().rev().take(3).collect();
-        let last: Vec<&str> = last.into_iter().rev().collect();
-        failure.detail = super::failure::cut(format!("{}; its helper said last: {}", failure.detail, last.join(" | ")));
+        let lines: Vec<&str> = log.lines().collect();
+        let last = lines[lines.len().saturating_sub(HELPER_LINES_MAX)..].join("\n");
+        failure.detail = cut(format!("{}; its helper said last:\n{}", failure.detail, scope.redact(&last)));
     }
     failure
 }

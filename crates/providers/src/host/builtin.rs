@@ -28,7 +28,9 @@ impl Definitions {
     /// # Errors
     /// What is wrong with them; never in a build that passed its tests.
     pub fn builtin() -> Result<Self, Vec<Problems>> {
-        Self::read(BUILTIN.iter().map(|(name, text)| ((*name).to_owned(), format!("{name}.toml"), Ok((*text).to_owned()))))
+        Self::read(
+            BUILTIN.iter().map(|(name, text)| ((*name).to_owned(), format!("{name}.toml"), Ok((*text).to_owned()))),
+        )
     }
 
     /// Those that ostler brings, and beside or in front of them those in the `*.toml` files of `folder`.
@@ -65,9 +67,7 @@ impl Definitions {
         self.by_name.iter()
     }
 
-    fn read(
-        files: impl Iterator<Item = (String, String, std::io::Result<String>)>,
-    ) -> Result<Self, Vec<Problems>> {
+    fn read(files: impl Iterator<Item = (String, String, std::io::Result<String>)>) -> Result<Self, Vec<Problems>> {
         let (mut by_name, mut wrong) = (BTreeMap::new(), Vec::new());
         for (name, file, text) in files {
             let whole = |cause: String, remedy: &str| Problems::whole(&file, "", cause, remedy);

@@ -68,7 +68,7 @@ pub struct Definition {
 #[serde(deny_unknown_fields)]
 pub(super) struct Find {
     /// Folders to look into; `*` stands for any part of one name.
-    pub(super) folders: Vec<String>,
+    pub(super) folders: Vec<Spanned<String>>,
     /// The programs that one of these folders must hold together.
     pub(super) programs: Vec<String>,
     /// How the version is asked for; without it the offering has no versions.
@@ -393,9 +393,9 @@ pub(super) trait Generated {
     /// The fields in an order in which each refers only to those before it: plain ones first (see `check`).
     fn in_order(&self, prefix: &str) -> Vec<(&String, &Template)> {
         let refers = |template: &Template| {
-            template.references().any(|reference| {
-                reference.strip_prefix(prefix).is_some_and(|field| self.fields().contains_key(field))
-            })
+            template
+                .references()
+                .any(|reference| reference.strip_prefix(prefix).is_some_and(|field| self.fields().contains_key(field)))
         };
         let (later, first): (Vec<_>, Vec<_>) =
             self.fields().iter().map(|(name, text)| (name, text.get_ref())).partition(|(_, text)| refers(text));
@@ -424,10 +424,6 @@ impl Generated for Bind {
 }
 
 /// A problem at `span`.
-pub(super) fn problem(
-    span: std::ops::Range<usize>,
-    cause: impl Into<String>,
-    remedy: impl Into<String>,
-) -> Problem {
+pub(super) fn problem(span: std::ops::Range<usize>, cause: impl Into<String>, remedy: impl Into<String>) -> Problem {
     Problem { span, cause: cause.into(), remedy: remedy.into() }
 }

@@ -74,8 +74,9 @@ impl Checker<'_> {
         {
             self.problems.push(whole("`find` names no folder or no program", "Name at least one of each."));
         }
-        for folder in d.find.iter().flat_map(|find| &find.folders).filter(|folder| !folder.starts_with('/')) {
-            self.problems.push(whole(&format!("`{folder}` does not begin with `/`"), "Give absolute folders."));
+        for folder in d.find.iter().flat_map(|find| &find.folders).filter(|folder| !folder.get_ref().starts_with('/')) {
+            let cause = format!("`{}` does not begin with `/`", folder.get_ref());
+            self.problems.push(problem(folder.span(), cause, "Give absolute folders."));
         }
         self.backups();
     }

@@ -69,11 +69,7 @@ pub(super) fn of_instance(
 /// them out: a folder for each, a file for each field.
 ///
 /// A name in `bindings/` is a link to a folder in `bindings.d/`, because only a link can be replaced in one step.
-pub(super) fn write_bindings(
-    order: &InstanceOrder,
-    folder: &Folder,
-    owner: Option<&Owner>,
-) -> Result<(), Failure> {
+pub(super) fn write_bindings(order: &InstanceOrder, folder: &Folder, owner: Option<&Owner>) -> Result<(), Failure> {
     let (links, versions) = (bindings(folder), folder.root.join("bindings.d"));
     make_folder(&links, owner)?;
     make_folder(&versions, owner)?;

@@ -54,7 +54,7 @@ impl Finder {
     pub(super) async fn all(&self, definition: &Definition) -> Vec<Found> {
         let Some(find) = &definition.find else { return Vec::new() };
         let mut found: Vec<Found> = Vec::new();
-        for folder in find.folders.iter().flat_map(|pattern| folders(pattern)) {
+        for folder in find.folders.iter().flat_map(|pattern| folders(pattern.get_ref())) {
             if !find.programs.iter().all(|program| is_executable(&folder.join(program))) {
                 continue;
             }
@@ -100,13 +100,7 @@ impl Finder {
         }
     }
 
-    async fn version(
-        &self,
-        definition: &Definition,
-        find: &Find,
-        how: &FindVersion,
-        folder: &Path,
-    ) -> Option<Version> {
+    async fn version(&self, definition: &Definition, find: &Find, how: &FindVersion, folder: &Path) -> Option<Version> {
         let witness = folder.join(find.programs.first()?);
         let data = std::fs::metadata(&witness).ok()?;
         let (changed, length) = (data.modified().ok(), data.len());

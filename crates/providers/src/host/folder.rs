@@ -44,7 +44,13 @@ pub(super) struct Marker {
 }
 
 impl Marker {
-    pub(super) fn new(instance: &InstanceId, estate: &EstateName, offering: &OfferingName, port: u16, at: String) -> Self {
+    pub(super) fn new(
+        instance: &InstanceId,
+        estate: &EstateName,
+        offering: &OfferingName,
+        port: u16,
+        at: String,
+    ) -> Self {
         Self {
             format: MARKER_FORMAT,
             instance: instance.clone(),
@@ -214,11 +220,14 @@ pub(super) fn let_pass(path: &Path) -> Result<(), Failure> {
     fs::set_permissions(path, Permissions::from_mode(0o711)).map_err(io_at("change the mode of", path))
 }
 
-/// Deletes a folder and everything in it, off the runtime's threads; absent is fine.
+/// Deletes a file, or a folder and everything in it, off the runtime's threads; absent is fine.
 pub(super) async fn delete(path: PathBuf) -> Result<(), Failure> {
-    blocking(move || match fs::remove_dir_all(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(super::failure::io("delete", &path, &error)),
-        Ok(()) | Err(_) => Ok(()),
+    blocking(move || {
+        let is_file = fs::symlink_metadata(&path).is_ok_and(|data| !data.is_dir());
+        match if is_file { fs::remove_file(&path) } else { fs::remove_dir_all(&path) } {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(super::failure::io("delete", &path, &error)),
+            Ok(()) | Err(_) => Ok(()),
+        }
     })
     .await
 }

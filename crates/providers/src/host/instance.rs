@@ -1,6 +1,6 @@
 //! One instance while something is done with it: its definition, programs, folder, user and values.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::failure::{needs_person, temporary};
 use super::find::{Found, series};
 use super::folder::{Durable, Folder, Marker, write_private};
 use super::ports::HOST;
-use super::scope::Scope;
+use super::scope::{Scope, generate};
 use super::steps::{self, Ended, Input, Output, Run};
 use super::users::{self, Owner};
 use crate::InstanceOrder;
@@ -25,6 +25,9 @@ const WAIT_EVERY: Duration = Duration::from_millis(100);
 /// The longest name that `service.id` and `binding.id` have: databases cut names at 63 bytes, and a definition adds to
 /// these.
 const ID_BYTES_MAX: usize = 48;
+
+/// What the names of steps' secret files begin with.
+pub(super) const STEP_FILE: &str = ".step-";
 
 /// What is needed to do something with an instance.
 pub(super) struct Instance {
@@ -88,9 +91,10 @@ impl Instance {
         let Some(chosen) = self.found.as_ref().and_then(|found| found.version.as_ref()) else { return Ok(()) };
         let chosen_series = series(chosen, find.series);
         let of_marker = self.marker.version.as_ref().map(|version| series(version, find.series));
-        let of_file = find.series_file.as_ref().and_then(|file| {
-            Some(std::fs::read_to_string(self.folder.data().join(file)).ok()?.trim().to_owned())
-        });
+        let of_file = find
+            .series_file
+            .as_ref()
+            .and_then(|file| Some(std::fs::read_to_string(self.folder.data().join(file)).ok()?.trim().to_owned()));
         for data_series in [of_marker, of_file].into_iter().flatten() {
             if data_series != chosen_series {
                 let offering = &self.marker.offering;
@@ -176,12 +180,7 @@ pub(super) struct Workshop<'a> {
 
 impl Workshop<'_> {
     /// Carries out steps in their order, until one fails.
-    pub(super) async fn all(
-        &self,
-        steps: &[Step],
-        scope: &Scope<'_>,
-        backup: &BackupFile<'_>,
-    ) -> Result<(), Failure> {
+    pub(super) async fn all(&self, steps: &[Step], scope: &Scope<'_>, backup: &BackupFile<'_>) -> Result<(), Failure> {
         for step in steps {
             self.one(step, scope, backup).await?;
         }
@@ -189,17 +188,12 @@ impl Workshop<'_> {
     }
 
     async fn one(&self, step: &Step, scope: &Scope<'_>, backup: &BackupFile<'_>) -> Result<(), Failure> {
+        let Some(text) = &step.secret_file else { return self.repeat(step, scope, backup).await };
         let mut scope = scope.clone();
-        let secret_file = self.folder.root.join(".step");
-        if let Some(text) = &step.secret_file {
-            write_private(&secret_file, scope.text(text)?.as_bytes(), self.owner, Durable::No)?;
-            scope.set("step.file", secret_file.display().to_string());
-        }
-        let outcome = self.repeat(step, &scope, backup).await;
-        if step.secret_file.is_some() {
-            std::fs::remove_file(&secret_file).map_err(super::failure::io_at("delete", &secret_file))?;
-        }
-        outcome
+        let file = SecretFile(self.folder.root.join(format!("{STEP_FILE}{}", &generate()?[..8])));
+        write_private(&file.0, scope.text(text)?.as_bytes(), self.owner, Durable::No)?;
+        scope.set("step.file", file.0.display().to_string());
+        self.repeat(step, &scope, backup).await
     }
 
     /// Once, or until what the step waits for is there.
@@ -275,6 +269,15 @@ impl Workshop<'_> {
             format!("cannot {}: {}", self.operation, scope.redact(said)),
             format!("It is tried again. The instance's own words are in `ostler logs {service}`."),
         )
+    }
+}
+
+/// A file that exists as long as this value, so that it goes however its step ends.
+struct SecretFile(PathBuf);
+
+impl Drop for SecretFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0); // it may not have been written
     }
 }
 

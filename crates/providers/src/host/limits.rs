@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use ostler_keeper::protocol::{Resource, Rlimit};
 use ostler_model::catalog::Limits;
 use ostler_model::outcome::Failure;
+use rustix::fs::Access;
 
 use super::failure::io_at;
 
@@ -74,8 +75,7 @@ impl LimitsKind {
         if let Some(limit) = limits.files {
             held.rlimits.push(Rlimit { resource: Resource::Files, limit });
         }
-        let by_cgroup =
-            limits.memory_bytes.is_some() || limits.cpu_millicores.is_some() || limits.processes.is_some();
+        let by_cgroup = limits.memory_bytes.is_some() || limits.cpu_millicores.is_some() || limits.processes.is_some();
         if !by_cgroup {
             self.release(path);
             return Ok(held);
@@ -106,9 +106,9 @@ impl LimitsKind {
                 held.cgroups.push(folder.join("cgroup.procs"));
             }
             // RLIMIT_NPROC counts all processes of the user, not those of the instance: it would hit the wrong ones.
-            Self::Rlimits => held
-                .rlimits
-                .extend(memory.map(|limit| Rlimit { resource: Resource::AddressSpace, limit })),
+            Self::Rlimits => {
+                held.rlimits.extend(memory.map(|limit| Rlimit { resource: Resource::AddressSpace, limit }))
+            }
         }
         Ok(held)
     }
@@ -137,7 +137,8 @@ fn v2(mounts: &str, own: &str) -> Option<LimitsKind> {
     candidates.into_iter().find_map(|base| {
         let root = base.join("ostler");
         let existed = root.is_dir();
-        let usable = (hand_down(&base) && make(&root).is_ok() && hand_down(&root)).then(|| LimitsKind::CgroupV2(root.clone()));
+        let usable =
+            (hand_down(&base) && make(&root).is_ok() && hand_down(&root)).then(|| LimitsKind::CgroupV2(root.clone()));
         if usable.is_none() && !existed {
             let _ = fs::remove_dir(&root);
         }
@@ -179,10 +180,11 @@ fn mounted(mounts: &str, kind: &str, option: Option<&str>) -> Option<PathBuf> {
     })
 }
 
+/// Makes the folder, or makes sure that more can be made in the one that is there: it may be another user's.
 fn make(folder: &Path) -> io::Result<()> {
     match fs::create_dir(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        Ok(()) | Err(_) => Ok(()),
+        Ok(()) | Err(_) => Ok(rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK)?),
     }
 }
 

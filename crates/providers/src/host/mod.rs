@@ -109,7 +109,7 @@ impl HostProvider {
             if self.finder.all(definition).await.is_empty() {
                 missing.push(NotInstalled {
                     offering: name.clone(),
-                    looked_in: find.folders.clone(),
+                    looked_in: find.folders.iter().map(|folder| folder.get_ref().clone()).collect(),
                     remedy: find.install.clone(),
                 });
             }

@@ -55,7 +55,8 @@ pub(super) fn listener(port: u16) -> Option<String> {
         let name = process.file_name();
         let Some(pid) = name.to_str().filter(|name| name.bytes().all(|b| b.is_ascii_digit())) else { continue };
         let Ok(descriptors) = std::fs::read_dir(process.path().join("fd")) else { continue };
-        let holds = |fd: std::fs::DirEntry| std::fs::read_link(fd.path()).is_ok_and(|to| to.as_os_str() == link.as_str());
+        let holds =
+            |fd: std::fs::DirEntry| std::fs::read_link(fd.path()).is_ok_and(|to| to.as_os_str() == link.as_str());
         if descriptors.flatten().any(holds) {
             let program = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
             return Some(format!("{} (pid {pid})", program.trim()));

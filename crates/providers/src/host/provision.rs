@@ -17,7 +17,7 @@ use super::find::Found;
 use super::folder::{
     Durable, Folder, Marker, delete, give, let_pass, make_folder, read_marker, sync_folder, write_private,
 };
-use super::instance::{BackupFile, Instance, Workshop};
+use super::instance::{BackupFile, Instance, STEP_FILE, Workshop};
 use super::keeper_port::KeeperError;
 use super::ports;
 use super::run::sha256_hex;
@@ -76,7 +76,10 @@ impl HostProvider {
         let folder = Folder::new(&self.home, instance);
         let marker = folder.marker()?; // refuses what ostler did not make, before anything is stopped
         self.stop_instance(instance, None).await?;
-        self.keeper.unlisten(&super::run::socket_name(instance)).await.map_err(|e: KeeperError| e.failure(&operation))?;
+        self.keeper
+            .unlisten(&super::run::socket_name(instance))
+            .await
+            .map_err(|e: KeeperError| e.failure(&operation))?;
         let deleting = folder.deleting();
         // Left by an interrupted deletion: it got this name only after it was proved to be ostler's.
         delete(deleting.clone()).await?;
@@ -84,6 +87,7 @@ impl HostProvider {
         std::fs::rename(&folder.root, &deleting).map_err(io_at("delete", &folder.root))?;
         sync_folder(&folder.instances)?;
         delete(deleting).await?;
+        self.limits_in_force().release(&self.limits_path(&marker.estate, instance));
         if let Some(ports) = &mut *self.locked_ports() {
             ports.remove(&marker.port);
         }
@@ -91,12 +95,7 @@ impl HostProvider {
     }
 
     /// Chooses a port and makes the folder with its marker, so that the port is this instance's from here on.
-    fn make_folder_of(
-        &self,
-        order: &InstanceOrder,
-        folder: &Folder,
-        owner: Option<&Owner>,
-    ) -> Result<Marker, Failure> {
+    fn make_folder_of(&self, order: &InstanceOrder, folder: &Folder, owner: Option<&Owner>) -> Result<Marker, Failure> {
         make_folder(&folder.instances, None)?;
         let mut ports = self.locked_ports();
         let taken = ports.get_or_insert_with(|| ports_in_use(folder));
@@ -169,9 +168,9 @@ pub(super) fn write_files(
     for file in definition.files.iter().filter(|file| file.when == when) {
         let path = std::path::PathBuf::from(scope.text(&file.path)?);
         // The definition's check saw the template; what its references brought in is checked here.
-        let inside = path.strip_prefix(&folder.root).is_ok_and(|rest| {
-            rest.components().all(|part| matches!(part, std::path::Component::Normal(_)))
-        });
+        let inside = path
+            .strip_prefix(&folder.root)
+            .is_ok_and(|rest| rest.components().all(|part| matches!(part, std::path::Component::Normal(_))));
         if !inside {
             return Err(needs_person(
                 format!("{} is outside the instance's folder", path.display()),
@@ -181,7 +180,9 @@ pub(super) fn write_files(
         if let Some(parent) = path.parent().filter(|parent| !parent.exists()) {
             make_folder(parent, owner)?;
         }
-        write_private(&path, scope.text(&file.text)?.as_bytes(), owner, Durable::No)?;
+        // What lies in the data is written once, so it must be there after a power loss; the rest is written again.
+        let durable = if when == When::Prepare { Durable::Yes } else { Durable::No };
+        write_private(&path, scope.text(&file.text)?.as_bytes(), owner, durable)?;
     }
     Ok(())
 }
@@ -202,11 +203,11 @@ fn ports_in_use(folder: &Folder) -> BTreeSet<u16> {
     entries.filter_map(|entry| read_marker(&entry.path())).map(|marker| marker.port).collect()
 }
 
-/// Data of attempts to prepare an instance that never started.
+/// What attempts to prepare an instance that never started have left: data, and secret files of killed steps.
 fn leftovers(folder: &Folder) -> Result<Vec<std::path::PathBuf>, Failure> {
     let entries = std::fs::read_dir(&folder.root).map_err(io_at("list", &folder.root))?;
-    let is_data = |name: &str| name == "data" || name.starts_with("data.new-");
-    let names = entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(is_data));
+    let is_left = |name: &str| name == "data" || name.starts_with("data.new-") || name.starts_with(STEP_FILE);
+    let names = entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(is_left));
     Ok(names.map(|entry| entry.path()).collect())
 }
 

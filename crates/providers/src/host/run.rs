@@ -49,8 +49,7 @@ impl HostProvider {
         let mut environment = instance.environment(order, &scope)?;
         environment.insert("OSTLER_INSTANCE".to_owned(), order.instance.to_string());
         let path = instance.folder.log();
-        let log =
-            OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(io_at("open", &path))?;
+        let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(io_at("open", &path))?;
         let run = Run {
             program,
             arguments,
@@ -101,10 +100,8 @@ impl HostProvider {
         };
         let version = if runs { None } else { instance.found.as_ref().and_then(|found| found.version.clone()) };
         instance.remember_start(version)?;
-        let grant = Grant {
-            burst: grant.burst,
-            refill_ms: u64::try_from(grant.refill.as_millis()).unwrap_or(u64::MAX),
-        };
+        let grant =
+            Grant { burst: grant.burst, refill_ms: u64::try_from(grant.refill.as_millis()).unwrap_or(u64::MAX) };
         let started = self.keeper.start(launch, grant).await.map_err(|error| error.failure(&operation))?;
         Ok(Running { pid: Some(started.process.pid), address, since: started.process.since })
     }
@@ -136,7 +133,7 @@ impl HostProvider {
     }
 
     /// Two estates of one name have two homes, and so two folders of cgroups.
-    fn limits_path(&self, estate: &ostler_model::ids::EstateName, instance: &InstanceId) -> String {
+    pub(super) fn limits_path(&self, estate: &ostler_model::ids::EstateName, instance: &InstanceId) -> String {
         format!("{estate}-{}/{instance}", &sha256_hex(self.home.as_os_str().as_encoded_bytes())[..8])
     }
 }
@@ -214,11 +211,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 }
 
 /// The buyer's program and its arguments without the program's name.
-fn program_of(
-    words: &[Template],
-    order: &InstanceOrder,
-    scope: &Scope<'_>,
-) -> Result<(PathBuf, Vec<String>), Failure> {
+fn program_of(words: &[Template], order: &InstanceOrder, scope: &Scope<'_>) -> Result<(PathBuf, Vec<String>), Failure> {
     let mut words = words.iter().map(|word| scope.render(word)).collect::<Result<Vec<_>, _>>()?.into_iter();
     let first = words.next().unwrap_or_default();
     let program = check_program(&first, &order.folder).map_err(|cause| {

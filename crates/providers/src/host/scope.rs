@@ -13,6 +13,9 @@ use super::failure::needs_person;
 
 /// A secret shorter than this is not taken out of texts: it would take apart words that have nothing to do with it.
 const REDACTED_BYTES_MIN: usize = 4;
+/// A piece of a secret that is this long gives away enough of it to be taken out.
+const PIECE_BYTES: usize = 8;
+const HIDDEN: &str = "(secret)";
 /// Fields of credentials that are no secrets.
 const PUBLIC_FIELDS: [&str; 6] = ["host", "port", "username", "database", "type", "provider"];
 /// Letters and digits need no quoting in any language that they are put into.
@@ -101,9 +104,32 @@ impl<'a> Scope<'a> {
         texts.iter().map(|(name, text)| Ok((name.clone(), self.text(text)?))).collect()
     }
 
-    /// `text` without the secrets that are known here.
+    /// `text` without the secrets that are known here, and without pieces of them: programs quote in part.
     pub(super) fn redact(&self, text: &str) -> String {
-        self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret, "(secret)"))
+        let whole = self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret, HIDDEN));
+        // A piece of a URI may be any word, and the secret in it is known by itself.
+        let pieces: Vec<&[u8]> = self
+            .secrets
+            .iter()
+            .filter(|s| !s.contains("://"))
+            .flat_map(|s| s.as_bytes().windows(PIECE_BYTES))
+            .collect();
+        let bytes = whole.as_bytes();
+        let mut hidden = vec![false; bytes.len()];
+        for (at, window) in bytes.windows(PIECE_BYTES).enumerate() {
+            if pieces.contains(&window) {
+                hidden[at..at + PIECE_BYTES].fill(true);
+            }
+        }
+        let mut out = Vec::with_capacity(bytes.len());
+        for (at, byte) in bytes.iter().enumerate() {
+            match (hidden[at], at > 0 && hidden[at - 1]) {
+                (false, _) => out.push(*byte),
+                (true, false) => out.extend_from_slice(HIDDEN.as_bytes()),
+                (true, true) => {}
+            }
+        }
+        String::from_utf8_lossy(&out).into_owned()
     }
 
     fn look_up(&self, name: &str) -> Option<String> {
@@ -164,5 +190,10 @@ mod tests {
         scope.set_secret("a", "hunter2");
         scope.set_secret("b", "redis://x:hunter2@h");
         assert_eq!(scope.redact("uri redis://x:hunter2@h, password hunter2"), "uri (secret), password (secret)");
+        scope.set_secret("c", "abcdefghijklmnopqrstuvwxyz");
+        assert_eq!(
+            scope.redact("password 'abcdefghijklm...\n...qrstuvwxyz' – é"),
+            "password '(secret)...\n...(secret)' – é"
+        );
     }
 }

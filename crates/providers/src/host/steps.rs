@@ -75,7 +75,8 @@ pub(super) async fn run(run: Run) -> Result<Ended, StepError> {
     let program = run.program.display().to_string();
     let deadline = Instant::now() + run.limit;
     let limit = run.limit;
-    let (mut child, input) = spawn(run).map_err(|cause| StepError::CannotExecute { program: program.clone(), cause })?;
+    let (mut child, input) =
+        spawn(run).map_err(|cause| StepError::CannotExecute { program: program.clone(), cause })?;
     let mut group = Group(child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())));
     let mut stdin = child.stdin.take();
     let feed = async {
@@ -219,7 +220,8 @@ mod tests {
 
     #[test]
     fn input_and_output() {
-        let ended = block(run(sh("cat; echo no >&2", Input::Text("hello".to_owned()), Duration::from_secs(60)))).unwrap();
+        let ended =
+            block(run(sh("cat; echo no >&2", Input::Text("hello".to_owned()), Duration::from_secs(60)))).unwrap();
         assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("hello", "no\n"));
     }
 

@@ -80,9 +80,12 @@ async fn a_backup_restores_and_a_damaged_one_does_not() {
     let said = Said::default();
     let address = machine.up(&mut order).await;
     let web = bind(&machine, &order, "web", address).await;
-    query(&web, "create table books (id serial primary key, title text not null); insert into books (title) values ('Emma')")
-        .await
-        .unwrap();
+    query(
+        &web,
+        "create table books (id serial primary key, title text not null); insert into books (title) values ('Emma')",
+    )
+    .await
+    .unwrap();
     let made = machine.provider.backup(&order, "monday").await.unwrap();
     assert_eq!(machine.provider.backup(&order, "monday").await.unwrap(), made, "asked for again");
     let file = machine.home.path().join("backups/db/monday");
@@ -109,8 +112,7 @@ async fn a_backup_restores_and_a_damaged_one_does_not() {
     assert!(failure.detail.contains("damaged"), "{failure}");
     said.note(&failure);
     std::fs::write(machine.home.path().join("backups/db/nonsense"), "nonsense").unwrap();
-    let nonsense =
-        BackupMade { name: "nonsense".to_owned(), bytes: 8, sha256: sha256_of(&machine, "nonsense") };
+    let nonsense = BackupMade { name: "nonsense".to_owned(), bytes: 8, sha256: sha256_of(&machine, "nonsense") };
     let failure = machine.provider.restore(&order, &nonsense).await.unwrap_err();
     assert!(failure.detail.contains("pg_restore"), "{failure}");
     said.note(&failure);
@@ -149,15 +151,15 @@ async fn a_failed_statement_shows_no_secret() {
     let mut order = machine.order("db-1", "postgresql").await;
     let address = machine.up(&mut order).await;
     let web = bind(&machine, &order, "web", address).await;
-    // psql quotes the statement that fails, with the password in it.
+    // A statement that fails with the password in it.
     let mut wrong = web.clone();
     let quoted = Secret::new("it's-a-secret-with-a-quote");
     wrong.fields.insert("password".to_owned(), quoted.clone());
     let failure = machine.provider.bind(&order, &binding("web"), address, Some(&wrong)).await.unwrap_err();
-    assert!(failure.detail.contains("syntax error"), "{failure}");
-    assert!(!failure.detail.contains("it's-a-secret"), "{failure}");
+    assert!(failure.detail.contains("psql ended with exit code 3"), "{failure}");
+    assert!(!failure.detail.contains("a-secret"), "{failure}");
     let log = std::fs::read_to_string(machine.folder("db-1").join("log/db-1.log")).unwrap();
-    assert!(!log.contains("it's-a-secret"), "{log}");
+    assert!(!log.contains("a-secret"), "{log}");
 }
 
 #[tokio::test]

@@ -89,10 +89,8 @@ async fn it_gets_its_bindings_in_three_forms() {
 
     let root = Path::new(value("SERVICE_BINDING_ROOT").unwrap());
     let names = |folder: &Path| {
-        let mut names: Vec<String> = std::fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
+        let mut names: Vec<String> =
+            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     };
@@ -143,7 +141,8 @@ async fn a_one_off_command_runs_as_the_program_would() {
     let (mut reader, writer) = std::io::pipe().unwrap();
     let lock = std::fs::OpenOptions::new().write(true).open(machine.folder("web-1").join("before.lock")).unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
-    let mut survivor = std::process::Command::new("/bin/cat").stdin(reader.try_clone().unwrap()).stderr(lock).spawn().unwrap();
+    let mut survivor =
+        std::process::Command::new("/bin/cat").stdin(reader.try_clone().unwrap()).stderr(lock).spawn().unwrap();
     let failure = machine.provider.before(&order).await.unwrap_err();
     assert!(failure.detail.contains("an earlier one still runs"), "{failure}");
     drop(writer);

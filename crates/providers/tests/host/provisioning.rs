@@ -57,8 +57,7 @@ async fn an_interrupted_provisioning_goes_on_wherever_it_was() {
             .collect();
         assert_eq!(names, ["data"], "{when}");
         machine.start(&order).await;
-        let binding =
-            ostler_model::ids::BindingId { consumer: "web".parse().unwrap(), need: "cache".parse().unwrap() };
+        let binding = ostler_model::ids::BindingId { consumer: "web".parse().unwrap(), need: "cache".parse().unwrap() };
         let endpoint = "127.0.0.1:1".parse().unwrap();
         crate::machine::eventually(async || machine.provider.bind(&order, &binding, endpoint, None).await).await;
     }
@@ -122,7 +121,10 @@ async fn a_manager_that_goes_away_takes_its_steps_along() {
     std::fs::write(&script, "echo no such luck >&2; exit 1").unwrap();
     let failure = machine.provider.provision(&order).await.unwrap_err();
     assert_eq!(failure.class, FailureClass::Temporary);
-    assert!(failure.detail.contains("prepare instance `slow-1`") && failure.detail.contains("no such luck"), "{failure}");
+    assert!(
+        failure.detail.contains("prepare instance `slow-1`") && failure.detail.contains("no such luck"),
+        "{failure}"
+    );
     let observed = machine.provider.observe(&order.instance).await.unwrap();
     assert_eq!(observed, Observation::Stopped { exit: None });
     let failure = machine.provider.start(&order, GRANT).await.unwrap_err();

@@ -114,7 +114,7 @@ async fn a_backup_restores_and_a_damaged_one_does_not() {
     let out = std::process::Command::new("sha256sum").arg(&file).output().unwrap();
     let sha256 = String::from_utf8(out.stdout).unwrap().split(' ').next().unwrap().to_owned();
     let failure = machine.provider.restore(&order, &BackupMade { sha256, ..made }).await.unwrap_err();
-    assert!(failure.detail.contains("its helper said last"), "{failure}");
+    assert!(failure.detail.contains("CRC error"), "{failure}");
     assert_eq!(ask(&web, address, &["GET", "b"]).unwrap(), "new");
 
     let arguments = watcher.seen();

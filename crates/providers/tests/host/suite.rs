@@ -21,10 +21,7 @@ pub(crate) async fn every_call_is_safe_to_repeat(provider: &dyn Provider, mut or
     assert_eq!(provider.observe(&instance).await.unwrap(), Observation::Running(running));
     assert_eq!(provider.provision(&order).await.unwrap(), order.secret, "while it runs");
 
-    let binding: BindingId = BindingId {
-        consumer: "web".parse().unwrap(),
-        need: instance.service().clone(),
-    };
+    let binding: BindingId = BindingId { consumer: "web".parse().unwrap(), need: instance.service().clone() };
     let endpoint = "127.0.0.1:15432".parse().unwrap();
     let credentials = eventually(async || provider.bind(&order, &binding, endpoint, None).await).await;
     let again = provider.bind(&order, &binding, endpoint, Some(&credentials)).await.unwrap();
