@@ -135,31 +135,39 @@ fn open_at_rest(home: &Home) -> Outcome<Sqlite> {
 async fn status(common: &Common, watch: bool) -> Outcome {
     let home = place::of_command(common)?;
     if !watch {
-        let Response::Status { status, troubles } = ask(&home, &Request::Status).await? else { return Err(cut_off()) };
-        print_status(common, &status, &troubles);
+        let Response::Status { status, troubles, limits } = ask(&home, &Request::Status).await? else {
+            return Err(cut_off());
+        };
+        print_status(common, &status, &troubles, limits.as_deref());
         return Ok(());
     }
     loop {
         // A manager that dies while somebody watches is brought back; so is the view of it.
         let mut line = open(&home, &Request::Watch).await?;
-        while let Ok(Some(Response::Status { status, troubles })) = next(&mut line).await {
+        while let Ok(Some(Response::Status { status, troubles, limits })) = next(&mut line).await {
             if !common.json && std::io::stdout().is_terminal() {
                 anstream::print!("\x1b[H\x1b[2J");
             }
-            print_status(common, &status, &troubles);
+            print_status(common, &status, &troubles, limits.as_deref());
         }
     }
 }
 
-fn print_status(common: &Common, status: &StatusView, troubles: &[String]) {
+fn print_status(common: &Common, status: &StatusView, troubles: &[String], limits: Option<&str>) {
     if common.json {
         let mut value = serde_json::to_value(status).expect("a status has only string keys");
         if !troubles.is_empty() {
             value["troubles"] = troubles.into();
         }
+        if let Some(limits) = limits {
+            value["limits"] = limits.into();
+        }
         print_json(&value);
     } else {
         anstream::print!("{}", show::status(status, troubles));
+        if let Some(limits) = limits {
+            anstream::println!("\n{limits}");
+        }
     }
     let _ = std::io::stdout().flush(); // a reader that is gone ends the command at its next write
 }

@@ -96,6 +96,9 @@ pub enum Response {
         status: Box<StatusView>,
         /// Ostler's own troubles: a full disk, a keeper of another version.
         troubles: Vec<String>,
+        /// Where the estate sets limits: by what means they are held here, as a sentence.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limits: Option<String>,
     },
     /// To `Why`.
     Why(Box<WhyReport>),

@@ -101,10 +101,11 @@ impl Home {
     pub fn prepare(&self) -> Result<(), HomeError> {
         let fail = |cause| HomeError::Folder { folder: self.folder.clone(), cause };
         // Root's servers may run as other users, who have to pass through, but not look around.
-        let mode = if rustix::process::geteuid().is_root() { 0o711 } else { 0o700 };
-        for folder in [self.folder.clone(), self.folder.join("log"), self.folder.join("run")] {
-            fs::DirBuilder::new().recursive(true).mode(mode).create(folder).map_err(fail)?;
-        }
+        let passable = if rustix::process::geteuid().is_root() { 0o711 } else { 0o700 };
+        let make = |folder: PathBuf, mode| fs::DirBuilder::new().recursive(true).mode(mode).create(folder);
+        make(self.folder.clone(), passable).map_err(fail)?;
+        make(self.folder.join("log"), 0o700).map_err(fail)?;
+        make(self.folder.join("run"), 0o700).map_err(fail)?;
         let mode = fs::metadata(&self.folder).map_err(fail)?.permissions().mode();
         if mode & 0o066 != 0 {
             return Err(HomeError::Open(self.folder.clone()));

@@ -68,6 +68,8 @@ struct Told {
     keep_up: Option<(bool, bool)>,
     /// Counts the keepers that were met.
     keeper: u64,
+    /// The keeper was told to end: no other is to be started.
+    ending: bool,
 }
 
 /// How the link reaches a keeper, and starts one.
@@ -163,6 +165,13 @@ impl Keeper {
         drop(self.order(Order::Reflexes(grant)));
     }
 
+    /// Ends the keeper for good, with the gateway; resolves once it is on its way out.
+    pub async fn shut_down(&self) {
+        lock(&self.shared).ending = true;
+        // Where the line broke before the answer came, the keeper has ended all the same.
+        let _ = self.order(Order::Shutdown { leave_running: false }).await;
+    }
+
     /// All reports up to this one are stored.
     pub fn acknowledge(&self, report: ReportNumber) {
         if lock(&self.shared).keeper == report.keeper {
@@ -202,6 +211,7 @@ impl Link {
             };
             match self.serve(&socket).await {
                 Ok(()) => return,
+                Err(_) if lock(&self.shared).ending => return,
                 Err(_) => continue, // the keeper is gone: find or start the next one
             }
         }

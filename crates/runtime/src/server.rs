@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use ostler_journal::home::{KeyInBackup, backup};
 use ostler_journal::{Record, newest_first};
-use ostler_keeper::protocol::Order;
 use ostler_manager::{Ask, Event, Knowledge, Reason, decide, status};
+use ostler_model::catalog::Limits;
 use ostler_model::diagnostics::Problems;
 use ostler_model::ids::ServiceName;
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::clock;
 use crate::control::{EstateFile, FactQuery, Line, Refused, Request, Response};
-use crate::daemon::{Engine, Loop};
+use crate::daemon::{Engine, Loop, Troubles};
 use crate::declare::{Prepared, prepare};
 use crate::envelope;
 use crate::history::{self, FactView};
@@ -121,13 +121,27 @@ async fn answer(mut line: Line, context: Context) -> io::Result<()> {
 }
 
 async fn status_now(context: &Context) -> Response {
-    context
-        .handle
-        .ask(|engine, troubles| Response::Status {
-            status: Box::new(status(engine.knowledge(), clock::now())),
-            troubles: troubles.list(),
-        })
-        .await
+    let providers = context.providers.clone();
+    context.handle.ask(move |engine, troubles| status_from(engine, troubles, &providers)).await
+}
+
+fn status_from(engine: &Engine, troubles: &Troubles, providers: &Providers) -> Response {
+    let known = engine.knowledge();
+    Response::Status {
+        status: Box::new(status(known, clock::now())),
+        troubles: troubles.list(),
+        limits: limits_in_words(known, providers),
+    }
+}
+
+/// By what means limits are held, where the estate sets any: this differs from machine to machine.
+fn limits_in_words(known: &Knowledge, providers: &Providers) -> Option<String> {
+    let estate = known.estate.as_ref()?;
+    if estate.services.values().all(|service| service.limits == Limits::default()) {
+        return None;
+    }
+    let declared = estate.providers.values().next()?;
+    Some(providers.host(declared).ok()?.limits_in_force().to_string())
 }
 
 /// Sends the status after each change until `enough` of what is known says so, or the other end closes: then `None`.
@@ -140,12 +154,11 @@ async fn watch(
     let mut last = None;
     loop {
         changes.mark_unchanged();
-        let enough = enough.clone();
+        let (enough, providers) = (enough.clone(), context.providers.clone());
         let (response, is_enough) = context
             .handle
             .ask(move |engine, troubles| {
-                let status = Box::new(status(engine.knowledge(), clock::now()));
-                (Response::Status { status, troubles: troubles.list() }, enough(engine.knowledge()))
+                (status_from(engine, troubles, &providers), enough(engine.knowledge()))
             })
             .await;
         let text = serde_json::to_string(&response)?;
@@ -365,7 +378,7 @@ async fn down(line: Line, context: &Context, delete_data: bool) -> io::Result<()
     }
     // The keeper must not bring back what is to end.
     context.keeper.keep_up(false, false).await;
-    context.keeper.ask(Order::Shutdown { leave_running: false }).await;
+    context.keeper.shut_down().await;
     line.send(&Response::Bye).await?;
     context.handle.end();
     Ok(())
