@@ -152,10 +152,12 @@ impl Instance {
         for (name, need) in &order.needs {
             scope.set_credentials(&format!("needs.{name}."), &need.credentials);
         }
-        // The estate's `env` may refer to all of the above, and definitions may refer to it.
+        // The estate's `env` may refer to all of the above, and definitions may refer to it. While an instance is being
+        // made its needs are not bound yet: a variable that waits for them has no value, and only its use is an error.
         for (name, template) in &order.env {
-            let value = scope.render(template)?;
-            scope.set(format!("env.{name}"), value);
+            if let Ok(value) = scope.render(template) {
+                scope.set(format!("env.{name}"), value);
+            }
         }
         Ok(scope)
     }
