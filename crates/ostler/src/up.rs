@@ -202,7 +202,10 @@ fn held(status: &StatusView) -> Option<Failure> {
 }
 
 fn late(within: Duration, status: Option<&StatusView>) -> Failure {
-    let seen = status.map_or_else(|| "nothing was heard of it".to_owned(), show::progress);
+    let troubles = status.into_iter().flat_map(|status| &status.services).flat_map(|service| &service.troubles);
+    let troubles: Vec<&str> = troubles.map(String::as_str).collect();
+    let far = status.map_or_else(|| "nothing was heard of it".to_owned(), show::progress);
+    let seen = if troubles.is_empty() { far } else { format!("{far}; {}", troubles.join("; ")) };
     Failure::new(
         format!("not everything is as declared after {}", ostler_model::time::in_words(within)),
         seen,
