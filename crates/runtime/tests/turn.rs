@@ -327,3 +327,64 @@ fn a_secret_whose_event_came_too_late_is_not_stored() {
     engine.turn(Timestamp(60), &mut std::iter::once(late)).unwrap();
     assert!(disk.secret(&id).unwrap().is_none());
 }
+
+/// Every log in `tests/logs` was recorded by the version that it is named after. `OSTLER_RECORD=0.2.0 cargo test` writes
+/// the one of a version that is about to be released.
+#[test]
+fn the_log_of_every_released_version_still_replays() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/logs");
+    if let Ok(version) = std::env::var("OSTLER_RECORD") {
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(format!("{version}.jsonl")), recorded_log()).unwrap();
+    }
+    let mut replayed = 0;
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        let mut known = Knowledge::default();
+        for (line, body) in std::fs::read_to_string(&path).unwrap().lines().enumerate() {
+            let record = Record {
+                position: Position(line as u64 + 1),
+                at: Timestamp(0),
+                kind: "any".to_owned(),
+                body: body.as_bytes().to_vec(),
+            };
+            ostler_manager::evolve(&mut known, &envelope::unwrap(&record).unwrap());
+        }
+        assert!(known.is_settled(), "{}", path.display());
+        assert_eq!(check(&known), [], "{}", path.display());
+        replayed += 1;
+    }
+    assert!(replayed > 0, "no log of a released version was found");
+}
+
+/// A story with a bit of everything: up, a death with its reflex, callers who waited, one more instance by hand.
+fn recorded_log() -> String {
+    let (disk, world) = (Disk::new(), World::default());
+    world.0.borrow_mut().answers.extend([resumed(), shop().into()]);
+    let mut engine = Turner::new(disk.clone(), world.clone()).unwrap();
+    assert!(run(&mut engine, &world, 1000));
+    let web: InstanceId = "web-1".parse().unwrap();
+    let died = Event::Died {
+        instance: web.clone(),
+        pid: running(&web).pid,
+        exit: ostler_model::health::Exit::Signal(9),
+        at: Timestamp(2000),
+        reflex: Ok(ostler_manager::Process { pid: 4711, since: Timestamp(2001) }),
+    };
+    world.0.borrow_mut().answers.push_back(died.into());
+    assert!(run(&mut engine, &world, 1000));
+    let affected = Event::CallersAffected {
+        service: "web".parse().unwrap(),
+        from: Timestamp(1999),
+        until: Timestamp(2010),
+        waited: 3,
+        failed: 0,
+        longest: std::time::Duration::from_micros(11),
+    };
+    let scale = Event::Asked(ostler_manager::Ask::Scale { service: "web".parse().unwrap(), instances: 3 });
+    world.0.borrow_mut().answers.extend([affected.into(), scale.into()]);
+    assert!(run(&mut engine, &world, 1000));
+    assert!(engine.knowledge().is_settled());
+    let bodies = ostler_journal::oldest_first(&disk, Position(0)).map(|record| record.unwrap().body);
+    bodies.map(|body| String::from_utf8(body).unwrap() + "\n").collect()
+}
