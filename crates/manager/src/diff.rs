@@ -96,6 +96,7 @@ fn changed_keys(former: &Service, new: &Service) -> Vec<String> {
         ("stop", &former.stop == stop),
     ]
     .into_iter()
-    .filter_map(|(key, same)| (!same).then(|| key.to_owned()))
+    .filter(|(_, same)| !same)
+    .map(|(key, _)| key.to_owned())
     .collect()
 }

@@ -93,12 +93,15 @@ impl DaemonError {
 /// The loop's state in this process.
 pub type Engine = Turner<Sqlite, Executor>;
 
+/// A question that is answered on the loop's thread, between two turns.
+pub type Question = Box<dyn FnOnce(&mut Engine, &Troubles) + Send>;
+
 /// What reaches the loop's thread.
 pub enum Message {
     /// Something for the manager.
     Incoming(Incoming),
     /// A question about what is known.
-    Ask(Box<dyn FnOnce(&mut Engine, &Troubles) + Send>),
+    Ask(Question),
     /// End.
     End,
 }
@@ -133,7 +136,10 @@ impl Loop {
     }
 
     /// Asks about what is known, between two turns.
-    pub async fn ask<R: Send + 'static>(&self, question: impl FnOnce(&mut Engine, &Troubles) -> R + Send + 'static) -> R {
+    pub async fn ask<R: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Engine, &Troubles) -> R + Send + 'static,
+    ) -> R {
         let (answer, received) = tokio::sync::oneshot::channel();
         let ask = move |engine: &mut Engine, troubles: &Troubles| {
             let _ = answer.send(question(engine, troubles)); // whoever asked may have gone
@@ -192,8 +198,7 @@ pub fn run(config: Config, is_up: impl FnOnce()) -> Result<(), DaemonError> {
         let handle = handle.clone();
         Arc::new(move |incoming: Incoming| handle.tell(incoming))
     };
-    let hands =
-        Executor::new(tasks.handle().clone(), keeper.clone(), providers.clone(), drains, events, note.clone());
+    let hands = Executor::new(tasks.handle().clone(), keeper.clone(), providers.clone(), drains, events, note.clone());
     let mut engine = Turner::new(opened.journal, hands)?;
     let known = engine.knowledge().clone();
     engine.hands().recall_routes(&known);

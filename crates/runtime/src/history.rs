@@ -100,13 +100,20 @@ pub fn in_plain_words(kind: &FactKind) -> String {
         FactKind::EstateFounded { uuid } => format!("the estate was founded with id {uuid}"),
         FactKind::Resumed { cause } => match cause {
             ostler_manager::ResumeCause::Started => "ostler started and looks at everything".to_owned(),
-            ostler_manager::ResumeCause::HolderReturned => "the keeper is another one: everything is looked at".to_owned(),
+            ostler_manager::ResumeCause::HolderReturned => {
+                "the keeper is another one: everything is looked at".to_owned()
+            }
         },
-        FactKind::EstateDeclared { estate } => format!("`{}` was declared, {} services", estate.name, estate.services.len()),
+        FactKind::EstateDeclared { estate } => {
+            format!("`{}` was declared, {} services", estate.name, estate.services.len())
+        }
         FactKind::CatalogSeen { provider, catalog } => format!("{provider} offers {} things", catalog.offerings.len()),
         FactKind::ServicePlaced { service, placement } => {
             let version = placement.version.as_ref().map_or(String::new(), |version| format!(" {version}"));
-            format!("{service} is bought from {}: {}{version}, plan {}", placement.provider, placement.offering, placement.plan)
+            format!(
+                "{service} is bought from {}: {}{version}, plan {}",
+                placement.provider, placement.offering, placement.plan
+            )
         }
         FactKind::LaunchDefined { service, generation, .. } => {
             format!("{service} is started from launch {generation} from now on")
@@ -115,13 +122,9 @@ pub fn in_plain_words(kind: &FactKind) -> String {
         FactKind::InstanceRetired { instance } => format!("{instance} is to be stopped and kept"),
         FactKind::CommandIssued { id, command } => format!("ordered ({id}): {}", command.in_words()),
         FactKind::CommandEnded { id, outcome } => format!("ended ({id}): {}", outcome_in_words(outcome)),
-        FactKind::InstanceDied { instance, pid, exit, restarted, why_not, .. } => died_in_words(
-            instance,
-            *pid,
-            &exit.to_string(),
-            restarted.map(|process| process.pid),
-            why_not.as_deref(),
-        ),
+        FactKind::InstanceDied { instance, pid, exit, restarted, why_not, .. } => {
+            died_in_words(instance, *pid, &exit.to_string(), restarted.map(|process| process.pid), why_not.as_deref())
+        }
         FactKind::HealthChanged { instance, health } => match health {
             Health::Ready => format!("{instance} is ready"),
             Health::Shallow(symptom) => format!("{instance} is ready itself, but its deep check fails: {symptom}"),

@@ -40,7 +40,8 @@ impl HomeError {
             Self::Folder { .. } => "choose a folder that you may write to with `--home`".to_owned(),
             Self::Open(folder) => format!("run `chmod 700 {}`", folder.display()),
             Self::InUse(_) => {
-                "`ostler status` shows it, `ostler apply FILE` gives it a changed file, `ostler down` stops it".to_owned()
+                "`ostler status` shows it, `ostler apply FILE` gives it a changed file, `ostler down` stops it"
+                    .to_owned()
             }
         }
     }

@@ -87,14 +87,8 @@ impl Keeper {
     pub fn link(config: LinkConfig) -> (Self, impl Future<Output = ()> + Send) {
         let (orders, outgoing) = mpsc::unbounded_channel();
         let shared = Arc::new(Mutex::new(Told::default()));
-        let link = Link {
-            config,
-            outgoing,
-            shared: shared.clone(),
-            waiting: BTreeMap::new(),
-            last_id: 0,
-            keeper: None,
-        };
+        let link =
+            Link { config, outgoing, shared: shared.clone(), waiting: BTreeMap::new(), last_id: 0, keeper: None };
         (Self { orders, shared }, link.run())
     }
 

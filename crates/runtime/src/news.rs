@@ -13,7 +13,11 @@ use crate::keeper_link::News;
 use crate::turn::Incoming;
 
 /// Carries news to the loop.
-pub(crate) fn carrier(handle: Loop, drains: Drains, note: Arc<dyn Fn(String) + Send + Sync>) -> Box<dyn Fn(News) + Send + Sync> {
+pub(crate) fn carrier(
+    handle: Loop,
+    drains: Drains,
+    note: Arc<dyn Fn(String) + Send + Sync>,
+) -> Box<dyn Fn(News) + Send + Sync> {
     Box::new(move |news| match news {
         News::Report { number, at, report } => {
             let event = match report {

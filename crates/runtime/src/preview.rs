@@ -76,7 +76,8 @@ pub fn preview(known: &Knowledge, prepared: &Prepared, now: Timestamp) -> Previe
     });
     let mut interrupted: Vec<ServiceName> = stopped
         .filter(|service| {
-            known.services.get(*service).is_some_and(|s| s.active == 1) && prepared.estate.services.contains_key(*service)
+            known.services.get(*service).is_some_and(|s| s.active == 1)
+                && prepared.estate.services.contains_key(*service)
         })
         .cloned()
         .collect();

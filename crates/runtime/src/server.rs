@@ -92,13 +92,13 @@ async fn answer(mut line: Line, context: Context) -> io::Result<()> {
         Ok(None) => return Ok(()),
         Err(error) => {
             let remedy = "use the `ostler` of the same build as the running one";
-            return line.send(&Response::Refused(Refused::from_error("cannot understand the request", &error, remedy))).await;
+            return line
+                .send(&Response::Refused(Refused::from_error("cannot understand the request", &error, remedy)))
+                .await;
         }
     };
     match request {
-        Request::Hello => {
-            line.send(&Response::Hello { pid: std::process::id(), build: context.build.clone() }).await
-        }
+        Request::Hello => line.send(&Response::Hello { pid: std::process::id(), build: context.build.clone() }).await,
         Request::Status => line.send(&status_now(&context).await).await,
         Request::Watch => watch(line, &context, |_| false).await.map(drop),
         Request::Why { service } => line.send(&why_report(&context, service).await).await,
@@ -157,9 +157,7 @@ async fn watch(
         let (enough, providers) = (enough.clone(), context.providers.clone());
         let (response, is_enough) = context
             .handle
-            .ask(move |engine, troubles| {
-                (status_from(engine, troubles, &providers), enough(engine.knowledge()))
-            })
+            .ask(move |engine, troubles| (status_from(engine, troubles, &providers), enough(engine.knowledge())))
             .await;
         let text = serde_json::to_string(&response)?;
         if last.as_ref() != Some(&text) {
@@ -295,7 +293,10 @@ async fn prepared(context: &Context, what: &str, file: EstateFile) -> Result<Pre
         (Err(problems), _) => Err(wrong_files(what, &[problems])),
         (Ok(()), Some(name)) if name != prepared.estate.name.as_str() => Err(Refused {
             what: what.to_owned(),
-            causes: vec![format!("this home is that of the estate `{name}`, and the file declares `{}`", prepared.estate.name)],
+            causes: vec![format!(
+                "this home is that of the estate `{name}`, and the file declares `{}`",
+                prepared.estate.name
+            )],
             remedy: "use another `--home` for another estate".to_owned(),
             problems: Vec::new(),
             rendered: None,
@@ -383,4 +384,3 @@ async fn down(line: Line, context: &Context, delete_data: bool) -> io::Result<()
     context.handle.end();
     Ok(())
 }
-

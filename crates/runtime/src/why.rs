@@ -312,7 +312,10 @@ fn episode_in_words(episode: &Episode) -> String {
     let left_out = lines.len().saturating_sub(STEPS_FIRST + STEPS_LAST);
     for (number, step) in lines.iter().enumerate() {
         if left_out > 0 && number == STEPS_FIRST {
-            out.push_str(&format!("  … {left_out} more steps, which `ostler why {} --json` shows\n", episode.instance.service()));
+            out.push_str(&format!(
+                "  … {left_out} more steps, which `ostler why {} --json` shows\n",
+                episode.instance.service()
+            ));
         }
         if left_out == 0 || number < STEPS_FIRST || number >= STEPS_FIRST + left_out {
             out.push_str(&format!("  after {:>8}  {}\n", in_words(step.at.since(episode.seen)), step.what));

@@ -1,6 +1,8 @@
 //! The loop's contract: facts before commands, nothing lost by a crash at any point, nothing done while facts cannot be
 //! stored.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -9,9 +11,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 use ostler_journal::sealed::Key;
-use ostler_journal::{
-    AppendError, Journal, Memory, NewFact, ReadError, Record, SealedChange, SecretValue, Snapshots,
-};
+use ostler_journal::{AppendError, Journal, Memory, NewFact, ReadError, Record, SealedChange, SecretValue, Snapshots};
 use ostler_manager::{Command, Event, FactKind, Knowledge, Outcome, ResumeCause, check};
 use ostler_model::catalog::{Actions, Catalog, Limits, Offering, Plan, ProbePolicy};
 use ostler_model::estate::{Check, parse};
@@ -86,7 +86,12 @@ impl Disk {
 }
 
 impl Journal for Disk {
-    fn append(&mut self, expected: Position, facts: &[NewFact], secrets: &[SealedChange]) -> Result<Position, AppendError> {
+    fn append(
+        &mut self,
+        expected: Position,
+        facts: &[NewFact],
+        secrets: &[SealedChange],
+    ) -> Result<Position, AppendError> {
         if *self.full.lock().unwrap() {
             let expected = Position(expected.0 + 1_000_000); // the store's own way to refuse, without a real full disk
             return self.memory.lock().unwrap().append(expected, facts, secrets);
