@@ -190,8 +190,11 @@ fn seqpacket(flags: SocketFlags) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Socket addresses are short; a longer path goes through a descriptor of its folder.
-fn with_short_path<T>(path: &Path, then: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+/// Socket addresses are short; a longer path goes through a descriptor of its folder, which is open while `then` runs.
+///
+/// # Errors
+/// What `then` gives, or why the folder cannot be opened.
+pub fn with_short_path<T>(path: &Path, then: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
     if path.as_os_str().as_bytes().len() <= ADDRESS_BYTES_MAX {
         return then(path);
     }

@@ -7,7 +7,13 @@ use ostler_model::ids::ServiceName;
 
 /// Buys the services your business needs, wires them together, and keeps them working.
 #[derive(Debug, Parser)]
-#[command(name = "ostler", version, about, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "ostler",
+    version,
+    about = "Buys the services your business needs, wires them together, and keeps them working.",
+    propagate_version = true,
+    max_term_width = 100
+)]
 pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]

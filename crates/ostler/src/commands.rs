@@ -74,7 +74,11 @@ fn say(common: &Common, words: &str) {
 pub(crate) fn read_file(path: &Path) -> Outcome<EstateFile> {
     let what = format!("cannot read the estate file {}", path.display());
     let text = std::fs::read_to_string(path).map_err(|error| {
-        Failure::of(&what, &error, "name the file, as in `ostler up shop/ostler.toml`; the default is `ostler.toml` here")
+        Failure::of(
+            &what,
+            &error,
+            "name the file, as in `ostler up shop/ostler.toml`; the default is `ostler.toml` here",
+        )
     })?;
     let full = std::fs::canonicalize(path).map_err(|error| Failure::of(&what, &error, "check the path"))?;
     let folder = full.parent().unwrap_or(Path::new("/")).to_owned();
@@ -100,9 +104,9 @@ async fn preview_file(path: &Path, common: &Common) -> Outcome<u8> {
     } else {
         let known = known_at_rest(&home)?;
         let prepared = up::prepare_offline(file, &home).await?;
-        prepared.check(&known).map_err(|problems| {
-            Failure::from(server::wrong_files("cannot preview the estate file", &[problems]))
-        })?;
+        prepared
+            .check(&known)
+            .map_err(|problems| Failure::from(server::wrong_files("cannot preview the estate file", &[problems])))?;
         preview(&known, &prepared, clock::now())
     };
     if common.json {
@@ -120,8 +124,8 @@ fn known_at_rest(home: &Home) -> Outcome<Knowledge> {
     }
     let _lock = home.lock().map_err(|error| Failure::of("cannot read the journal", &error, error.remedy()))?;
     let journal = open_at_rest(home)?;
-    let (known, _) = turn::recall(&journal)
-        .map_err(|error| Failure::of("cannot read the journal", &error, error.remedy()))?;
+    let (known, _) =
+        turn::recall(&journal).map_err(|error| Failure::of("cannot read the journal", &error, error.remedy()))?;
     Ok(known)
 }
 
@@ -189,8 +193,7 @@ async fn journal(common: &Common, arguments: Journal) -> Outcome {
     if arguments.verify {
         return verify(common, &home, running);
     }
-    let query =
-        FactQuery { service: arguments.service, kind: arguments.kind, most: arguments.lines as usize };
+    let query = FactQuery { service: arguments.service, kind: arguments.kind, most: arguments.lines as usize };
     let facts = if running {
         match ask(&home, &Request::Facts(query)).await? {
             Response::Facts(facts) => facts,
@@ -217,7 +220,11 @@ fn shown_time(at: &str) -> String {
 fn verify(common: &Common, home: &Home, running: bool) -> Outcome {
     let what = "cannot verify the journal";
     if running {
-        return Err(Failure::new(what, "ostler is running", "stop it with `ostler down`, or verify a copy made by `ostler home backup`"));
+        return Err(Failure::new(
+            what,
+            "ostler is running",
+            "stop it with `ostler down`, or verify a copy made by `ostler home backup`",
+        ));
     }
     let _lock = home.lock().map_err(|error| Failure::of(what, &error, error.remedy()))?;
     let verified = open_at_rest(home)?.verify().map_err(|error| Failure::of(what, &error, error.remedy()))?;
@@ -364,11 +371,18 @@ async fn home_command(common: &Common, command: HomeCommand) -> Outcome {
         }
         HomeCommand::Restore { from } => {
             let Some(folder) = &common.home else {
-                return Err(Failure::new("cannot restore a home", "no home is named", "name the folder to make with `--home DIR`"));
+                return Err(Failure::new(
+                    "cannot restore a home",
+                    "no home is named",
+                    "name the folder to make with `--home DIR`",
+                ));
             };
             let made = home::restore(&place::absolute(&from), &place::absolute(folder))
                 .map_err(|error| Failure::of("cannot restore the home", &error, error.remedy()))?;
-            say(common, &format!("{} has all {} facts. `ostler up FILE` goes on from there.", folder.display(), made.end));
+            say(
+                common,
+                &format!("{} has all {} facts. `ostler up FILE` goes on from there.", folder.display(), made.end),
+            );
         }
     }
     Ok(())

@@ -22,9 +22,9 @@ pub(crate) async fn show(home: &Home, arguments: &Logs, common: &Common) -> Outc
     let mut files = files(home, &arguments.name)?;
     let several = files.len() > 1;
     for file in &mut files {
-        let lines = file
-            .last_lines(arguments.lines)
-            .map_err(|error| Failure::of(format!("cannot read {}", file.path.display()), &error, "check its permissions"))?;
+        let lines = file.last_lines(arguments.lines).map_err(|error| {
+            Failure::of(format!("cannot read {}", file.path.display()), &error, "check its permissions")
+        })?;
         for line in lines {
             print_line(common, &file.instance, &line, several);
         }
@@ -82,7 +82,8 @@ fn files(home: &Home, name: &str) -> Outcome<Vec<LogFile>> {
         .collect();
     if files.is_empty() {
         let names: Vec<String> = found.iter().map(ToString::to_string).collect();
-        let there = if names.is_empty() { "there are none yet".to_owned() } else { format!("there are: {}", names.join(", ")) };
+        let there =
+            if names.is_empty() { "there are none yet".to_owned() } else { format!("there are: {}", names.join(", ")) };
         return Err(Failure::new(
             format!("cannot show the log of `{name}`"),
             "no service or instance of this name has one",
@@ -134,4 +135,3 @@ fn read_from(file: &mut File, from: u64) -> io::Result<Vec<u8>> {
 fn shown(line: &str) -> String {
     line.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
-

@@ -79,9 +79,7 @@ pub(crate) fn gateway(home: &Home) -> Outcome {
         .build()
         .map_err(|error| Failure::of(what, &error, "raise the limit of open files"))?;
     let config = ostler_gateway::Config { keeper_socket: home.keeper_socket() };
-    tasks
-        .block_on(ostler_gateway::run(config))
-        .map_err(|error: GatewayError| Failure::of(what, &error, error.remedy()))
+    tasks.block_on(ostler_gateway::run(config)).map_err(|error: GatewayError| Failure::of(what, &error, error.remedy()))
 }
 
 /// The manager process.

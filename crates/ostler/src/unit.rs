@@ -12,8 +12,8 @@ pub(crate) fn write(name: &str, file: &Path, home: &Home) -> Outcome<String> {
     let what = "cannot write the systemd unit";
     let program = std::env::current_exe().map_err(|error| Failure::of(what, &error, "reinstall ostler"))?;
     let file = std::fs::canonicalize(file).map_err(|error| Failure::of(what, &error, "check the file's path"))?;
-    let (folder, is_root) = unit_folder()
-        .ok_or_else(|| Failure::new(what, "neither `HOME` nor `XDG_CONFIG_HOME` is set", "set `HOME`"))?;
+    let (folder, is_root) =
+        unit_folder().ok_or_else(|| Failure::new(what, "neither `HOME` nor `XDG_CONFIG_HOME` is set", "set `HOME`"))?;
     let unit = format!("ostler-{name}.service");
     let path = folder.join(&unit);
     std::fs::create_dir_all(&folder)
@@ -37,7 +37,9 @@ fn unit_folder() -> Option<(PathBuf, bool)> {
 }
 
 fn text(name: &str, program: &Path, file: &Path, home: &Home, is_root: bool) -> String {
-    let quoted = |path: &Path| format!("\"{}\"", path.display().to_string().replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%"));
+    let quoted = |path: &Path| {
+        format!("\"{}\"", path.display().to_string().replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%"))
+    };
     let target = if is_root { "multi-user.target" } else { "default.target" };
     let (program, file, home) = (quoted(program), quoted(file), quoted(home.folder()));
     format!(

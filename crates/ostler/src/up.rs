@@ -225,7 +225,9 @@ fn what_next(status: &StatusView) -> String {
     if let Some(pid) = web.instances.first().and_then(|instance| instance.pid) {
         out.push_str(&format!("  kill -9 {pid}; ostler why {}     see it healed, and how\n", web.name));
     }
-    out.push_str("  ostler status --watch              watch it\n  ostler down                        stop it; data stays\n");
+    out.push_str(
+        "  ostler status --watch              watch it\n  ostler down                        stop it; data stays\n",
+    );
     out
 }
 

@@ -6,6 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ostler_keeper::wire::with_short_path;
 use ostler_manager::{Ask, StatusView};
 use ostler_model::diagnostics::Located;
 use ostler_model::ids::ServiceName;
@@ -160,7 +161,10 @@ impl Line {
     /// # Errors
     /// If none is there.
     pub async fn connect(socket: &Path) -> io::Result<Self> {
-        Ok(Self::new(UnixStream::connect(socket).await?))
+        // Connecting to a Unix socket does not wait, unless very many others are just doing the same.
+        let stream = with_short_path(socket, |path| std::os::unix::net::UnixStream::connect(path))?;
+        stream.set_nonblocking(true)?;
+        Ok(Self::new(UnixStream::from_std(stream)?))
     }
 
     /// Over a connected stream.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ostler_journal::home::{KeyInBackup, backup};
 use ostler_journal::{Record, newest_first};
+use ostler_keeper::wire::with_short_path;
 use ostler_manager::{Ask, Event, Knowledge, Reason, decide, status};
 use ostler_model::catalog::Limits;
 use ostler_model::diagnostics::Problems;
@@ -57,7 +58,7 @@ pub fn bind(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    let listener = std::os::unix::net::UnixListener::bind(path)?;
+    let listener = with_short_path(path, |path| std::os::unix::net::UnixListener::bind(path))?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
