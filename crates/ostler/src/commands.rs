@@ -28,7 +28,9 @@ pub(crate) async fn run(command: Command, common: &Common) -> Outcome<u8> {
         Command::Preview(arguments) => return preview_file(&arguments.file, common).await,
         Command::Apply(arguments) => {
             let file = read_file(&arguments.file)?;
-            let home = place::of_command(common).or_else(|_| place::of_estate(common, &name_of(&file)?))?;
+            // Read here first, so that a wrong file is told as such whether ostler runs or not.
+            let name = name_of(&file)?;
+            let home = place::of_command(common).or_else(|_| place::of_estate(common, &name))?;
             ask(&home, &Request::Apply(file)).await?;
             if arguments.no_wait {
                 say(common, "Accepted; `ostler status` shows how far it is.");

@@ -59,7 +59,7 @@ fn capitalized(text: &str) -> String {
     let mut letters = text.chars();
     let mut out: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
     out.push_str(letters.as_str());
-    if !out.ends_with(['.', '!', '?', '`']) {
+    if !out.ends_with(['.', '!', '?']) {
         out.push('.');
     }
     out

@@ -74,6 +74,7 @@ fn summary(status: &StatusView) -> String {
     let ready = status.services.iter().filter(|service| service.state == State::Ready).count();
     match () {
         () if status.down => "stopped by a person; `ostler up` starts it".to_owned(),
+        () if status.settled && ready == count && count == 1 => "its one service is ready".to_owned(),
         () if status.settled && ready == count => format!("all {count} services are ready"),
         () => format!("{ready} of {count} services are ready"),
     }

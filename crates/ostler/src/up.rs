@@ -218,16 +218,20 @@ fn what_next(status: &StatusView) -> String {
         return String::new();
     };
     let web = status.services.iter().find(|s| s.state == State::Ready && s.instances.len() > 1).unwrap_or(service);
-    let mut out = String::from("\nTry next\n");
+    let mut tries: Vec<(String, String)> = Vec::new();
     if let (Some(endpoint), true) = (web.endpoint, web.offering.as_str() == "program") {
-        out.push_str(&format!("  curl http://{endpoint}/          talk to {}\n", web.name));
+        tries.push((format!("curl http://{endpoint}/"), format!("talk to {}", web.name)));
     }
     if let Some(pid) = web.instances.first().and_then(|instance| instance.pid) {
-        out.push_str(&format!("  kill -9 {pid}; ostler why {}     see it healed, and how\n", web.name));
+        tries.push((format!("kill -9 {pid}; ostler why {}", web.name), "see it healed, and how".to_owned()));
     }
-    out.push_str(
-        "  ostler status --watch              watch it\n  ostler down                        stop it; data stays\n",
-    );
+    tries.push(("ostler status --watch".to_owned(), "watch it".to_owned()));
+    tries.push(("ostler down".to_owned(), "stop it; data stays".to_owned()));
+    let width = tries.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
+    let mut out = String::from("\nTry next\n");
+    for (command, what) in tries {
+        out.push_str(&format!("  {command:<width$}  {what}\n"));
+    }
     out
 }
 

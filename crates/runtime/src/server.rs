@@ -244,6 +244,8 @@ pub fn select(journal: &dyn ostler_journal::Journal, query: &FactQuery) -> Resul
     // The end of a command comes before its beginning here, and only its beginning tells the service.
     let mut ends: std::collections::BTreeMap<ostler_model::ids::CommandId, FactView> = Default::default();
     let most = query.most.clamp(1, FACTS_MAX);
+    // Asked before they are counted: what is not meant must not fill the answer.
+    let is_meant = |view: &FactView| query.kind.as_ref().is_none_or(|kind| *kind == view.kind);
     for record in newest_first(journal) {
         if found.len() >= most {
             break;
@@ -261,15 +263,11 @@ pub fn select(journal: &dyn ostler_journal::Journal, query: &FactQuery) -> Resul
         let command = history::command_of(&fact.kind);
         match (command, view.service.as_ref() == Some(service)) {
             (Some(id), false) if view.service.is_none() => drop(ends.insert(id, view)),
-            (Some(id), true) => {
-                found.extend(ends.remove(&id));
-                found.push(view);
-            }
-            (_, true) => found.push(view),
+            (Some(id), true) => found.extend(ends.remove(&id).into_iter().chain([view]).filter(is_meant)),
+            (_, true) => found.extend(Some(view).filter(is_meant)),
             (_, false) => {}
         }
     }
-    found.retain(|view| query.kind.as_ref().is_none_or(|kind| *kind == view.kind));
     found.sort_by_key(|view| std::cmp::Reverse(view.position));
     found.truncate(most);
     Ok(found)
