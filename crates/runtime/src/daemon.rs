@@ -2,6 +2,7 @@
 //!
 //! Invariant: only the loop's thread touches what is known and the journal; everybody else asks it.
 
+use std::collections::VecDeque;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -11,7 +12,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use ostler_journal::sealed::KeyError;
-use ostler_journal::{OpenError, OpenOptions as JournalOptions, Sqlite};
+use ostler_journal::{Journal, OpenError, OpenOptions as JournalOptions, Sqlite};
 use ostler_keeper::protocol::Grant;
 use ostler_manager::{Event, Knowledge, ResumeCause};
 use ostler_model::ids::EstateUuid;
@@ -30,6 +31,8 @@ use crate::turn::{Incoming, RecallError, Turner};
 
 /// While facts cannot be stored, it is tried again this often.
 const STUCK_RETRY: Duration = Duration::from_secs(1);
+/// The loop looks around this often even if nothing happens and nothing is due.
+const PAUSE_MAX: Duration = Duration::from_secs(3600);
 /// Facts older than this, and older than the snapshots, leave the database for the archive folder.
 const ARCHIVE_AFTER: Duration = Duration::from_secs(90 * 86_400);
 /// How often old facts are looked for.
@@ -252,25 +255,37 @@ fn turn_until_end(
     changed: &watch::Sender<u64>,
     note: &(dyn Fn(String) + Send + Sync),
 ) {
-    let mut waiting: std::collections::VecDeque<Incoming> = std::collections::VecDeque::new();
+    let mut waiting: VecDeque<Message> = VecDeque::new();
     let mut archive_at = Instant::now() + Duration::from_secs(60);
     loop {
-        let mut next = match waiting.is_empty() || engine.is_stuck() {
-            true => match received.recv_timeout(pause(engine, clock::now())) {
-                Ok(message) => Some(message),
-                Err(RecvTimeoutError::Timeout) => None,
+        if waiting.is_empty() || engine.is_stuck() {
+            match received.recv_timeout(pause(engine, clock::now())) {
+                Ok(message) => waiting.push_back(message),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
-            },
-            false => None,
-        };
-        while let Some(message) = next.take().or_else(|| received.try_recv().ok()) {
-            match message {
-                Message::Incoming(incoming) => waiting.push_back(incoming),
-                Message::Ask(question) => question(engine, troubles),
-                Message::End => return,
             }
         }
-        let mut events = std::iter::from_fn(|| waiting.pop_front());
+        waiting.extend(received.try_iter());
+        // A question is answered after everything that was said before it: whoever gave an order and then asks, sees
+        // what follows from it. Only while nothing can be stored, and so nothing taken, it is answered at once.
+        let is_stuck = engine.is_stuck();
+        let mut later = VecDeque::new();
+        for message in waiting.drain(..) {
+            match message {
+                Message::End => return,
+                Message::Ask(question) if is_stuck || later.is_empty() => question(engine, troubles),
+                other => later.push_back(other),
+            }
+        }
+        waiting = later;
+        let mut events = std::iter::from_fn(|| match waiting.front() {
+            Some(Message::Incoming(_)) => match waiting.pop_front() {
+                Some(Message::Incoming(incoming)) => Some(incoming),
+                Some(Message::Ask(_) | Message::End) | None => None,
+            },
+            Some(Message::Ask(_) | Message::End) | None => None,
+        });
+        let before = (engine.journal().end(), troubles.journal.is_some());
         match engine.turn(clock::now(), &mut events) {
             Ok(()) => {
                 if troubles.journal.take().is_some() {
@@ -285,7 +300,10 @@ fn turn_until_end(
                 }
             }
         }
-        changed.send_modify(|count| *count = count.wrapping_add(1));
+        // Whoever watches is woken by what is new, not by being answered.
+        if before != (engine.journal().end(), troubles.journal.is_some()) {
+            changed.send_modify(|count| *count = count.wrapping_add(1));
+        }
         if Instant::now() >= archive_at && !engine.is_stuck() {
             archive_at = Instant::now() + ARCHIVE_EVERY;
             archive(engine, note);
@@ -294,8 +312,11 @@ fn turn_until_end(
 }
 
 fn pause(engine: &Engine, now: Timestamp) -> Duration {
-    let longest = if engine.is_stuck() { STUCK_RETRY } else { Duration::from_secs(3600) };
-    engine.next_wake().map_or(longest, |at| at.since(now)).min(longest)
+    // While nothing can be stored nothing that is due is taken either: it must not keep the thread spinning.
+    if engine.is_stuck() {
+        return STUCK_RETRY;
+    }
+    engine.next_wake().map_or(PAUSE_MAX, |at| at.since(now)).min(PAUSE_MAX)
 }
 
 fn archive(engine: &mut Engine, note: &(dyn Fn(String) + Send + Sync)) {

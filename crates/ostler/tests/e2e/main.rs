@@ -1,0 +1,11 @@
+//! End to end: the built `ostler` with the real PostgreSQL and Redis and the example's web program.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod changes;
+mod command_line;
+mod data;
+mod kills;
+mod trouble;
+mod up_and_down;

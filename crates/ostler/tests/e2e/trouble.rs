@@ -1,0 +1,94 @@
+//! What does not work is told, left alone where it must be, and healed where it can be.
+
+use std::fs;
+
+use crate::harness::{NOWHERE, Ostler, WITHIN, head, http, kill, lonely, signal, wait_until};
+
+fn fine() -> String {
+    head("trouble") + &lonely("fine", &format!("env = {{ {NOWHERE} }}"))
+}
+
+fn program(name: &str, run: &str) -> String {
+    format!("\n[service.{name}]\noffering = \"program\"\nrun = [\"/bin/sh\", \"-c\", \"{run}\"]\n")
+}
+
+#[test]
+fn a_crash_loop_is_told_and_mended_by_a_corrected_file() {
+    let ostler = Ostler::up(&fine());
+    let pids = ostler.pids("fine");
+    ostler.write("ostler.toml", &(fine() + &program("looping", "exit 3")));
+    ostler.ok(&["apply", "--no-wait", "ostler.toml"]);
+    let status = ostler.until("the loop is told", |status| {
+        let looping = status["services"].as_array().unwrap().iter().find(|service| service["name"] == "looping");
+        looping.is_some_and(|service| {
+            let because = service["instances"][0]["because"].as_str().unwrap_or_default();
+            ["failed", "healing"].contains(&service["state"].as_str().unwrap()) && because.contains("exit code 3")
+        })
+    });
+    assert_eq!(status["services"][0]["state"], "ready");
+    assert_eq!(ostler.pids("fine"), pids);
+    let mended = fine() + &lonely("looping", &format!("env = {{ {NOWHERE} }}"));
+    ostler.write("ostler.toml", &mended);
+    ostler.ok(&["apply", "ostler.toml"]);
+    assert_eq!(http::get(ostler.endpoint("looping"), "/readyz").unwrap().0, 200);
+    assert_eq!(ostler.pids("fine"), pids);
+}
+
+#[test]
+fn a_hung_program_is_restarted_and_people_are_told() {
+    let ostler = Ostler::new();
+    let told = ostler.folder().join("told.json");
+    let command = format!("cat >> {}", told.display());
+    let notify = format!("\n[[notify]]\non = [\"healed\"]\ncommand = [\"/bin/sh\", \"-c\", \"{command}\"]\n");
+    ostler.write("ostler.toml", &(fine() + &notify));
+    ostler.ok(&["up", "--detach", "ostler.toml"]);
+    let pid = ostler.pids("fine")[0];
+    signal(pid, "STOP");
+    ostler.until_replaced("fine", 0, pid);
+    ostler.until_settled();
+    let why = ostler.ok(&["why", "fine"]).out;
+    assert!(why.contains("does not answer"), "{why}");
+    wait_until("people are told", || {
+        let text = fs::read_to_string(&told).unwrap_or_default();
+        serde_json::Deserializer::from_str(&text).into_iter::<serde_json::Value>().next().is_some_and(|notice| {
+            notice.is_ok_and(|n| n["service"] == "fine" && n["occasion"] == "healed" && n["estate"] == "trouble")
+        })
+    });
+}
+
+#[test]
+fn a_failing_one_off_command_keeps_its_service_from_starting() {
+    let ostler = Ostler::up(&fine());
+    let migrated = |command: &str| {
+        let before = format!("env = {{ {NOWHERE} }}\nbefore = [\"/bin/sh\", \"-c\", \"{command}\"]");
+        fine() + &lonely("web", &before)
+    };
+    ostler.write("ostler.toml", &migrated("echo no table yet >&2; exit 7"));
+    ostler.ok(&["apply", "--no-wait", "ostler.toml"]);
+    ostler.until("the failure is told", |status| {
+        let web = status["services"].as_array().unwrap().iter().find(|service| service["name"] == "web");
+        web.is_some_and(|web| web["instances"][0]["because"].as_str().unwrap_or_default().contains("one-off command"))
+    });
+    assert_eq!(ostler.pids("web"), Vec::<u32>::new());
+    assert!(ostler.ok(&["logs", "web"]).out.contains("no table yet"));
+    ostler.write("ostler.toml", &migrated("echo migrated"));
+    ostler.ok(&["apply", "ostler.toml"]);
+    assert!(ostler.ok(&["logs", "web-1", "-n", "20"]).out.contains("migrated"));
+    assert_eq!(ostler.service("web")["state"], "ready");
+}
+
+#[test]
+fn logs_are_followed_until_the_reader_ends() {
+    let ostler = Ostler::up(
+        &(head("trouble")
+            + &program("talker", "while :; do echo word; sleep 1; done")
+            + "probe = { ready = { command = [\"/bin/true\"] } }\n"),
+    );
+    assert_eq!(ostler.ok(&["logs", "talker", "-n", "1"]).out, "word\n");
+    let mut follow = ostler.command(&["logs", "talker", "-n", "0", "--follow"]);
+    let path = ostler.folder().join("followed");
+    let mut child = follow.stdout(fs::File::create(&path).unwrap()).spawn().unwrap();
+    wait_until("a new line is shown", || fs::read_to_string(&path).unwrap().contains("word\n"));
+    kill(child.id());
+    assert_eq!(crate::harness::ended(&mut child, WITHIN), Some(128 + 9));
+}
