@@ -29,7 +29,10 @@ pub(crate) async fn show(home: &Home, arguments: &Logs, common: &Common) -> Outc
             print_line(common, &file.instance, &line, several);
         }
     }
-    while arguments.follow {
+    if !arguments.follow {
+        return Ok(());
+    }
+    loop {
         tokio::time::sleep(LOOK_EVERY).await;
         for file in &mut files {
             // A file that cannot be read this once (it is being rotated) is read at the next look.
@@ -37,9 +40,8 @@ pub(crate) async fn show(home: &Home, arguments: &Logs, common: &Common) -> Outc
                 print_line(common, &file.instance, &line, several);
             }
         }
-        let _ = io::stdout().flush();
+        let _ = io::stdout().flush(); // a reader that is gone ends the command at its next write
     }
-    Ok(())
 }
 
 fn print_line(common: &Common, instance: &InstanceId, line: &str, several: bool) {

@@ -1,5 +1,14 @@
 //! End to end: the built `ostler` with the real PostgreSQL and Redis and the example's web program.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    unreachable_pub,
+    reason = "helpers of tests"
+)]
+
 #[path = "../harness/mod.rs"]
 mod harness;
 
