@@ -4,87 +4,146 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ostler_model::ids::{CommandId, InstanceId};
+use ostler_model::ids::{CommandId, InstanceId, ServiceName};
 
-use crate::command::Target;
-use crate::knowledge::{Knowledge, Phase};
+use crate::command::{Command, Target};
+use crate::knowledge::{Instance, Knowledge, Phase, ServiceKnowledge, Wanted};
 
 /// A rule that is broken.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Violation(pub String);
 
-/// Every rule that what is known breaks.
+/// Every rule that what is known breaks. It looks at everything, so its work grows with the estate.
 pub fn check(known: &Knowledge) -> Vec<Violation> {
     let mut found = Vec::new();
+    check_commands(known, &mut found);
+    for (name, service) in &known.services {
+        for (number, instance) in &service.instances {
+            let id = InstanceId::new(name.clone(), *number);
+            check_process(service, &id, instance, &mut found);
+            check_repair(known, service, &id, instance, &mut found);
+            if known.numbers.get(name).is_none_or(|highest| number > highest) {
+                found.push(Violation(format!("{id}'s number may be given again")));
+            }
+        }
+        check_service(known, name, service, &mut found);
+    }
+    check_sums(known, &mut found);
+    found
+}
+
+/// One operation at a time, and both sides of it know of each other.
+fn check_commands(known: &Knowledge, found: &mut Vec<Violation>) {
     let mut fail = |text: String| found.push(Violation(text));
     let mut targets: BTreeMap<Target, Vec<CommandId>> = BTreeMap::new();
+    let mut once: BTreeMap<&ServiceName, u32> = BTreeMap::new();
     for (id, command) in &known.commands {
         targets.entry(command.target()).or_default().push(*id);
+        let target = command.target();
+        let operation = match &target {
+            Target::Instance(instance) => known.instance(instance).and_then(|i| i.operation).map(|o| o.id),
+            Target::Endpoint(service) => known.services.get(service).and_then(|service| service.endpoint.operation),
+            Target::Nothing => None,
+        };
+        if operation != Some(*id) {
+            fail(format!("{target:?} does not know that {id} is under way"));
+        }
+        if let Command::Before { instance, .. } = command {
+            *once.entry(instance.service()).or_default() += 1;
+        }
     }
-    for (target, ids) in &targets {
-        if ids.len() > 1 && *target != Target::Nothing {
+    for (target, ids) in targets {
+        if ids.len() > 1 {
             fail(format!("{target:?} has {} operations under way", ids.len()));
         }
     }
-    let mut active = 0;
-    let mut repairing = BTreeSet::new();
-    let mut sick = BTreeSet::new();
-    for (name, service) in &known.services {
-        let mut ready = 0;
-        let mut outdated = BTreeSet::new();
-        for (number, instance) in &service.instances {
-            let id = InstanceId::new(name.clone(), *number);
-            active += usize::from(!instance.retired);
-            ready += usize::from(instance.is_ready() && !instance.retired);
-            if crate::evolve::is_outdated(instance, service.generation, service.restart_round) {
-                outdated.insert(*number);
-            }
-            if instance.is_under_repair() {
-                repairing.insert(id.clone());
-            }
-            if instance.waits_for_repair() {
-                sick.insert((instance.not_before, id.clone()));
-            }
-            if instance.running.is_some() != (instance.phase == Phase::Running) {
-                fail(format!("{id} is {:?} and its process is {:?}", instance.phase, instance.running));
-            }
-            if instance.is_ready() && instance.phase != Phase::Running {
-                fail(format!("{id} is ready and does not run"));
-            }
-            if let Some(operation) = instance.operation
-                && !known.commands.contains_key(&operation.id)
-            {
-                fail(format!("{id} has an operation that nobody carries out"));
-            }
-            if instance.generation.is_some_and(|generation| !service.launches.contains_key(&generation))
-                && instance.phase == Phase::Running
-            {
-                fail(format!("{id} runs from a launch that is forgotten"));
-            }
-            if known.numbers.get(name).is_none_or(|highest| number > highest) {
-                fail(format!("{id}'s number may be given again"));
-            }
-        }
-        if ready != service.ready {
-            fail(format!("{name} counts {} ready instances and has {ready}", service.ready));
-        }
-        if outdated != service.outdated {
-            fail(format!("{name} takes {:?} for outdated, and {outdated:?} are", service.outdated));
-        }
-        for need in service.bindings.keys() {
-            if !known.consumers.get(need).is_some_and(|consumers| consumers.contains(name)) {
-                fail(format!("{need} does not know its consumer {name}"));
-            }
+    for (service, _) in once.into_iter().filter(|(_, commands)| *commands > 1) {
+        fail(format!("{service}'s one-off command runs more than once at the same time"));
+    }
+}
+
+fn check_process(service: &ServiceKnowledge, id: &InstanceId, instance: &Instance, found: &mut Vec<Violation>) {
+    let mut fail = |text: String| found.push(Violation(text));
+    let runs = instance.phase == Phase::Running;
+    if instance.running.is_some() != runs {
+        fail(format!("{id} is {:?} and its process is {:?}", instance.phase, instance.running));
+    }
+    if instance.is_ready() && !runs {
+        fail(format!("{id} is ready and does not run"));
+    }
+    if instance.routed && !runs {
+        fail(format!("callers are sent to {id}, which does not run"));
+    }
+    if runs && instance.generation.is_some_and(|generation| !service.launches.contains_key(&generation)) {
+        fail(format!("{id} runs from a launch that is forgotten"));
+    }
+}
+
+fn check_repair(
+    known: &Knowledge,
+    service: &ServiceKnowledge,
+    id: &InstanceId,
+    instance: &Instance,
+    found: &mut Vec<Violation>,
+) {
+    let mut fail = |text: String| found.push(Violation(text));
+    if instance.operation.is_some_and(|operation| !known.commands.contains_key(&operation.id)) {
+        fail(format!("{id} has an operation that nobody carries out"));
+    }
+    if instance.repair.is_some() && instance.is_ready() {
+        fail(format!("{id} is ready and still to be repaired"));
+    }
+    if instance.repair.is_some() && known.wanted(service, instance) != Wanted::Running {
+        fail(format!("{id} is to be repaired and is not to run"));
+    }
+}
+
+fn check_service(known: &Knowledge, name: &ServiceName, service: &ServiceKnowledge, found: &mut Vec<Violation>) {
+    let mut fail = |text: String| found.push(Violation(text));
+    let active = || service.instances.values().filter(|instance| !instance.retired);
+    let ready = active().filter(|instance| instance.is_ready()).count();
+    if ready != service.ready {
+        fail(format!("{name} counts {} ready instances and has {ready}", service.ready));
+    }
+    if active().count() != service.active {
+        fail(format!("{name} counts {} active instances and has {}", service.active, active().count()));
+    }
+    let is_outdated =
+        |instance: &Instance| crate::evolve::is_outdated(instance, service.generation, service.restart_round);
+    let outdated: BTreeSet<u32> =
+        service.instances.iter().filter(|(_, instance)| is_outdated(instance)).map(|(number, _)| *number).collect();
+    if outdated != service.outdated {
+        fail(format!("{name} takes {:?} for outdated, and {outdated:?} are", service.outdated));
+    }
+    for need in service.bindings.keys() {
+        if !known.consumers.get(need).is_some_and(|consumers| consumers.contains(name)) {
+            fail(format!("{need} does not know its consumer {name}"));
         }
     }
+}
+
+/// What is counted over the whole estate.
+fn check_sums(known: &Knowledge, found: &mut Vec<Violation>) {
+    let mut fail = |text: String| found.push(Violation(text));
+    let instances = || {
+        known.services.values().flat_map(|service| {
+            service.instances.iter().map(|(number, instance)| (service.instance_id(*number), instance))
+        })
+    };
+    let active = instances().filter(|(_, instance)| !instance.retired).count();
     if active != known.instances {
         fail(format!("{} instances are counted and {active} are there", known.instances));
     }
+    let repairing: BTreeSet<InstanceId> =
+        instances().filter(|(_, instance)| instance.is_under_repair()).map(|(id, _)| id).collect();
     if repairing != known.repairing {
         fail(format!("{:?} count as under repair, and {repairing:?} are", known.repairing));
     }
+    let sick: BTreeSet<_> = instances()
+        .filter(|(_, instance)| instance.waits_for_repair())
+        .map(|(id, instance)| (instance.not_before, id))
+        .collect();
     if sick != known.sick {
         fail(format!("{:?} count as sick, and {sick:?} are", known.sick));
     }
-    found
 }

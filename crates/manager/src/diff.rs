@@ -44,7 +44,9 @@ pub fn changes(known: &Knowledge, estate: &Estate) -> Vec<Change> {
             Some(former) if !former.declared => found.push(Change::Returned { service: name }),
             Some(former) => {
                 let mut keys = changed_keys(&former.spec, service);
-                if former.scale.is_some_and(|scale| scale != service.instances) && !keys.iter().any(|key| key == "instances") {
+                if former.scale.is_some_and(|scale| scale != service.instances)
+                    && !keys.iter().any(|key| key == "instances")
+                {
                     keys.push("instances".to_owned());
                 }
                 if !keys.is_empty() {

@@ -201,6 +201,8 @@ pub struct Operation {
     pub id: CommandId,
     /// What sort of command.
     pub kind: OperationKind,
+    /// A death was reported meanwhile, so what it says of the process may be old news.
+    pub overtaken: bool,
 }
 
 /// The sorts of operation.
@@ -334,17 +336,22 @@ impl Knowledge {
     /// Whether the consumer's binding to `need` is what it has to be: at an instance that still knows it, and pointing at
     /// where the need's endpoint is.
     pub fn is_bound(&self, consumer: &ServiceKnowledge, need: &ServiceName) -> bool {
-        let (Some(binding), Some(needed)) = (consumer.bindings.get(need), self.services.get(need)) else { return false };
+        let (Some(binding), Some(needed)) = (consumer.bindings.get(need), self.services.get(need)) else {
+            return false;
+        };
         binding.state == BindingState::Made
             && Some(binding.endpoint) == needed.endpoint.address
             && needed.instances.contains_key(&binding.instance.number())
     }
 
-    /// Whether something still runs that was started with a binding to `need`.
+    /// Whether something still uses `need`.
     pub fn is_used(&self, need: &ServiceName) -> bool {
-        self.consumers.get(need).into_iter().flatten().filter_map(|consumer| self.services.get(consumer)).any(|c| {
-            c.uses(need)
-        })
+        self.consumers
+            .get(need)
+            .into_iter()
+            .flatten()
+            .filter_map(|consumer| self.services.get(consumer))
+            .any(|c| c.uses(need))
     }
 
     /// How many instances may be under repair together.
@@ -375,12 +382,24 @@ impl Knowledge {
                 && if wanted { endpoint.open } else { !endpoint.may_be_open }
                 && !(wanted && service.endpoint_moved())
                 && service.outdated.is_empty()
-                && service.binding_trouble.is_none()
-                && service.backup_wanted.is_none()
-                && service.restore_wanted.is_none()
+                && self.is_bound_as_declared(service)
+                && !(wanted && (service.backup_wanted.is_some() || service.restore_wanted.is_some()))
                 && !service.delete_asked
                 && service.instances.values().all(|instance| self.is_at_peace(service, instance))
         })
+    }
+
+    /// Whether every binding is made that has to be, and every one is ended that has to be and can be.
+    fn is_bound_as_declared(&self, service: &ServiceKnowledge) -> bool {
+        let wanted = self.is_wanted(service);
+        let deleted = !service.declared && service.instances.is_empty();
+        let can_be_ended = |(need, binding): (&ServiceName, &Binding)| {
+            let unneeded = deleted || (wanted && !service.spec.needs.contains(need));
+            let at_ready = || self.instance(&binding.instance).is_some_and(Instance::is_ready);
+            unneeded && binding.state != BindingState::Lost && at_ready()
+        };
+        let bound = !wanted || service.spec.needs.iter().all(|need| self.is_bound(service, need));
+        bound && !service.bindings.iter().any(can_be_ended)
     }
 
     fn is_at_peace(&self, service: &ServiceKnowledge, instance: &Instance) -> bool {
@@ -431,18 +450,32 @@ impl ServiceKnowledge {
         self.launches.get(&self.generation)
     }
 
+    /// Whether its one-off command has to succeed before an instance is started.
+    pub fn before_is_due(&self) -> bool {
+        self.launch().is_some_and(|launch| !launch.before.is_empty()) && self.before_done != Some(self.generation)
+    }
+
     /// Whether its endpoint is declared somewhere else than where it is.
     pub fn endpoint_moved(&self) -> bool {
         self.spec.endpoint.is_some() && self.spec.endpoint != self.endpoint.address
     }
 
-    /// Whether something of it runs that was started with a binding to `need`, or that nobody knows the start of.
+    /// Whether something of it uses `need`.
     pub fn uses(&self, need: &ServiceName) -> bool {
-        let knows = |launch: &Arc<Launch>| launch.needs.contains_key(need);
-        self.instances.values().any(|instance| {
-            let launch = || self.launches.get(&instance.generation?);
-            instance.phase == Phase::Running && launch().is_none_or(knows)
-        })
+        self.instances.values().any(|instance| self.is_user(instance, need))
+    }
+
+    /// Whether one of its instances runs, is being started, or was started and may run, with a binding to `need` or from
+    /// nobody knows what.
+    pub fn is_user(&self, instance: &Instance, need: &ServiceName) -> bool {
+        let uses = |generation| self.launches.get(&generation).is_none_or(|launch| launch.needs.contains_key(need));
+        let starts = instance.operation.is_some_and(|operation| operation.kind == OperationKind::Start);
+        match (instance.phase, instance.generation) {
+            (Phase::Running, None) => true,
+            (Phase::Running, Some(generation)) => uses(generation),
+            (Phase::Declared | Phase::Stopped, None) => false,
+            (Phase::Declared | Phase::Stopped, Some(generation)) => (starts || !instance.observed) && uses(generation),
+        }
     }
 
     /// The binding's id for a need.
@@ -500,8 +533,17 @@ impl Instance {
     /// Whether it is being repaired: something is being done to it because it was sick, or was done to it just now. What
     /// is stopped and waits for something else (for what it needs, say) keeps nobody else from being repaired.
     pub fn is_under_repair(&self) -> bool {
-        let active = self.repair.as_ref().is_some_and(|repair| repair.active);
-        active && (self.operation.is_some() || self.phase == Phase::Running)
+        let Some(repair) = &self.repair else { return false };
+        let treated = self.operation.is_some_and(|operation| match operation.kind {
+            OperationKind::Provision | OperationKind::Before | OperationKind::Stop => true,
+            OperationKind::Start => self.phase != Phase::Running,
+            OperationKind::Observe
+            | OperationKind::Deprovision
+            | OperationKind::Bind
+            | OperationKind::Backup
+            | OperationKind::Restore => false,
+        });
+        treated || (repair.active && self.phase == Phase::Running)
     }
 
     /// Whether its repair could begin: it is sick, nobody holds it, nothing is being done to it, and it either does not

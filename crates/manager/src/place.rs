@@ -76,14 +76,8 @@ fn place_one(
         return Err(("instances", cause, format!("set `instances = {most}`")));
     }
     check_run(service, offering).map_err(|(cause, remedy)| ("run", cause, remedy))?;
-    let version =
-        choose_version(service, offering, current).map_err(|(cause, remedy)| ("version", cause, remedy))?;
-    Ok(Placement {
-        provider: provider.clone(),
-        offering: service.offering.clone(),
-        plan: plan.name.clone(),
-        version,
-    })
+    let version = choose_version(service, offering, current).map_err(|(cause, remedy)| ("version", cause, remedy))?;
+    Ok(Placement { provider: provider.clone(), offering: service.offering.clone(), plan: plan.name.clone(), version })
 }
 
 /// The first provider in the order of preference that offers it. What exists stays what and where it is: making it

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use ostler_model::health::Health;
+use ostler_model::ids::CommandId;
 use ostler_model::outcome::{BackupMade, Observation, Running};
 use ostler_model::time::Timestamp;
 
@@ -43,7 +44,7 @@ pub fn rehearse(known: &Knowledge, event: &Event, now: Timestamp) -> Rehearsal {
             if let Command::Watch { instance, .. } = &command {
                 events.push_back(Event::Probed { instance: instance.clone(), watch: id, health: Health::Ready });
             }
-            if let Some(outcome) = success(&known, &command, now) {
+            if let Some(outcome) = success(&known, id, &command, now) {
                 events.push_back(Event::Ended { id, outcome });
             }
             if changes_something(&command) {
@@ -56,9 +57,10 @@ pub fn rehearse(known: &Knowledge, event: &Event, now: Timestamp) -> Rehearsal {
 
 /// How everything that is under way already goes well.
 fn under_way(known: &Knowledge, now: Timestamp) -> Vec<Event> {
-    let ends = known.commands.iter().filter_map(|(id, command)| {
-        Some(Event::Ended { id: *id, outcome: success(known, command, now)? })
-    });
+    let ends = known
+        .commands
+        .iter()
+        .filter_map(|(id, command)| Some(Event::Ended { id: *id, outcome: success(known, *id, command, now)? }));
     let becomes_ready = known.services.values().flat_map(|service| {
         service.instances.iter().filter_map(|(number, instance)| {
             let watch = instance.watch.filter(|_| instance.health.is_none())?;
@@ -79,7 +81,7 @@ fn changes_something(command: &Command) -> bool {
     )
 }
 
-fn success(known: &Knowledge, command: &Command, now: Timestamp) -> Option<Outcome> {
+fn success(known: &Knowledge, id: CommandId, command: &Command, now: Timestamp) -> Option<Outcome> {
     let somewhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
     Some(match command {
         Command::OpenEndpoint { address, .. } => Outcome::Open(address.unwrap_or(somewhere)),
@@ -98,7 +100,7 @@ fn success(known: &Knowledge, command: &Command, now: Timestamp) -> Option<Outco
             None => Observation::Absent,
         }),
         // Bound again, because its endpoint has moved or its instance was lost: what it holds differs.
-        Command::Bind { .. } => Outcome::Bound { digest: "rehearsed".to_owned() },
+        Command::Bind { .. } => Outcome::Bound { digest: format!("rehearsed as {id}") },
         Command::Backup { name, .. } => {
             Outcome::BackedUp(BackupMade { name: name.clone(), bytes: 0, sha256: String::new() })
         }
@@ -108,6 +110,8 @@ fn success(known: &Knowledge, command: &Command, now: Timestamp) -> Option<Outco
         | Command::Deprovision { .. }
         | Command::Unbind { .. }
         | Command::Restore { .. } => Outcome::Done,
-        Command::Watch { .. } | Command::Unwatch { .. } | Command::Route { .. } | Command::Notify { .. } => return None,
+        Command::Watch { .. } | Command::Unwatch { .. } | Command::Route { .. } | Command::Notify { .. } => {
+            return None;
+        }
     })
 }

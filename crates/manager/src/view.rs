@@ -218,7 +218,11 @@ fn instance_state(known: &Knowledge, service: &ServiceKnowledge, instance: &Inst
         (None, Phase::Running, _) => State::Starting,
         (None, Phase::Stopped, _) if instance.generation.is_some() && instance.operation.is_some() => State::Starting,
         (None, Phase::Declared | Phase::Stopped, _) => {
-            if instance.operation.is_some() { State::Starting } else { State::Pending }
+            if instance.operation.is_some() {
+                State::Starting
+            } else {
+                State::Pending
+            }
         }
     }
 }
@@ -244,7 +248,11 @@ fn service_state(known: &Knowledge, service: &ServiceKnowledge, instances: &[Ins
         return State::Pending;
     }
     if active().all(|state| state == State::Ready) {
-        return if service.endpoint.open || service.endpoint.trouble.is_none() { State::Ready } else { State::Degraded };
+        return if service.endpoint.open || service.endpoint.trouble.is_none() {
+            State::Ready
+        } else {
+            State::Degraded
+        };
     }
     let some_ready = service.ready > 0;
     for state in [State::Failed, State::Healing, State::Upgrading, State::Degraded] {

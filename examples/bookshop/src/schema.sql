@@ -33,5 +33,5 @@ insert into books (id, title, author, year, blurb, price_cents, stock) values
     (9, 'Alice''s Adventures in Wonderland', 'Lewis Carroll', 1865, 'Down a rabbit-hole, where logic is taken at its word.', 850, 1000),
     (10, 'The Hound of the Baskervilles', 'Arthur Conan Doyle', 1902, 'A family curse on the moor, and a detective who does not believe in curses.', 990, 1000),
     (11, 'Faust', 'Johann Wolfgang von Goethe', 1808, 'A scholar who has read everything signs a contract without an exit clause.', 1090, 1000),
-    (12, 'Journal of a West India Proprietor', 'Matthew Gregory Lewis', 1834, 'A rare one: the last three copies from an attic.', 4900, 3)
+    (12, 'Gulliver''s Travels', 'Jonathan Swift', 1726, 'Small people, big people, and wise horses. The last three copies of an old printing.', 4900, 3)
 on conflict (id) do nothing;

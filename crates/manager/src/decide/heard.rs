@@ -57,24 +57,20 @@ impl Draft<'_> {
                 just_bound = Some(&binding.consumer);
                 self.look(Scope::Service(binding.consumer.clone()));
             }
-            Command::Before { .. } | Command::Backup { .. } | Command::Restore { .. } => {
-                self.look(Scope::Service(id.service().clone()));
-            }
-            Command::Stop { .. } | Command::Deprovision { .. } => self.look_after_stop(id, service),
-            // It may have been found stopped, or have been started from a launch that needs less than before.
-            Command::Observe { .. } => {
-                if !self.known.is_wanted(service) {
-                    self.look_after_stop(id, service);
-                }
-            }
-            Command::Start { .. } => {
-                if service.bindings.keys().any(|need| !service.spec.needs.contains(need)) {
-                    self.look(Scope::Service(id.service().clone()));
-                }
-            }
+            Command::Before { .. }
+            | Command::Backup { .. }
+            | Command::Restore { .. }
+            | Command::Stop { .. }
+            | Command::Deprovision { .. } => self.look(Scope::Service(id.service().clone())),
+            // The first start winds up the clock of the backups.
+            Command::Start { .. } if service.backup_clock.is_none() => self.look(Scope::Service(id.service().clone())),
             _ => {}
         }
-        if service.backup_wanted.is_some() || service.restore_wanted.is_some() {
+        self.look_after_use(id, service);
+        // Another instance may be the one now that runs the one-off command, or that is backed up; or that callers stay
+        // with, where the last one that was ready turns out to run no more.
+        let last = service.ready <= 1 && service.instances.get(&id.number()).is_some_and(Instance::is_ready);
+        if last || service.before_is_due() || service.backup_wanted.is_some() || service.restore_wanted.is_some() {
             self.look(Scope::Service(id.service().clone()));
         }
         self.look_at_waiting(id.service(), just_bound);
@@ -83,15 +79,19 @@ impl Draft<'_> {
         }
     }
 
-    /// An instance runs no more: its service may be at rest now, and what it used may be allowed to stop.
-    fn look_after_stop(&mut self, id: &InstanceId, service: &ServiceKnowledge) {
-        self.look(Scope::Service(id.service().clone()));
-        let others_run = service.instances.iter().any(|(number, i)| *number != id.number() && i.phase == Phase::Running);
-        if others_run {
-            return;
+    /// Something about an instance is over: its service may be able to rest now, or to end a binding that only it used
+    /// still, and what only it used may stop.
+    fn look_after_use(&mut self, id: &InstanceId, service: &ServiceKnowledge) {
+        let known = self.known;
+        let unneeded = service.bindings.keys().any(|need| !service.spec.needs.contains(need));
+        if unneeded || !known.is_wanted(service) {
+            self.look(Scope::Service(id.service().clone()));
         }
+        let others_use = |need: &ServiceName| {
+            service.instances.iter().any(|(number, i)| *number != id.number() && service.is_user(i, need))
+        };
         for need in service.spec.needs.iter().chain(service.bindings.keys()) {
-            if self.known.services.get(need).is_some_and(|needed| !self.known.is_wanted(needed)) {
+            if known.services.get(need).is_some_and(|needed| !known.is_wanted(needed)) && !others_use(need) {
                 self.look(Scope::Service(need.clone()));
             }
         }
@@ -227,9 +227,12 @@ impl Draft<'_> {
         } else {
             self.look_at_waiting(id.service(), None);
         }
-        let next = service.outdated.iter().filter(|number| **number != id.number());
-        let next = next.take(service.replaced_at_once()).map(|number| Scope::Instance(service.instance_id(*number)));
-        self.decision.look.extend(next);
+        // Others of an old launch had to wait for this one.
+        let idle = |number: &&u32| {
+            **number != id.number() && service.instances.get(number).is_some_and(|i| i.operation.is_none())
+        };
+        let next = service.outdated.iter().filter(idle).take(service.replaced_at_once() + NEXT_IN_LINE);
+        self.decision.look.extend(next.map(|number| Scope::Instance(service.instance_id(*number))));
     }
 
     pub(super) fn died(
@@ -242,12 +245,18 @@ impl Draft<'_> {
     ) {
         let known = self.known;
         let (Some(service), Some(instance)) = (known.services.get(id.service()), known.instance(id)) else { return };
-        let Some(running) = instance.running.filter(|running| is_news(*running, pid, seen, reflex)) else {
-            return self.look(Scope::Instance(id.clone()));
+        let starts = instance.operation.is_some_and(|operation| operation.kind == OperationKind::Start);
+        let news = match instance.running {
+            Some(running) => is_news(running, pid, seen, reflex),
+            // It was started and died before anybody here heard that it was started.
+            None => starts && seen > instance.since,
         };
+        if !news {
+            return self.look(Scope::Instance(id.clone()));
+        }
         self.fact(FactKind::InstanceDied {
             instance: id.clone(),
-            pid: pid.or(running.pid),
+            pid,
             exit,
             seen,
             restarted: reflex.as_ref().ok().copied(),
@@ -272,9 +281,7 @@ impl Draft<'_> {
         if instance.is_ready() && service.ready <= 1 {
             self.look(Scope::Service(id.service().clone()));
         }
-        if !known.is_wanted(service) {
-            self.look_after_stop(id, service);
-        }
+        self.look_after_use(id, service);
     }
 
     pub(crate) fn begin_repair(&mut self, id: &InstanceId, diagnosis: Diagnosis) {
@@ -299,7 +306,10 @@ impl Draft<'_> {
     fn look_at_sick(&mut self) {
         let known = self.known;
         let can_begin = |id: &&InstanceId| {
-            known.services.get(id.service()).is_some_and(|service| self.missing_needs(service).is_empty())
+            known.services.get(id.service()).is_some_and(|service| {
+                let made = service.instances.get(&id.number()).is_some_and(|i| i.phase != Phase::Declared);
+                !made || self.missing_needs(service).is_empty()
+            })
         };
         let due: Vec<Scope> = known
             .sick
@@ -326,7 +336,7 @@ impl Draft<'_> {
 }
 
 fn restart_after(remedy: &str, id: &InstanceId) -> String {
-    format!("{remedy}; then `ostler restart {}`", id.service())
+    format!("{}; then `ostler restart {}`", remedy.trim_end_matches('.'), id.service())
 }
 
 /// Whether a report of a death is about the process that is known to run, or about one that took its place before

@@ -43,7 +43,11 @@ pub(super) fn with_instance(known: &mut Knowledge, id: &InstanceId, change: impl
     }
 }
 
-pub(super) fn for_each_instance_of(known: &mut Knowledge, service: &ServiceName, mut change: impl FnMut(&mut Instance)) {
+pub(super) fn for_each_instance_of(
+    known: &mut Knowledge,
+    service: &ServiceName,
+    mut change: impl FnMut(&mut Instance),
+) {
     let Some(service) = known.services.get(service) else { return };
     let ids: Vec<InstanceId> = service.instances.keys().map(|number| service.instance_id(*number)).collect();
     for id in ids {

@@ -129,6 +129,9 @@ fn feel(instance: &mut Instance, health: &Health, at: Timestamp) {
 }
 
 fn die(instance: &mut Instance, restarted: Option<Process>, seen: Timestamp, at: Timestamp) {
+    if let Some(operation) = &mut instance.operation {
+        operation.overtaken = matches!(operation.kind, OperationKind::Start | OperationKind::Observe);
+    }
     instance.watch = None;
     instance.since = seen;
     instance.proven = false;
@@ -215,6 +218,7 @@ fn declare_again(known: &mut Knowledge, name: &ServiceName, estate: &Estate) {
         return for_each_instance_of(known, name, leave_alone);
     };
     service.declared = true;
+    service.delete_asked = false; // what is declared again is kept, as much of it as is left
     service.scale = None;
     if *service.spec == *new {
         return;

@@ -60,7 +60,7 @@ fn operate(
     known.commands.insert(id, command.clone());
     let round = known.services.get(target.service()).map_or(0, |service| service.restart_round);
     with_instance(known, target, |instance| {
-        instance.operation = Some(Operation { id, kind });
+        instance.operation = Some(Operation { id, kind, overtaken: false });
         // A start of what runs already only says again how to start it: that repairs nothing.
         let repairs = match kind {
             OperationKind::Provision | OperationKind::Before | OperationKind::Stop => true,
@@ -98,14 +98,17 @@ pub(super) fn end(known: &mut Knowledge, id: CommandId, outcome: &Outcome, at: T
     let Some(command) = known.commands.remove(&id) else { return };
     match &command {
         Command::OpenEndpoint { service, .. } => end_of_opening(known, service, outcome, at),
-        Command::CloseEndpoint { service } => with_service(known, service, |service| {
-            service.endpoint.operation = None;
-            service.endpoint.open = false;
-            match outcome {
-                Outcome::Done => service.endpoint.may_be_open = false,
-                _ => service.endpoint.not_before = at + ENDPOINT_PAUSE,
-            }
-        }),
+        Command::CloseEndpoint { service } => {
+            with_service(known, service, |service| {
+                service.endpoint.operation = None;
+                service.endpoint.open = false;
+                match outcome {
+                    Outcome::Done => service.endpoint.may_be_open = false,
+                    _ => service.endpoint.not_before = at + ENDPOINT_PAUSE,
+                }
+            });
+            remove_if_gone(known, service);
+        }
         Command::Bind { instance, .. }
         | Command::Unbind { instance, .. }
         | Command::Backup { instance, .. }
@@ -120,8 +123,13 @@ pub(super) fn end(known: &mut Knowledge, id: CommandId, outcome: &Outcome, at: T
         | Command::Stop { instance, .. }
         | Command::Deprovision { instance } => {
             let changes_it = !matches!(command, Command::Observe { .. });
+            let overtaken =
+                known.instance(instance).and_then(|i| i.operation).is_some_and(|o| o.id == id && o.overtaken);
             end_operation(known, instance, id, changes_it, outcome, at);
             end_of_instance(known, instance, &command, outcome, at);
+            if overtaken {
+                with_instance(known, instance, |i| i.observed = false);
+            }
         }
         Command::Watch { .. } | Command::Unwatch { .. } | Command::Route { .. } | Command::Notify { .. } => {}
     }
@@ -160,7 +168,6 @@ fn end_of_opening(known: &mut Knowledge, service: &ServiceName, outcome: &Outcom
                 service.endpoint.trouble = None;
             }
             Outcome::Failed(failure) => {
-                service.endpoint.may_be_open = service.endpoint.open || failure.class == FailureClass::Interrupted;
                 service.endpoint.trouble = Some(failure.clone());
                 service.endpoint.not_before = at + ENDPOINT_PAUSE;
             }
@@ -288,8 +295,11 @@ fn observe(known: &mut Knowledge, id: &InstanceId, observation: &Observation, at
     }
 }
 
-/// It runs as this process; the same one as before, perhaps.
+/// It runs as this process; the same one as before, perhaps. That another took its place since may be known already.
 fn runs(instance: &mut Instance, running: Running, at: Timestamp) {
+    if instance.running.is_some_and(|known| known.pid != running.pid && known.since > running.since) {
+        return;
+    }
     let same = instance.running.is_some_and(|former| {
         former.pid == running.pid
             && former.address == running.address
@@ -373,7 +383,9 @@ fn remove_instance(known: &mut Knowledge, id: &InstanceId) {
 /// A service that is no longer declared and has nothing left is forgotten; its highest number is not.
 pub(super) fn remove_if_gone(known: &mut Knowledge, name: &ServiceName) {
     let gone = known.services.get(name).is_some_and(|service| {
-        !service.declared && service.instances.is_empty() && service.bindings.values().all(|binding| binding.state == BindingState::Lost)
+        let unbound = service.bindings.values().all(|binding| binding.state == BindingState::Lost);
+        let closed = !service.endpoint.may_be_open && service.endpoint.operation.is_none();
+        !service.declared && service.instances.is_empty() && unbound && closed
     });
     if gone {
         let Some(service) = known.services.remove(name) else { return };

@@ -106,17 +106,20 @@ fn make(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId, inst
 /// Starts it: after its needs, not more repairs at once than allowed, and after the one-off command of its launch.
 fn start(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId, instance: &Instance) {
     let missing = draft.missing_needs(service);
-    let launch = match service.launch() {
-        Some(launch) if missing.is_empty() => launch,
-        _ => return draft.withhold(Scope::Instance(id.clone()), Reason::WaitsFor(missing)),
-    };
+    if !missing.is_empty() || service.launch().is_none() {
+        return draft.withhold(Scope::Instance(id.clone()), Reason::WaitsFor(missing));
+    }
     if too_many_repairs(draft, id, instance) {
         return;
     }
-    if launch.before.is_empty() || service.before_done == Some(service.generation) {
+    if !service.before_is_due() {
         return draft.command(start_command(id, instance, service.generation));
     }
-    // One instance runs it for all of them, and it is this one's pauses and questions that count.
+    // One instance runs it for all of them, never two together, and it is this one's pauses and questions that count.
+    let runs = |other: &Instance| other.operation.is_some_and(|operation| operation.kind == OperationKind::Before);
+    if service.instances.values().any(runs) {
+        return draft.withhold(Scope::Instance(id.clone()), Reason::UnderWay(OperationKind::Before));
+    }
     match service.instances.iter().find(|(_, other)| !other.retired && other.phase == Phase::Stopped) {
         Some((number, first)) if *number != id.number() => {
             let reason = match (&first.held, first.operation) {
@@ -181,6 +184,11 @@ fn keep_running(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &Instance
                 draft.begin_repair(id, diagnosis);
                 draft.back_off(id, service, instance, &because);
                 return draft.look(scope());
+            }
+            // Where what it needs is not there, it is a victim: stopped, it could not even be started again.
+            let missing = draft.missing_needs(service);
+            if !missing.is_empty() {
+                return draft.withhold(scope(), Reason::WaitsFor(missing));
             }
             if !too_many_repairs(draft, id, instance) {
                 stop(draft, service, id, instance, Span::millis(0));

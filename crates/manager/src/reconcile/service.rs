@@ -44,7 +44,9 @@ fn endpoint(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
             return draft.wake(endpoint.not_before, Scope::Service(name));
         }
         draft.command(Command::OpenEndpoint { service: name, address: service.spec.endpoint.or(endpoint.address) });
-    } else if endpoint.may_be_open && service.instances.values().all(|i| i.phase != Phase::Running && i.operation.is_none()) {
+    } else if endpoint.may_be_open
+        && service.instances.values().all(|i| i.phase != Phase::Running && i.operation.is_none())
+    {
         if draft.now < endpoint.not_before {
             return draft.wake(endpoint.not_before, Scope::Service(name));
         }
@@ -81,7 +83,9 @@ fn bind(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
     let known = draft.known;
     for need in &service.spec.needs {
         let Some(needed) = known.services.get(need) else { continue };
-        let Some(endpoint) = needed.endpoint.address.filter(|_| needed.endpoint.open) else { continue };
+        // Not while it is being moved: what points at where it was would have to be made again at once.
+        let there = needed.endpoint.open && needed.endpoint.operation.is_none();
+        let Some(endpoint) = needed.endpoint.address.filter(|_| there) else { continue };
         if known.is_bound(service, need) || is_being_bound(known, needed, &service.spec.name) {
             continue;
         }

@@ -1,1 +1,235 @@
-//! To come.
+//! `evolve` takes any fact in any state.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ostler_manager::{
+    Command, Diagnosis, Event, Fact, FactKind, Knowledge, Launch, Outcome, Process, ResumeCause, Scope, check, decide,
+    evolve, status,
+};
+use ostler_model::catalog::{Limits, Placement};
+use ostler_model::estate::{Listen, Occasion};
+use ostler_model::health::{Exit, Health, Symptom, SymptomKind};
+use ostler_model::ids::{BindingId, CommandId, InstanceId, ServiceName};
+use ostler_model::outcome::{BackupMade, FailureClass, Observation, Running};
+use ostler_model::time::{Span, Timestamp};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
+
+use crate::storm::{drawn, estates};
+use crate::support::{START, catalogs, local, name, uuid};
+use crate::world::{failure, unready};
+
+fn service() -> impl Strategy<Value = ServiceName> {
+    (0..4_u8).prop_map(|number| name(&format!("s{number}")))
+}
+
+fn instance() -> impl Strategy<Value = InstanceId> {
+    (service(), prop_oneof![9 => 1..4_u32, 1 => Just(u32::MAX)])
+        .prop_map(|(service, number)| InstanceId::new(service, number))
+}
+
+fn time() -> impl Strategy<Value = Timestamp> {
+    prop_oneof![8 => (0..600_000_000_i64).prop_map(|more| Timestamp(START.0 + more)), 1 => any::<i64>().prop_map(Timestamp)]
+}
+
+fn running() -> impl Strategy<Value = Running> {
+    (prop::option::of(1..5_u32), 1..4_u16, time()).prop_map(|(pid, port, since)| Running {
+        pid,
+        address: local(port),
+        since,
+    })
+}
+
+fn health() -> impl Strategy<Value = Health> {
+    let symptom = || Symptom { kind: SymptomKind::TimedOut, detail: "slow".to_owned() };
+    prop_oneof![Just(Health::Ready), Just(Health::Shallow(symptom())), Just(unready("nobody answers"))]
+}
+
+fn diagnosis() -> impl Strategy<Value = Diagnosis> {
+    let symptom = Symptom { kind: SymptomKind::Refused, detail: "refused".to_owned() };
+    prop_oneof![
+        Just(Diagnosis::Died { exit: Exit::Code(1), why_not: "spent".to_owned() }),
+        Just(Diagnosis::DiedAndRestarted { exit: Exit::Signal(9) }),
+        Just(Diagnosis::Unresponsive { symptom: symptom.clone() }),
+        Just(Diagnosis::NeverReady { symptom: Some(symptom) }),
+        Just(Diagnosis::NeverReady { symptom: None }),
+        Just(Diagnosis::CannotStart { cause: "no file".to_owned() }),
+        Just(Diagnosis::FoundDead { exit: None }),
+    ]
+}
+
+fn command() -> impl Strategy<Value = Command> {
+    let binding = || (service(), service()).prop_map(|(consumer, need)| BindingId { consumer, need });
+    let span = Span::seconds(1);
+    let made = || BackupMade { name: "b".to_owned(), bytes: 1, sha256: String::new() };
+    prop_oneof![
+        (service(), prop::option::of(1..4_u16))
+            .prop_map(|(service, port)| { Command::OpenEndpoint { service, address: port.map(local) } }),
+        service().prop_map(|service| Command::CloseEndpoint { service }),
+        instance().prop_map(|instance| Command::Provision { instance }),
+        instance().prop_map(|instance| Command::Observe { instance }),
+        (instance(), 0..4_u32).prop_map(|(instance, generation)| Command::Before { instance, generation }),
+        (instance(), 0..4_u32).prop_map(move |(instance, generation)| Command::Start {
+            instance,
+            generation,
+            reflex_burst: 1,
+            reflex_refill: span
+        }),
+        instance().prop_map(move |instance| Command::Stop { instance, drain: span, grace: span }),
+        instance().prop_map(|instance| Command::Deprovision { instance }),
+        (binding(), instance(), 1..4_u16).prop_map(|(binding, instance, port)| Command::Bind {
+            binding,
+            instance,
+            endpoint: local(port)
+        }),
+        (binding(), instance()).prop_map(|(binding, instance)| Command::Unbind { binding, instance }),
+        instance().prop_map(|instance| Command::Backup { instance, name: "b".to_owned() }),
+        instance().prop_map(move |instance| Command::Restore { instance, backup: made() }),
+        (instance(), 1..4_u16).prop_map(|(instance, port)| Command::Watch { instance, address: local(port) }),
+        instance().prop_map(|instance| Command::Unwatch { instance }),
+        (instance(), prop::option::of(1..4_u16))
+            .prop_map(|(instance, port)| Command::Route { instance, address: port.map(local) }),
+        service().prop_map(|service| Command::Notify { service, occasion: Occasion::Failed, message: "m".to_owned() }),
+    ]
+}
+
+fn outcome() -> impl Strategy<Value = Outcome> {
+    let made = BackupMade { name: "b".to_owned(), bytes: 1, sha256: String::new() };
+    prop_oneof![
+        (1..4_u16).prop_map(|port| Outcome::Open(local(port))),
+        running().prop_map(|running| Outcome::Observed(Observation::Running(running))),
+        Just(Outcome::Observed(Observation::Stopped { exit: None })),
+        Just(Outcome::Observed(Observation::Absent)),
+        running().prop_map(Outcome::Started),
+        Just(Outcome::Stopped { exit: None, killed: false, cut: 0 }),
+        (0..2_u8).prop_map(|digest| Outcome::Bound { digest: digest.to_string() }),
+        Just(Outcome::BackedUp(made)),
+        Just(Outcome::Done),
+        prop_oneof![Just(FailureClass::Temporary), Just(FailureClass::NeedsPerson), Just(FailureClass::Interrupted)]
+            .prop_map(|class| Outcome::Failed(failure(class, "no"))),
+    ]
+}
+
+fn launch() -> impl Strategy<Value = Arc<Launch>> {
+    proptest::collection::btree_map(service(), 1..3_u32, 0..3).prop_map(|needs| {
+        let placement = Placement {
+            provider: "here".parse().unwrap(),
+            offering: "program".parse().unwrap(),
+            plan: "small".parse().unwrap(),
+            version: None,
+        };
+        Arc::new(Launch {
+            placement,
+            run: Vec::new(),
+            before: Vec::new(),
+            env: BTreeMap::new(),
+            listen: Listen::Port,
+            limits: Limits::default(),
+            folder: "/srv".into(),
+            needs,
+        })
+    })
+}
+
+fn happened() -> impl Strategy<Value = FactKind> {
+    let id = || (0..8_u64).prop_map(CommandId);
+    let process = || (1..5_u32, time()).prop_map(|(pid, since)| Process { pid, since });
+    prop_oneof![
+        1 => Just(FactKind::Resumed { cause: ResumeCause::Started }),
+        10 => instance().prop_map(|instance| FactKind::InstanceDeclared { instance }),
+        3 => instance().prop_map(|instance| FactKind::InstanceRetired { instance }),
+        20 => (id(), command()).prop_map(|(id, command)| FactKind::CommandIssued { id, command }),
+        20 => (id(), outcome()).prop_map(|(id, outcome)| FactKind::CommandEnded { id, outcome }),
+        5 => (instance(), time(), prop::option::of(process())).prop_map(|(instance, seen, restarted)| {
+            FactKind::InstanceDied { instance, pid: Some(1), exit: Exit::Unknown, seen, restarted, why_not: None }
+        }),
+        10 => (instance(), health()).prop_map(|(instance, health)| FactKind::HealthChanged { instance, health }),
+        5 => (instance(), diagnosis()).prop_map(|(instance, diagnosis)| FactKind::RepairBegan { instance, diagnosis }),
+        2 => instance().prop_map(|instance| FactKind::RepairEnded { instance }),
+        3 => (instance(), time(), any::<u32>())
+            .prop_map(|(instance, until, failures)| FactKind::BackedOff { instance, until, failures }),
+        1 => instance().prop_map(|instance| FactKind::Held { instance, question: "?".to_owned(), answer: "!".to_owned() }),
+    ]
+}
+
+fn asked() -> impl Strategy<Value = FactKind> {
+    let text = || "b".to_owned();
+    prop_oneof![
+        Just(FactKind::EstateFounded { uuid: uuid() }),
+        (service(), launch(), 0..4_u32).prop_map(|(service, launch, generation)| FactKind::LaunchDefined {
+            service,
+            generation,
+            launch
+        }),
+        (service(), launch())
+            .prop_map(|(service, launch)| FactKind::ServicePlaced { service, placement: launch.placement.clone() }),
+        Just(FactKind::CatalogSeen {
+            provider: "here".parse().unwrap(),
+            catalog: catalogs().into_values().next().unwrap()
+        }),
+        service().prop_map(|service| FactKind::Told { service, occasion: Occasion::Failed }),
+        service().prop_map(|service| FactKind::RestartAsked { service }),
+        (service(), any::<u32>()).prop_map(|(service, instances)| FactKind::ScaleAsked { service, instances }),
+        Just(FactKind::DownAsked),
+        service().prop_map(|service| FactKind::DeleteAsked { service }),
+        service().prop_map(move |service| FactKind::BackupAsked { service, name: text() }),
+        service().prop_map(move |service| FactKind::RestoreAsked { service, name: text() }),
+        service().prop_map(|service| FactKind::CallersAffected {
+            service,
+            from: START,
+            until: START,
+            waited: u64::MAX,
+            failed: 0,
+            longest: Duration::MAX
+        }),
+        Just(FactKind::LossAccepted { acknowledged: None }),
+    ]
+}
+
+/// The counters and sets that speed up questions hold in any state; the other rules speak of honest histories.
+fn assert_counts_hold(known: &Knowledge) {
+    let broken: Vec<String> = check(known).into_iter().map(|violation| violation.0).collect();
+    let counting = ["counts", "takes", "are counted", "count as"];
+    let miscounted: Vec<&String> =
+        broken.iter().filter(|text| counting.iter().any(|word| text.contains(word))).collect();
+    assert!(miscounted.is_empty(), "{miscounted:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/regressions/facts.txt"))),
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn any_fact_in_any_state(
+        estates in estates(),
+        kinds in vec((time(), prop_oneof![1 => (0..3_usize).prop_map(Err), 6 => asked().prop_map(Ok), 40 => happened().prop_map(Ok)]), 1..200),
+    ) {
+        let mut known = Knowledge::default();
+        for (at, kind) in kinds {
+            let kind = kind.unwrap_or_else(|number| {
+                let estate = drawn(&estates[0], &estates[number % estates.len()], 20);
+                FactKind::EstateDeclared { estate: Arc::new(estate) }
+            });
+            let fact = Fact { at, kind };
+            evolve(&mut known, &fact);
+            assert_counts_hold(&known);
+            let text = serde_json::to_string(&fact).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Fact>(&text).unwrap(), fact);
+        }
+        // Nor does anything that only looks panic on it. A service that is to have billions of instances is not looked at.
+        for (name, service) in known.services.iter().filter(|(_, service)| service.wanted_instances() < 1000) {
+            let _ = decide(&known, &Event::Look(Scope::Service(name.clone())), START);
+            for number in service.instances.keys() {
+                let _ = decide(&known, &Event::Look(Scope::Instance(service.instance_id(*number))), START);
+            }
+        }
+        let _ = status(&known, START);
+        let text = serde_json::to_string(&known).unwrap();
+        prop_assert_eq!(serde_json::from_str::<Knowledge>(&text).unwrap(), known);
+    }
+}

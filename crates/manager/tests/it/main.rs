@@ -1,11 +1,19 @@
 //! The manager against worlds that are kind, cruel, and made on purpose to break each rule.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "helpers of tests, which are not pure"
+)]
+
 mod facts;
 mod rehearsal;
 mod rolling;
 mod rules;
-mod storm;
 mod stories;
+mod storm;
 mod support;
 mod tables;
 mod world;

@@ -1,1 +1,369 @@
-//! To come.
+//! Stories as data: what happens, line by line, and beside each file the reviewed transcript of what the manager made of
+//! it. `INSTA_UPDATE=always cargo test -p ostler-manager stories` writes the transcripts anew; read them before you
+//! commit them.
+//!
+//! The language, one step a line; `#` begins a comment:
+//! - `estate [at-once=P;] SERVICE [offering=O] [instances=N] [needs=A,B] [endpoint=PORT] [env=TEXT] [before] [backup=15m]
+//!   [version=RANGE]; …` gives an estate file;
+//! - `auto on` lets an obliging world answer everything from here on, `auto off` lets the story answer;
+//! - `ended COMMAND ok | temporary | person | interrupted` ends an order: `ended start web-1 ok`;
+//! - `probe web-1 ready | unready | shallow | unknown`; `hang web-1`, `unhang web-1`, `lose db-1` change the world;
+//! - `die web-1 [spent]` kills a process, which is started again at once if that is granted, unless it is spent;
+//! - `crashing web`, `never-ready web`, `mended web` say how the world treats a program;
+//! - `tick 2s`; `resume started | holder-returned`; `ask restart web`, `ask scale web 3`, `ask down`, `ask delete web`,
+//!   `ask backup db NAME`, `ask restore db NAME`; `status`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use ostler_manager::{Ask, Command, Decision, Event, FactKind, Outcome, Reason, ResumeCause, Scope, decide, status};
+use ostler_model::estate::{Estate, Service};
+use ostler_model::health::{Exit, Health, Symptom, SymptomKind};
+use ostler_model::ids::{CommandId, InstanceId};
+use ostler_model::outcome::{FailureClass, Observation};
+use ostler_model::time::{Span, in_words};
+
+use crate::support::{START, estate, given, instance, local, name, service};
+use crate::world::{World, unready};
+
+struct Story {
+    world: World,
+    auto: bool,
+    text: String,
+    /// How many facts the transcript has told.
+    told: usize,
+    waits: BTreeMap<InstanceId, String>,
+}
+
+impl Story {
+    fn play(text: &str) -> String {
+        let mut story = Self { world: World::new(), auto: false, text: String::new(), told: 0, waits: BTreeMap::new() };
+        story.told = story.world.facts.len();
+        for line in text.lines().map(|line| line.split('#').next().unwrap_or("").trim()) {
+            if line.is_empty() {
+                continue;
+            }
+            let _ = writeln!(story.text, "{}> {line}", if story.text.is_empty() { "" } else { "\n" });
+            story.step(line);
+            if story.auto {
+                story.world.settle();
+            }
+            story.tell();
+        }
+        story.text
+    }
+
+    fn step(&mut self, line: &str) {
+        let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let words: Vec<&str> = rest.split_whitespace().collect();
+        match (verb, words.as_slice()) {
+            ("estate", _) => {
+                let decision = self.world.give(&given(&read_estate(rest)));
+                self.refusals(&decision);
+            }
+            ("auto", [on]) => self.auto = *on == "on",
+            ("ended", [order @ .., outcome]) => self.end(&order.join(" "), outcome),
+            ("probe", [id, health]) => self.probe(&instance(id), health),
+            ("hang", [id]) => self.process(id).hung = true,
+            ("unhang", [id]) => self.process(id).hung = false,
+            ("lose", [id]) => self.world.lose(&instance(id)),
+            ("die", [id, spent @ ..]) => self.die(&instance(id), !spent.is_empty()),
+            ("crashing", [service]) => drop(self.world.crashing.insert(name(service))),
+            ("never-ready", [service]) => drop(self.world.never_ready.insert(name(service))),
+            ("mended", [service]) => {
+                self.world.crashing.remove(&name(service));
+                self.world.never_ready.remove(&name(service));
+            }
+            ("tick", [length]) => self.tick(length.parse().unwrap()),
+            ("resume", [cause]) => {
+                let cause = if *cause == "started" { ResumeCause::Started } else { ResumeCause::HolderReturned };
+                let _ = self.world.resume(cause, |_| false);
+            }
+            ("ask", words) => {
+                let decision = self.world.give(&Event::Asked(read_ask(words)));
+                self.refusals(&decision);
+            }
+            ("status", []) => self.status(),
+            _ => panic!("not a step: {line}"),
+        }
+    }
+
+    fn refusals(&mut self, decision: &Decision) {
+        for withheld in &decision.withheld {
+            if let Reason::Refused(why) = &withheld.reason {
+                let _ = writeln!(self.text, "  refused: {why}");
+            }
+        }
+    }
+
+    fn end(&mut self, order: &str, outcome: &str) {
+        let found = self.world.orders.iter().find(|(_, command)| key(command) == order);
+        let id = *found.unwrap_or_else(|| panic!("`{order}` was not ordered: {:?}", self.world.orders)).0;
+        match outcome {
+            "ok" => {
+                self.world.carry_out(id);
+                let _ = self.world.tell_outcome(id);
+            }
+            "temporary" => self.world.fail(id, FailureClass::Temporary),
+            "person" => self.world.fail(id, FailureClass::NeedsPerson),
+            "interrupted" => self.world.fail(id, FailureClass::Interrupted),
+            other => panic!("not an outcome: {other}"),
+        }
+    }
+
+    fn probe(&mut self, id: &InstanceId, health: &str) {
+        let symptom = |kind| Symptom { kind, detail: "no answer within 500 ms".to_owned() };
+        let health = match health {
+            "ready" => Health::Ready,
+            "unready" => unready("connection refused"),
+            "shallow" => Health::Shallow(symptom(SymptomKind::TimedOut)),
+            "unknown" => Health::Unready(symptom(SymptomKind::Unknown)),
+            other => panic!("not a health: {other}"),
+        };
+        let (watch, reported) = self.world.watches.get_mut(id).expect("it is watched");
+        *reported = Some(health.clone());
+        let watch = *watch;
+        let _ = self.world.give(&Event::Probed { instance: id.clone(), watch, health });
+    }
+
+    fn process(&mut self, id: &str) -> &mut crate::world::Living {
+        self.world.instances.get_mut(&instance(id)).and_then(|truth| truth.process.as_mut()).expect("it runs")
+    }
+
+    fn die(&mut self, id: &InstanceId, spent: bool) {
+        if spent {
+            self.world.instances.get_mut(id).expect("it exists").grant = 0;
+        }
+        self.world.kill(id);
+        if !self.auto {
+            let report = self.world.reports.pop_front().expect("it ran");
+            let _ = self.world.give(&report);
+        }
+    }
+
+    /// In auto mode the world answers on the way, at the time of each look.
+    fn tick(&mut self, length: Span) {
+        let until = self.world.now + length.get();
+        while self.auto
+            && let Some((at, _)) = self.world.wakes.first().cloned().filter(|(at, _)| *at <= until)
+        {
+            self.world.pass(at.since(self.world.now));
+            self.world.settle();
+        }
+        self.world.pass(until.since(self.world.now));
+    }
+
+    fn status(&mut self) {
+        for service in status(&self.world.known, self.world.now).services {
+            let instances: Vec<String> = service.instances.iter().map(|i| format!("{} {}", i.id, i.state)).collect();
+            let _ = writeln!(self.text, "  {} is {}: {}", service.name, service.state, instances.join(", "));
+            for trouble in service.troubles {
+                let _ = writeln!(self.text, "    trouble: {trouble}");
+            }
+        }
+    }
+
+    /// Tells the facts since the last step, and what has come to wait for what.
+    fn tell(&mut self) {
+        let mut at = None;
+        let mut orders: BTreeMap<CommandId, Command> = BTreeMap::new();
+        for fact in &self.world.facts {
+            if let FactKind::CommandIssued { id, command } = &fact.kind {
+                orders.insert(*id, command.clone());
+            }
+        }
+        for fact in &self.world.facts[self.told..] {
+            if let Some(line) = in_line(&fact.kind, &orders) {
+                if at.replace(fact.at) != Some(fact.at) {
+                    let _ = writeln!(self.text, " at {}", in_words(fact.at.since(START)));
+                }
+                let _ = writeln!(self.text, "  {line}");
+            }
+        }
+        self.told = self.world.facts.len();
+        let mut waits = BTreeMap::new();
+        for service in self.world.known.services.values() {
+            for number in service.instances.keys() {
+                let id = service.instance_id(*number);
+                let look = decide(&self.world.known, &Event::Look(Scope::Instance(id.clone())), self.world.now);
+                if let Some(withheld) = look.withheld.first().filter(|w| !matches!(w.reason, Reason::UnderWay(_))) {
+                    waits.insert(id, withheld.reason.in_words(self.world.now));
+                }
+            }
+        }
+        for (id, reason) in &waits {
+            if self.waits.get(id) != Some(reason) {
+                let _ = writeln!(self.text, "  … {id} waits: {reason}");
+            }
+        }
+        self.waits = waits;
+    }
+}
+
+/// What a story calls an order.
+fn key(command: &Command) -> String {
+    match command {
+        Command::OpenEndpoint { service, .. } => format!("open {service}"),
+        Command::CloseEndpoint { service } => format!("close {service}"),
+        Command::Provision { instance } => format!("provision {instance}"),
+        Command::Observe { instance } => format!("observe {instance}"),
+        Command::Before { instance, .. } => format!("before {instance}"),
+        Command::Start { instance, .. } => format!("start {instance}"),
+        Command::Stop { instance, .. } => format!("stop {instance}"),
+        Command::Deprovision { instance } => format!("delete {instance}"),
+        Command::Bind { binding, .. } => format!("bind {binding}"),
+        Command::Unbind { binding, .. } => format!("unbind {binding}"),
+        Command::Backup { instance, .. } => format!("backup {instance}"),
+        Command::Restore { instance, .. } => format!("restore {instance}"),
+        Command::Watch { .. } | Command::Unwatch { .. } | Command::Route { .. } | Command::Notify { .. } => {
+            String::new()
+        }
+    }
+}
+
+/// A fact in a line; `None` for what only says again what another line says.
+fn in_line(fact: &FactKind, orders: &BTreeMap<CommandId, Command>) -> Option<String> {
+    Some(match fact {
+        FactKind::CommandIssued { command, .. } => match command {
+            Command::Watch { .. } | Command::Unwatch { .. } => return None,
+            Command::Notify { message, occasion, .. } => format!("told ({}): {message}", occasion.as_str()),
+            other => format!("→ {}", other.in_words()),
+        },
+        FactKind::CommandEnded { id, outcome } => {
+            let order = orders.get(id).map_or_else(String::new, key);
+            match outcome {
+                Outcome::Failed(failure) => format!("← {order}: {} ({:?})", failure.detail, failure.class),
+                Outcome::Observed(Observation::Running(_)) => format!("← {order}: it runs"),
+                Outcome::Observed(Observation::Stopped { .. }) => format!("← {order}: it does not run"),
+                Outcome::Observed(Observation::Absent) => format!("← {order}: there is none"),
+                _ => format!("← {order}"),
+            }
+        }
+        FactKind::EstateFounded { .. } | FactKind::CatalogSeen { .. } | FactKind::Told { .. } => return None,
+        FactKind::Resumed { .. } => "everything is looked at again".to_owned(),
+        FactKind::EstateDeclared { .. } => "the estate is declared".to_owned(),
+        FactKind::ServicePlaced { service, placement } => {
+            let version = placement.version.as_ref().map_or_else(String::new, |version| format!(" {version}"));
+            format!("{service} is bought: {} {}{version}", placement.offering, placement.plan)
+        }
+        FactKind::LaunchDefined { service, generation, .. } => format!("{service} starts from launch {generation} now"),
+        FactKind::InstanceDeclared { instance } => format!("{instance} is declared"),
+        FactKind::InstanceRetired { instance } => format!("{instance} is retired"),
+        FactKind::InstanceDied { instance, exit, restarted, .. } => match (exit, restarted) {
+            (Exit::Unknown, _) => format!("{instance} died"),
+            (exit, Some(_)) => format!("{instance} ended with {exit} and was started again at once"),
+            (exit, None) => format!("{instance} ended with {exit}"),
+        },
+        FactKind::HealthChanged { instance, health } => match health {
+            Health::Ready => format!("{instance} is ready"),
+            Health::Shallow(symptom) => format!("{instance} is ready, and something behind it is not: {symptom}"),
+            Health::Unready(symptom) => format!("{instance} is not ready: {symptom}"),
+        },
+        FactKind::RepairBegan { instance, diagnosis } => format!("concluded: {instance} {}", diagnosis.in_words()),
+        FactKind::RepairEnded { instance } => format!("{instance} works again"),
+        FactKind::BackedOff { instance, failures, .. } => format!("{instance}: failure {failures} in a row"),
+        FactKind::Held { instance, answer, .. } => format!("{instance} is held; the answer: {answer}"),
+        FactKind::CallersAffected { service, .. } => format!("callers of {service} had to wait"),
+        FactKind::RestartAsked { service } => format!("a restart of {service} is recorded"),
+        FactKind::ScaleAsked { service, instances } => format!("{service} is to have {instances}"),
+        FactKind::DownAsked => "everything is to stop".to_owned(),
+        FactKind::DeleteAsked { service } => format!("{service} is to be deleted"),
+        FactKind::BackupAsked { service, name } => format!("a backup {name} of {service} is wanted"),
+        FactKind::RestoreAsked { service, name } => format!("{service} is to be restored from {name}"),
+        FactKind::LossAccepted { .. } => "a loss of facts is accepted".to_owned(),
+    })
+}
+
+fn read_estate(text: &str) -> Estate {
+    let mut at_once = 20;
+    let mut services: Vec<Service> = Vec::new();
+    for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
+        if let Some(percent) = part.strip_prefix("at-once=") {
+            at_once = percent.parse().unwrap();
+            continue;
+        }
+        let mut words = part.split_whitespace();
+        let called = words.next().expect("it has a name");
+        let options: BTreeMap<&str, &str> = words.map(|word| word.split_once('=').unwrap_or((word, ""))).collect();
+        let mut read = service(called, options.get("offering").copied().unwrap_or("program"));
+        for (key, value) in options {
+            match key {
+                "offering" => {}
+                "instances" => read.instances = value.parse().unwrap(),
+                "needs" => read.needs = value.split(',').map(name).collect(),
+                "endpoint" => read.endpoint = Some(local(value.parse().unwrap())),
+                "env" => drop(read.env.insert("TEXT".to_owned(), value.parse().unwrap())),
+                "before" => read.before = vec!["./migrate".parse().unwrap()],
+                "backup" => read.data.backup_every = Some(value.parse().unwrap()),
+                "version" => read.version = value.parse().unwrap(),
+                other => panic!("no such key: {other}"),
+            }
+        }
+        services.push(read);
+    }
+    estate(at_once, services)
+}
+
+fn read_ask(words: &[&str]) -> Ask {
+    match words {
+        ["down"] => Ask::Down,
+        ["restart", service] => Ask::Restart { service: name(service) },
+        ["delete", service] => Ask::Delete { service: name(service) },
+        ["scale", service, instances] => Ask::Scale { service: name(service), instances: instances.parse().unwrap() },
+        ["backup", service, backup] => Ask::Backup { service: name(service), name: (*backup).to_owned() },
+        ["restore", service, backup] => Ask::Restore { service: name(service), name: (*backup).to_owned() },
+        other => panic!("not an ask: {other:?}"),
+    }
+}
+
+macro_rules! stories {
+    ($($story:ident)+) => {
+        $(#[test]
+        fn $story() {
+            let file = concat!("tests/stories/", stringify!($story), ".story");
+            let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+            let transcript = Story::play(&text);
+            insta::with_settings!({
+                snapshot_path => concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stories"),
+                prepend_module_to_snapshot => false,
+                omit_expression => true,
+            }, {
+                insta::assert_snapshot!(stringify!($story), transcript);
+            });
+        })+
+
+        #[test]
+        fn every_story_is_played() {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stories");
+            let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            let mut found: Vec<String> =
+                files.filter_map(|file| file.strip_suffix(".story").map(str::to_owned)).collect();
+            found.sort();
+            assert_eq!(found, [$(stringify!($story)),+]);
+        }
+    };
+}
+
+stories! {
+    adopting
+    backups
+    bookshop
+    crash_loop
+    deadlock_of_repairs
+    down
+    endpoint_in_use
+    endpoint_moves
+    hung
+    killed
+    lost_data
+    migration
+    need_removed
+    needs_a_person
+    never_ready
+    nothing_changed
+    rolling
+    scaling
+    share_at_once
+    taken_out
+}

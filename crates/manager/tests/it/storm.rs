@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ostler_manager::{Ask, Event, Fact, Knowledge, ResumeCause, Scope, decide, evolve};
-use ostler_model::estate::Service;
+use ostler_model::estate::{Occasion, Service};
+use ostler_model::health::State;
 use ostler_model::ids::{CommandId, InstanceId};
 use ostler_model::outcome::FailureClass;
 use ostler_model::time::Span;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::test_runner::FileFailurePersistence;
+use proptest::test_runner::{FileFailurePersistence, RngSeed};
 
 use crate::support::{estate, given, local, name, service};
 use crate::world::World;
@@ -75,7 +76,9 @@ enum Step {
     Fail(usize, FailureClass),
     /// It was done, and whoever did it was cut off before saying so.
     DoneAndCutOff(usize),
-    TellReport { twice: bool },
+    TellReport {
+        twice: bool,
+    },
     Kill(usize),
     Hang(usize),
     Lose(usize),
@@ -236,7 +239,11 @@ impl Storm {
         let world = &mut self.world;
         world.never_ready.clear();
         world.crashing.clear();
-        world.instances.values_mut().filter_map(|truth| truth.process.as_mut()).for_each(|process| process.hung = false);
+        world
+            .instances
+            .values_mut()
+            .filter_map(|truth| truth.process.as_mut())
+            .for_each(|process| process.hung = false);
         for _ in 0..60 {
             world.settle();
             if is_quiet(&world.known) {
@@ -256,7 +263,7 @@ impl Storm {
             world.settle();
             world.pass(Duration::from_secs(60));
         }
-        panic!("never settled: {:#?}", unsettled(&world.known, world.now));
+        panic!("never settled: {}", unsettled(&world.known, world.now).join("\n"));
     }
 }
 
@@ -265,15 +272,21 @@ fn is_quiet(known: &Knowledge) -> bool {
     known.is_settled() && (!known.down || known.is_at_rest())
 }
 
+/// What keeps the estate from being settled.
 fn unsettled(known: &Knowledge, now: ostler_model::time::Timestamp) -> Vec<String> {
-    let view = ostler_manager::status(known, now);
     let mut lines = vec![format!("down: {}, commands: {:?}", known.down, known.commands)];
-    for service in view.services {
-        lines.push(format!("{} {} {:?} {:?}", service.name, service.state, service.troubles, known.services[&service.name].endpoint));
-        for instance in service.instances {
+    for view in ostler_manager::status(known, now).services {
+        let mut service = known.services[&view.name].clone();
+        for instance in view.instances {
             let known = known.instance(&instance.id).unwrap();
-            lines.push(format!("  {} {} {:?} {known:?}", instance.id, instance.state, instance.because));
+            let rests = matches!(instance.state, State::Retained | State::Stopped) && known.observed;
+            if !(rests || instance.state == State::Ready && known.observed && known.entrusted && known.repair.is_none())
+            {
+                lines.push(format!("{} {} {:?} {known:?}", instance.id, instance.state, instance.because));
+            }
         }
+        service.instances.clear();
+        lines.push(format!("{} {service:?}", view.state));
     }
     lines
 }
@@ -300,7 +313,9 @@ fn assert_left_alone(world: &mut World) {
         let decision = decide(&world.known, &Event::Look(scope.clone()), world.now);
         assert_eq!((decision.facts, decision.commands), (vec![], vec![]), "{scope:?}");
     }
-    if !world.known.down && let Some(estate) = world.known.estate.clone() {
+    if !world.known.down
+        && let Some(estate) = world.known.estate.clone()
+    {
         let scaled = world.known.services.values().any(|service| service.scale.is_some());
         let decision = decide(&world.known, &given(&estate), world.now);
         assert!(scaled || decision.facts.is_empty(), "{:?}", decision.facts);
@@ -312,17 +327,21 @@ fn assert_left_alone(world: &mut World) {
         world.settle();
         for fact in &world.facts[from..] {
             if let ostler_manager::FactKind::CommandIssued { command, .. } = &fact.kind {
-                use ostler_manager::Command::{CloseEndpoint, Observe, OpenEndpoint, Start, Watch};
+                use ostler_manager::Command::{Backup, CloseEndpoint, Notify, Observe, OpenEndpoint, Start, Watch};
                 let harmless = match command {
                     Observe { .. } | Watch { .. } | OpenEndpoint { .. } => true,
+                    // Its time came while ostler looked around.
+                    Backup { name, .. } => name.starts_with("scheduled-"),
                     Start { instance, .. } => world.truth(instance).process.is_some_and(|p| p.since < fact.at),
+                    // What was lost while nobody looked is seen now.
+                    Notify { occasion, .. } => *occasion == Occasion::Held,
                     CloseEndpoint { service } => !world.known.services[service].declared || world.known.down,
                     _ => false,
                 };
                 assert!(harmless, "{command:?}");
             }
         }
-        assert!(is_quiet(&world.known), "{:#?}", unsettled(&world.known, world.now));
+        assert!(is_quiet(&world.known), "{}", unsettled(&world.known, world.now).join("\n"));
     }
 }
 
@@ -372,9 +391,14 @@ fn storm(estates: &[Vec<Sketch>], at_once: u8, steps: &[Step]) -> Storm {
     storm
 }
 
-fn config(cases: u32) -> ProptestConfig {
+const SEED: u64 = 2;
+
+/// As many cases as `PROPTEST_CASES` says, 256 without it, from one fixed seed, so that a change is what makes it fail
+/// and not chance; `PROPTEST_RNG_SEED` looks elsewhere.
+fn config() -> ProptestConfig {
+    let seed = std::env::var("PROPTEST_RNG_SEED").ok().and_then(|seed| seed.parse().ok());
     ProptestConfig {
-        cases,
+        rng_seed: RngSeed::Fixed(seed.unwrap_or(SEED)),
         max_shrink_iters: 4000,
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/regressions/storm.txt"))),
         ..ProptestConfig::default()
@@ -382,7 +406,7 @@ fn config(cases: u32) -> ProptestConfig {
 }
 
 proptest! {
-    #![proptest_config(config(256))]
+    #![proptest_config(config())]
 
     #[test]
     fn after_the_storm_all_is_well(

@@ -67,8 +67,12 @@ pub(crate) struct World {
     pub(crate) crashing: BTreeSet<ServiceName>,
     /// Sick by the record: concluded, and not taken back.
     sick: BTreeSet<InstanceId>,
+    /// Orders that were given because something was sick.
+    treatments: BTreeSet<CommandId>,
     /// Services whose deletion a person asked for.
     deletions: BTreeSet<ServiceName>,
+    /// When people asked for something last.
+    asked: Option<Timestamp>,
     pids: u32,
 }
 
@@ -89,6 +93,9 @@ impl World {
 
     /// Tells the manager, does what has no outcome, and judges the rest.
     pub(crate) fn give(&mut self, event: &Event) -> Decision {
+        if matches!(event, Event::Asked(_) | Event::EstateGiven { .. }) {
+            self.asked = Some(self.now);
+        }
         if let Event::Asked(ask) = event {
             self.hear(ask);
         }
@@ -99,6 +106,9 @@ impl World {
         }
         for (id, command) in &decision.commands {
             self.judge(command);
+            if self.is_treatment(command) {
+                self.treatments.insert(*id);
+            }
             self.accept(*id, command);
         }
         self.wakes.extend(decision.wake.iter().cloned());
@@ -132,21 +142,25 @@ impl World {
                 self.sick.remove(instance);
             }
             FactKind::DownAsked => self.sick.clear(),
-            FactKind::EstateDeclared { estate } => self.sick.retain(|id| estate.services.contains_key(id.service())),
+            FactKind::EstateDeclared { estate } => {
+                self.sick.retain(|id| estate.services.contains_key(id.service()));
+                self.deletions.retain(|service| !estate.services.contains_key(service));
+            }
             FactKind::DeleteAsked { service } => self.sick.retain(|id| id.service() != service),
             _ => {}
         }
     }
 
-    fn is_treatment(&self, command: &Command) -> Option<InstanceId> {
-        let Target::Instance(id) = command.target() else { return None };
-        let alive = self.truth(&id).process.is_some();
+    /// Whether the order does something to an instance because it is sick. One to say again how to start what runs does
+    /// not, also where it has just died without the manager's knowing.
+    fn is_treatment(&self, command: &Command) -> bool {
+        let Target::Instance(id) = command.target() else { return false };
         let treats = match command {
             Command::Provision { .. } | Command::Before { .. } | Command::Stop { .. } => true,
-            Command::Start { .. } => !alive,
+            Command::Start { .. } => self.instance(&id).phase != Phase::Running,
             _ => false,
         };
-        (treats && self.sick.contains(&id)).then_some(id)
+        treats && self.sick.contains(&id)
     }
 
     /// The promises, in the world's own terms.
@@ -155,12 +169,21 @@ impl World {
         if target != Target::Nothing {
             assert!(self.orders.values().all(|other| other.target() != target), "two operations: {command:?}");
         }
-        if let Some(id) = self.is_treatment(command) {
-            let others = self.orders.values().filter_map(|order| self.is_treatment(order)).filter(|other| *other != id);
+        if self.is_treatment(command) {
+            // Who is not to run any more needs no repair, so what is still being done to it counts no more.
+            let counts = |(id, order): &(&CommandId, &Command)| {
+                let Target::Instance(target) = order.target() else { return false };
+                self.treatments.contains(id) && self.sick.contains(&target)
+            };
+            let others = self.orders.iter().filter(counts).count();
             let most = self.known.repairs_at_once();
-            assert!(others.count() < most, "{command:?} is one repair too many: {most} at once");
+            assert!(others < most, "{command:?} is one repair too many: {most} at once");
         }
         match command {
+            Command::Before { instance, .. } => {
+                let same = |order: &Command| matches!(order, Command::Before { instance: other, .. } if other.service() == instance.service());
+                assert!(!self.orders.values().any(same), "the one-off command of {instance} runs twice at once");
+            }
             Command::Start { instance, .. } => {
                 let knows_it_runs = self.known.instance(instance).is_some_and(|i| i.phase == Phase::Running);
                 assert!(self.truth(instance).process.is_none() || knows_it_runs, "a twin of {instance}");
@@ -208,12 +231,27 @@ impl World {
     fn assert_nothing_missed(&self, event: &Event) {
         for (name, service) in &self.known.services {
             let instances = service.instances.keys().map(|number| Scope::Instance(service.instance_id(*number)));
-            let due = |scope: &Scope| self.wakes.contains(&(self.now, scope.clone()));
-            for scope in instances.chain([Scope::Service(name.clone())]).filter(|scope| !due(scope)) {
+            for scope in instances.chain([Scope::Service(name.clone())]) {
+                let due = self.wakes.contains(&(self.now, scope.clone()));
+                if due || self.asks_again(&scope) {
+                    continue;
+                }
                 let decision = decide(&self.known, &Event::Look(scope.clone()), self.now);
                 assert_eq!(decision.facts, [], "after {event:?} nobody looked at {scope:?}");
             }
         }
+    }
+
+    /// What waits for its turn to be repaired asks again within seconds. So nobody need look at it where people make room
+    /// for more repairs, nor at what waits for its turn only to be replaced.
+    fn asks_again(&self, scope: &Scope) -> bool {
+        let Scope::Instance(id) = scope else { return false };
+        let pause = Duration::from_secs(5);
+        let by_people = self.asked.is_some_and(|asked| self.now <= asked + pause);
+        let soon = self.now + pause;
+        let asks = self.wakes.iter().take_while(|(at, _)| *at <= soon).any(|(_, other)| other == scope);
+        let instance = self.instance(id);
+        asks && instance.repair.is_some() && (by_people || !instance.waits_for_repair())
     }
 
     pub(crate) fn truth(&self, id: &InstanceId) -> Truth {
@@ -241,7 +279,8 @@ impl World {
             }
             Command::Provision { instance } => {
                 let port = 40_000 + u16::try_from(self.instances.len()).unwrap();
-                let truth = self.instances.entry(instance.clone()).or_insert_with(|| Truth { port, ..Truth::default() });
+                let truth =
+                    self.instances.entry(instance.clone()).or_insert_with(|| Truth { port, ..Truth::default() });
                 if !truth.made {
                     truth.made = true;
                     truth.lost = false;
@@ -250,7 +289,9 @@ impl World {
                 Outcome::Done
             }
             Command::Observe { instance } => Outcome::Observed(self.observe(instance)),
-            Command::Start { instance, generation, reflex_burst, .. } => self.start(instance, *generation, *reflex_burst),
+            Command::Start { instance, generation, reflex_burst, .. } => {
+                self.start(instance, *generation, *reflex_burst)
+            }
             Command::Stop { instance, .. } => {
                 let was = self.instances.get_mut(instance).and_then(|truth| {
                     truth.grant = 0;
@@ -323,6 +364,7 @@ impl World {
 
     /// Ends the instance's process; the report of it waits to be told. Whoever holds it starts it again if it may.
     pub(crate) fn kill(&mut self, id: &InstanceId) {
+        self.pass(Duration::from_millis(1));
         let (now, next) = (self.now, self.pids + 1);
         let Some(truth) = self.instances.get_mut(id) else { return };
         let Some(process) = truth.process.take() else { return };
@@ -342,6 +384,7 @@ impl World {
     pub(crate) fn lose(&mut self, id: &InstanceId) {
         if let Some(truth) = self.instances.get_mut(id).filter(|truth| truth.made && truth.process.is_none()) {
             truth.made = false;
+            self.bindings.retain(|_, at| at != id);
             // A person answered for what was known to be lost; this is another loss.
             truth.lost = self.known.instance(id).is_some_and(|i| i.generation.is_some());
         }
@@ -415,6 +458,9 @@ impl World {
         let crashing: Vec<InstanceId> =
             self.instances.keys().filter(|id| self.crashing.contains(id.service())).cloned().collect();
         for id in crashing {
+            if let Some(truth) = self.instances.get_mut(&id) {
+                truth.grant = 0; // spent within the moment
+            }
             self.kill(&id);
         }
         let watched: Vec<InstanceId> = self.watches.keys().cloned().collect();

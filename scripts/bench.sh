@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+# Runs all benchmarks and writes docs/benchmarks.md: the machine, what was compared with, and every table.
+#
+#   scripts/bench.sh [OUTPUT]        (default: docs/benchmarks.md)
+#
+# Run `scripts/setup.sh bench` before (`make bench` does). Takes about half an hour; use an otherwise idle machine.
+set -euo pipefail
+cd "$(dirname -- "${BASH_SOURCE[0]}")/.."
+
+readonly OUTPUT="${1:-docs/benchmarks.md}"
+readonly PM2=target/bench-tools/node_modules/pm2/package.json
+TEXT="$(mktemp)"
+readonly TEXT
+trap 'rm -f "$TEXT"' EXIT
+
+# What is measured: package, benchmark, and the bar it is held to.
+readonly BENCHES=(
+    "ostler|healing|kill -9 to the next answer: within 1 ms of the program's own bare start (median against median; p99 within 3 ms); through the endpoint no connect is refused; ten kills in a row without a step of a second"
+    "ostler|at_rest|1,000 instances: keeper below 6 MB, all three processes together below 30 MB (PSS), below 1 % of one core with TCP probes every 10 s"
+    "ostler-keeper|restart|no bar of its own: where the time between a kill and the next answer goes"
+    "ostler-gateway|carry|no bar yet: what the gateway costs its callers, against a direct connection in the same run"
+    "ostler-journal|journal|facts stored, each durable before it is acknowledged: at least 80 % of bare SQLite doing the same rows in the same run"
+    "ostler-manager|decide|one event in an estate of 100,000 instances: below 50 µs in decide and evolve for each instance touched"
+    "ostler-probes|cost|no bar of its own: what one probe costs"
+)
+
+main() {
+    {
+        echo "# Benchmarks"
+        echo
+        echo "Written by \`make bench\`. Times are compared within one run on one machine; elsewhere the ratios are"
+        echo "worth more than the numbers. A bar that is not met is marked MISSED."
+        echo
+        machine
+        versions
+    } >"$TEXT"
+    cargo build --release --quiet -p ostler
+    cargo build --release --quiet -p ostler --example tiny # what the supervisors look after
+    local entry package bench bar
+    for entry in "${BENCHES[@]}"; do
+        IFS='|' read -r package bench bar <<<"$entry"
+        measure "$package" "$bench" "$bar"
+    done
+    mkdir -p "$(dirname -- "$OUTPUT")"
+    cp "$TEXT" "$OUTPUT"
+    chmod 644 "$OUTPUT"
+    echo "bench: written to $OUTPUT"
+}
+
+machine() {
+    echo "## The machine"
+    echo
+    echo "| what | which |"
+    echo "|---|---|"
+    echo "| processor | $(awk -F': ' '/^model name/ { print $2; exit }' /proc/cpuinfo), $(nproc) cores |"
+    echo "| memory | $(awk '/^MemTotal/ { printf "%.1f GB", $2 * 1024 / 1e9 }' /proc/meminfo) |"
+    echo "| kernel | $(uname -sr) |"
+    echo "| system | $(. /etc/os-release && echo "$PRETTY_NAME") |"
+    echo "| compiler | $(rustc --version) |"
+    echo "| date | $(date -u +%Y-%m-%d) |"
+    echo
+}
+
+versions() {
+    echo "## Compared with"
+    echo
+    echo "| what | version |"
+    echo "|---|---|"
+    local package version
+    for package in supervisor runit s6 monit daemontools; do
+        version="$(dpkg-query -W -f '${Version}' "$package" 2>/dev/null)" || version="not installed"
+        echo "| $package | $version |"
+    done
+    if [ -r "$PM2" ]; then
+        echo "| pm2 | $(sed -n 's/^ *"version": "\(.*\)",*$/\1/p' "$PM2" | head -n 1) |"
+    else
+        echo "| pm2 | not installed |"
+    fi
+    echo
+}
+
+measure() {
+    local package="$1" bench="$2" bar="$3" load table
+    load="$(cut -d ' ' -f 1-3 /proc/loadavg)"
+    echo "bench: $package, $bench"
+    cargo bench --quiet -p "$package" --bench "$bench" --no-run
+    table="$(cargo bench --quiet -p "$package" --bench "$bench" 2>/dev/null)" || table="$table
+(the benchmark failed)"
+    {
+        echo "## $package: $bench"
+        echo
+        echo "\`cargo bench -p $package --bench $bench\`, load before it $load"
+        echo
+        echo "Bar: $bar."
+        echo
+        echo '```text'
+        echo "$table"
+        echo '```'
+        echo
+    } >>"$TEXT"
+}
+
+main
