@@ -54,6 +54,9 @@ pub enum Command {
         reflex_burst: u32,
         /// Until one more is allowed.
         reflex_refill: Span,
+        /// It runs already: this only tells whoever holds its process how to start it again.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        entrust: bool,
     },
     /// Let connections end, then stop the instance.
     Stop {
@@ -174,7 +177,8 @@ impl Command {
             Self::Provision { instance } => format!("provision {instance}"),
             Self::Observe { instance } => format!("observe {instance}"),
             Self::Before { instance, .. } => format!("run {}'s one-off command", instance.service()),
-            Self::Start { instance, .. } => format!("start {instance}"),
+            Self::Start { instance, entrust: true, .. } => format!("entrust {instance} to the keeper"),
+            Self::Start { instance, entrust: false, .. } => format!("start {instance}"),
             Self::Stop { instance, .. } => format!("stop {instance}"),
             Self::Deprovision { instance } => format!("delete {instance} with its data"),
             Self::Bind { binding, instance, .. } => format!("bind {} to {instance}", binding.consumer),

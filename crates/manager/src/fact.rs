@@ -236,6 +236,9 @@ pub enum Diagnosis {
     CannotStart {
         /// Why.
         cause: String,
+        /// What a person can do about it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        remedy: Option<String>,
     },
     /// It was found dead when everything was looked at again.
     FoundDead {
@@ -253,9 +256,21 @@ impl Diagnosis {
             Self::Unresponsive { symptom } => format!("runs but does not answer as it should: {symptom}"),
             Self::NeverReady { symptom: Some(symptom) } => format!("did not become ready in time: {symptom}"),
             Self::NeverReady { symptom: None } => "did not become ready in time".to_owned(),
-            Self::CannotStart { cause } => format!("cannot be started: {cause}"),
+            Self::CannotStart { cause, .. } => format!("cannot be started: {cause}"),
             Self::FoundDead { exit: Some(exit) } => format!("was found dead; it ended with {exit}"),
             Self::FoundDead { exit: None } => "was found dead".to_owned(),
+        }
+    }
+
+    /// What a person can do about it, where anybody knows.
+    pub fn remedy(&self) -> Option<&str> {
+        match self {
+            Self::CannotStart { remedy, .. } => remedy.as_deref(),
+            Self::Died { .. }
+            | Self::DiedAndRestarted { .. }
+            | Self::Unresponsive { .. }
+            | Self::NeverReady { .. }
+            | Self::FoundDead { .. } => None,
         }
     }
 }

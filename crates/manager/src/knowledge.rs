@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use ostler_model::catalog::{Catalog, Limits, Offering, Placement};
 use ostler_model::estate::{Estate, Listen, ProbeOverride, Service};
-use ostler_model::health::Health;
+use ostler_model::health::{Health, Symptom};
 use ostler_model::ids::{BindingId, CommandId, EstateUuid, InstanceId, ProviderName, ServiceName};
 use ostler_model::outcome::{BackupMade, Failure, Running};
 use ostler_model::template::Template;
@@ -67,6 +67,12 @@ pub struct ServiceKnowledge {
     pub generation: u32,
     /// The launch whose one-off command has succeeded.
     pub before_done: Option<u32>,
+    /// How the one-off command of the newest launch has failed, until it succeeds.
+    #[serde(default)]
+    pub before_trouble: Option<BeforeTrouble>,
+    /// What people were told of repairs that succeeded.
+    #[serde(default)]
+    pub healed: Healed,
     /// The number of instances that a person set.
     pub scale: Option<u32>,
     /// Counts the restarts that people asked for.
@@ -97,6 +103,28 @@ pub struct ServiceKnowledge {
     pub backup_clock: Option<Timestamp>,
 }
 
+/// How a service's one-off command failed. It belongs to the launch, whichever instance it ran on behalf of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BeforeTrouble {
+    /// The launch.
+    pub generation: u32,
+    /// How many times in a row it failed.
+    pub failures: u32,
+    /// Not tried again before this.
+    pub not_before: Timestamp,
+    /// Why it failed last.
+    pub failure: Failure,
+}
+
+/// What people were told of repairs that succeeded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Healed {
+    /// When they were told last.
+    pub told: Option<Timestamp>,
+    /// How many repairs have succeeded since without their being told.
+    pub untold: u32,
+}
+
 /// A service's stable address.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
@@ -110,6 +138,9 @@ pub struct Endpoint {
     pub operation: Option<CommandId>,
     /// Why it could not be opened.
     pub trouble: Option<Failure>,
+    /// How many times in a row it could not be opened, or closed.
+    #[serde(default)]
+    pub failures: u32,
     /// Not tried again before this.
     pub not_before: Timestamp,
 }
@@ -158,6 +189,9 @@ pub struct Instance {
     pub watch: Option<CommandId>,
     /// Its health, as far as is known.
     pub health: Option<Health>,
+    /// Why its probe cannot be made at present: says nothing about the instance itself.
+    #[serde(default)]
+    pub unprobed: Option<Symptom>,
     /// Since when it is ready, is not ready, or is not known to be either.
     pub health_since: Timestamp,
     /// It has been ready since it was last started on purpose.
@@ -176,6 +210,9 @@ pub struct Instance {
     pub repair: Option<Repair>,
     /// The question that it waits on, and how to answer.
     pub held: Option<(String, String)>,
+    /// The last question that people were told, unless it was answered since.
+    #[serde(default)]
+    pub told_question: Option<String>,
     /// People were told that it failed.
     pub told_failed: bool,
     /// When anything of this changed for people: process, phase, health.
@@ -423,6 +460,8 @@ impl ServiceKnowledge {
             launches: BTreeMap::new(),
             generation: 0,
             before_done: None,
+            before_trouble: None,
+            healed: Healed::default(),
             scale: None,
             restart_round: 0,
             instances: BTreeMap::new(),
@@ -453,6 +492,11 @@ impl ServiceKnowledge {
     /// Whether its one-off command has to succeed before an instance is started.
     pub fn before_is_due(&self) -> bool {
         self.launch().is_some_and(|launch| !launch.before.is_empty()) && self.before_done != Some(self.generation)
+    }
+
+    /// How its one-off command failed last, if that has to succeed before an instance is started.
+    pub fn before_failed(&self) -> Option<&BeforeTrouble> {
+        self.before_trouble.as_ref().filter(|trouble| trouble.generation == self.generation && self.before_is_due())
     }
 
     /// Whether its endpoint is declared somewhere else than where it is.
@@ -508,6 +552,7 @@ impl Instance {
             running: None,
             watch: None,
             health: None,
+            unprobed: None,
             health_since: now,
             was_ready: false,
             proven: false,
@@ -517,6 +562,7 @@ impl Instance {
             not_before: Timestamp::default(),
             repair: None,
             held: None,
+            told_question: None,
             told_failed: false,
             since: now,
         }

@@ -32,8 +32,8 @@ pub use event::{Ask, Event, Process, ResumeCause, Scope};
 pub use evolve::evolve;
 pub use fact::{Diagnosis, Fact, FactKind};
 pub use knowledge::{
-    Binding, BindingState, Endpoint, Instance, Knowledge, Launch, Operation, OperationKind, Phase, Repair,
-    ServiceKnowledge, Wanted,
+    BeforeTrouble, Binding, BindingState, Endpoint, Healed, Instance, Knowledge, Launch, Operation, OperationKind,
+    Phase, Repair, ServiceKnowledge, Wanted,
 };
 pub use place::{PlacementProblem, place};
 pub use rehearse::{Rehearsal, rehearse};

@@ -175,20 +175,20 @@ fn because(known: &Knowledge, id: &InstanceId, instance: &Instance, state: State
         let decision = decide(known, &Event::Look(scope), now);
         decision.withheld.first().map(|withheld| withheld.reason.in_words(now))
     };
-    let seen = match &instance.health {
-        Some(Health::Shallow(symptom) | Health::Unready(symptom)) => Some(symptom.to_string()),
-        Some(Health::Ready) | None => None,
+    let seen = match (&instance.unprobed, &instance.health) {
+        (Some(symptom), _) => Some(format!("its probe cannot be made: {symptom}")),
+        (None, Some(Health::Shallow(symptom) | Health::Unready(symptom))) => Some(symptom.to_string()),
+        (None, Some(Health::Ready) | None) => None,
     };
     if let Some((question, _)) = &instance.held {
         return Some(question.clone());
     }
     match (&instance.repair, seen) {
-        (Some(repair), _) if !instance.is_ready() => {
-            let diagnosis = repair.diagnosis.in_words();
-            Some(match waits() {
-                Some(waits) => format!("it {diagnosis}; {waits}"),
-                None => format!("it {diagnosis}"),
-            })
+        (Some(repair), seen) if !instance.is_ready() => {
+            let remedy = repair.diagnosis.remedy().map(str::to_owned);
+            let unprobed = seen.filter(|_| instance.unprobed.is_some());
+            let parts = [Some(format!("it {}", repair.diagnosis.in_words())), remedy, unprobed, waits()];
+            Some(parts.into_iter().flatten().collect::<Vec<String>>().join("; "))
         }
         (_, Some(seen)) => Some(seen),
         (_, None) if state == State::Ready => None,
@@ -244,24 +244,21 @@ fn service_state(known: &Knowledge, service: &ServiceKnowledge, instances: &[Ins
     if has(State::Held) {
         return State::Held;
     }
+    // Nobody can reach it, whatever its instances are.
+    if service.endpoint.trouble.is_some() && !service.endpoint.open {
+        return State::Failed;
+    }
     if active().next().is_none() {
         return State::Pending;
     }
     if active().all(|state| state == State::Ready) {
-        return if service.endpoint.open || service.endpoint.trouble.is_none() {
-            State::Ready
-        } else {
-            State::Degraded
-        };
+        return State::Ready;
     }
     let some_ready = service.ready > 0;
     for state in [State::Failed, State::Healing, State::Upgrading, State::Degraded] {
         if has(state) {
             return if state == State::Failed && some_ready { State::Degraded } else { state };
         }
-    }
-    if service.endpoint.trouble.is_some() && !service.endpoint.open {
-        return State::Failed;
     }
     if has(State::Starting) { State::Starting } else { State::Pending }
 }

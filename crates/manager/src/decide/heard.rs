@@ -4,7 +4,7 @@ use std::ops::Bound;
 use std::time::Duration;
 
 use ostler_model::estate::Occasion;
-use ostler_model::health::{Exit, Health};
+use ostler_model::health::{Exit, Health, SymptomKind};
 use ostler_model::ids::{CommandId, InstanceId, ServiceName};
 use ostler_model::outcome::{Failure, FailureClass, Observation, Running};
 use ostler_model::time::{Timestamp, in_words};
@@ -16,6 +16,8 @@ use crate::event::{Process, Scope};
 use crate::fact::{Diagnosis, FactKind};
 use crate::knowledge::{BindingState, Instance, OperationKind, Phase, ServiceKnowledge, Wanted};
 
+/// Repairs of one service that succeed within so long of each other are not told one by one.
+pub(crate) const HEALED_TOLD_EVERY: Duration = Duration::from_secs(60);
 /// The start time of a process can be told so much earlier than the death of the one before it, though it came after:
 /// kernels count start times in hundredths of a second.
 const START_TIME_GRAIN: Duration = Duration::from_millis(100);
@@ -99,7 +101,7 @@ impl Draft<'_> {
 
     /// One operation at a time: whoever waits to be bound to an instance of `need`, or unbound from one, may be next. The
     /// search begins after the one that was served last, so that everybody has a turn.
-    fn look_at_waiting(&mut self, need: &ServiceName, last: Option<&ServiceName>) {
+    pub(crate) fn look_at_waiting(&mut self, need: &ServiceName, last: Option<&ServiceName>) {
         let Some(consumers) = self.known.consumers.get(need) else { return };
         let after = last.map_or(Bound::Unbounded, Bound::Excluded);
         let up_to = last.map(|last| (Bound::Unbounded, Bound::Excluded(last)));
@@ -137,7 +139,8 @@ impl Draft<'_> {
         let wanted = known.wanted(service, instance);
         // What runs already was only to be entrusted to whoever holds it now: nothing is wrong with it.
         let concluded = starts && wanted == Wanted::Running && instance.phase != Phase::Running;
-        let diagnosis = Diagnosis::CannotStart { cause: failure.detail.clone() };
+        let remedy = Some(failure.remedy.clone()).filter(|remedy| !remedy.is_empty());
+        let diagnosis = Diagnosis::CannotStart { cause: failure.detail.clone(), remedy };
         let because = if starts { format!("it {}", diagnosis.in_words()) } else { failure.detail.clone() };
         match failure.class {
             // It is observed after a pause: `evolve` saw to that.
@@ -158,13 +161,25 @@ impl Draft<'_> {
                 if concluded {
                     self.begin_repair(id, diagnosis);
                 }
-                self.back_off(id, service, instance, &because);
+                match command {
+                    // It counts for the launch, so that the next instance does not begin anew.
+                    Command::Before { generation, .. } => {
+                        let trouble = service.before_trouble.as_ref().filter(|before| before.generation == *generation);
+                        let failures = trouble.map_or(0, |before| before.failures).saturating_add(1);
+                        self.back_off_after(id, service, failures, &because);
+                    }
+                    _ => self.back_off(id, service, instance, &because),
+                }
             }
         }
     }
 
+    /// People are told once: what comes up again with the same words, because the file was given again, is known.
     fn hold(&mut self, id: &InstanceId, question: String, answer: String) {
-        self.tell(id.service(), Occasion::Held, format!("{id} waits for a person: {question}"));
+        let told = self.known.instance(id).and_then(|instance| instance.told_question.as_ref());
+        if told != Some(&question) {
+            self.tell(id.service(), Occasion::Held, format!("{id} waits for a person: {question}"));
+        }
         self.fact(FactKind::Held { instance: id.clone(), question, answer });
     }
 
@@ -196,7 +211,19 @@ impl Draft<'_> {
     pub(super) fn probed(&mut self, id: &InstanceId, watch: CommandId, health: &Health) {
         let known = self.known;
         let (Some(service), Some(instance)) = (known.services.get(id.service()), known.instance(id)) else { return };
-        if instance.watch != Some(watch) || instance.health.as_ref() == Some(health) {
+        if instance.watch != Some(watch) {
+            return;
+        }
+        if let Health::Unready(symptom) = health
+            && symptom.kind == SymptomKind::Unknown
+        {
+            // It says nothing about the instance, so nothing follows from it.
+            if instance.unprobed.as_ref() != Some(symptom) {
+                self.fact(FactKind::HealthChanged { instance: id.clone(), health: health.clone() });
+            }
+            return;
+        }
+        if instance.health.as_ref() == Some(health) && instance.unprobed.is_none() {
             return;
         }
         self.fact(FactKind::HealthChanged { instance: id.clone(), health: health.clone() });
@@ -206,7 +233,14 @@ impl Draft<'_> {
             self.fact(FactKind::RepairEnded { instance: id.clone() });
             let took = in_words(self.now.since(repair.began));
             let words = repair.diagnosis.in_words();
-            self.tell(id.service(), Occasion::Healed, format!("{id} {words}; it works again after {took}"));
+            // The first is told at once, and so is what was told to have failed; a series is summed up when it is over.
+            let healed = service.healed;
+            let first = healed.untold == 0 && healed.told.is_none_or(|told| self.now >= told + HEALED_TOLD_EVERY);
+            if first || instance.told_failed {
+                self.tell(id.service(), Occasion::Healed, format!("{id} {words}; it works again after {took}"));
+            } else {
+                self.look(Scope::Service(id.service().clone()));
+            }
             self.look_at_sick();
         }
         if ready == instance.is_ready() {
@@ -292,6 +326,10 @@ impl Draft<'_> {
     /// once for each service, or the same cause would be told as often as there are instances.
     pub(crate) fn back_off(&mut self, id: &InstanceId, service: &ServiceKnowledge, instance: &Instance, because: &str) {
         let failures = backoff::failures_with(instance, self.now);
+        self.back_off_after(id, service, failures, because);
+    }
+
+    fn back_off_after(&mut self, id: &InstanceId, service: &ServiceKnowledge, failures: u32, because: &str) {
         let until = self.now + backoff::pause(failures);
         self.fact(FactKind::BackedOff { instance: id.clone(), until, failures });
         if failures >= backoff::FAILURES_TOLD && !service.instances.values().any(|i| i.told_failed) {

@@ -21,6 +21,8 @@ use crate::reconcile;
 mod asked;
 mod heard;
 
+pub(crate) use self::heard::HEALED_TOLD_EVERY;
+
 /// What is to be stored, done, looked at again, and what was held back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use = "a decision that nobody reads heals nothing"]
@@ -202,7 +204,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Notifies, and records that it did.
-    fn tell(&mut self, service: &ServiceName, occasion: Occasion, message: String) {
+    pub(crate) fn tell(&mut self, service: &ServiceName, occasion: Occasion, message: String) {
         self.fact(FactKind::Told { service: service.clone(), occasion });
         self.command(Command::Notify { service: service.clone(), occasion, message });
     }

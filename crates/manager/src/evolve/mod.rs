@@ -6,16 +6,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ostler_model::estate::Estate;
-use ostler_model::health::Health;
+use ostler_model::estate::{Estate, Occasion};
+use ostler_model::health::{Health, SymptomKind};
 use ostler_model::ids::{InstanceId, ServiceName};
 use ostler_model::time::Timestamp;
 
 use self::index::{for_each_instance, for_each_instance_of, recount_outdated, with_instance, with_service};
-use crate::backoff::FAILURES_TOLD;
+use crate::backoff::{FAILURES_TOLD, PAUSE_MAX};
 use crate::event::Process;
 use crate::fact::{Diagnosis, Fact, FactKind};
-use crate::knowledge::{BindingState, Instance, Knowledge, Launch, OperationKind, Phase, Repair, ServiceKnowledge};
+use crate::knowledge::{
+    BindingState, Endpoint, Healed, Instance, Knowledge, Launch, OperationKind, Phase, Repair, ServiceKnowledge,
+};
 
 mod index;
 mod outcome;
@@ -49,22 +51,23 @@ pub fn evolve(known: &mut Knowledge, fact: &Fact) {
         FactKind::RepairBegan { instance, diagnosis } => {
             with_instance(known, instance, |i| begin_repair(i, diagnosis, at));
         }
-        FactKind::RepairEnded { instance } => with_instance(known, instance, |i| {
-            i.repair = None;
-            i.told_failed = false;
-            i.not_before = Timestamp::default();
-        }),
+        FactKind::RepairEnded { instance } => end_repair(known, instance),
         FactKind::BackedOff { instance, until, failures } => {
             with_instance(known, instance, |i| back_off(i, *until, *failures));
         }
         FactKind::Held { instance, question, answer } => with_instance(known, instance, |i| {
             i.held = Some((question.clone(), answer.clone()));
+            i.told_question = Some(question.clone());
             if let Some(repair) = &mut i.repair {
                 repair.active = false;
             }
         }),
         // For the record: they say what people and callers saw, and nothing follows from them.
-        FactKind::CallersAffected { .. } | FactKind::LossAccepted { .. } | FactKind::Told { .. } => {}
+        FactKind::CallersAffected { .. } | FactKind::LossAccepted { .. } => {}
+        FactKind::Told { service, occasion: Occasion::Healed } => {
+            with_service(known, service, |service| service.healed = Healed { told: Some(at), untold: 0 });
+        }
+        FactKind::Told { .. } => {}
         FactKind::RestartAsked { .. }
         | FactKind::ScaleAsked { .. }
         | FactKind::DownAsked
@@ -84,6 +87,7 @@ fn asked(known: &mut Knowledge, kind: &FactKind, at: Timestamp) {
         FactKind::DownAsked => {
             known.down = true;
             for_each_instance(known, leave_alone);
+            known.services.values_mut().for_each(try_service_again);
         }
         FactKind::DeleteAsked { service } => {
             for_each_instance_of(known, service, leave_alone);
@@ -101,6 +105,16 @@ fn asked(known: &mut Knowledge, kind: &FactKind, at: Timestamp) {
     }
 }
 
+/// It works again. That people have not been told is counted until they are.
+fn end_repair(known: &mut Knowledge, id: &InstanceId) {
+    with_instance(known, id, |instance| {
+        instance.repair = None;
+        instance.told_failed = false;
+        instance.not_before = Timestamp::default();
+    });
+    with_service(known, id.service(), |service| service.healed.untold = service.healed.untold.saturating_add(1));
+}
+
 /// Sets its health, and remembers for how long it had been ready when it ceases to be.
 fn set_health(instance: &mut Instance, health: Option<Health>, at: Timestamp) {
     let standing = |health: &Option<Health>| match health {
@@ -116,11 +130,22 @@ fn set_health(instance: &mut Instance, health: Option<Health>, at: Timestamp) {
         instance.health_since = at;
     }
     instance.health = health;
+    instance.unprobed = None;
 }
 
 fn feel(instance: &mut Instance, health: &Health, at: Timestamp) {
+    // A probe that could not be made says nothing about the instance: it stays what it was.
+    if let Health::Unready(symptom) = health
+        && symptom.kind == SymptomKind::Unknown
+    {
+        instance.unprobed = Some(symptom.clone());
+        return;
+    }
     let was_ready = instance.is_ready();
     set_health(instance, Some(health.clone()), at);
+    if instance.is_ready() {
+        instance.told_question = None; // what was asked is answered: if it comes up again, it is another question
+    }
     instance.was_ready |= instance.is_ready();
     instance.proven |= instance.is_ready();
     if instance.is_ready() != was_ready {
@@ -170,7 +195,12 @@ fn back_off(instance: &mut Instance, until: Timestamp, failures: u32) {
 
 /// Nothing that was seen before counts as evidence any more; nothing is under way.
 fn resume(known: &mut Knowledge, at: Timestamp) {
-    known.commands.clear();
+    // The clock may have been set back while ostler was away: no pause is longer than the longest there is, and nothing
+    // happened in the future.
+    let latest = at + PAUSE_MAX;
+    for command in std::mem::take(&mut known.commands).into_values() {
+        outcome::doubt(known, &command);
+    }
     for_each_instance(known, |instance| {
         let may_be_made = instance.operation.is_some_and(|operation| operation.kind == OperationKind::Provision);
         instance.operation = None;
@@ -179,14 +209,23 @@ fn resume(known: &mut Knowledge, at: Timestamp) {
         instance.watch = None;
         set_health(instance, None, at);
         instance.health_since = at;
+        instance.not_before = instance.not_before.min(latest);
+        instance.since = instance.since.min(at);
         if let Some(repair) = &mut instance.repair {
             repair.active = false;
         }
     });
     for service in known.services.values_mut() {
+        service.backup_clock = service.backup_clock.map(|clock| clock.min(at));
+        if let Some((until, _)) = &mut service.binding_trouble {
+            *until = (*until).min(latest);
+        }
+        if let Some(trouble) = &mut service.before_trouble {
+            trouble.not_before = trouble.not_before.min(latest);
+        }
         service.endpoint.open = false;
         service.endpoint.operation = None;
-        service.endpoint.not_before = Timestamp::default();
+        service.endpoint.try_again();
     }
 }
 
@@ -215,22 +254,26 @@ fn declare_again(known: &mut Knowledge, name: &ServiceName, estate: &Estate) {
     let Some(service) = known.services.get_mut(name) else { return };
     let Some(new) = estate.services.get(name) else {
         service.declared = false;
+        try_service_again(service);
         return for_each_instance_of(known, name, leave_alone);
     };
     service.declared = true;
+    service.endpoint.try_again(); // whoever gives the file again may have freed the address
     service.delete_asked = false; // what is declared again is kept, as much of it as is left
     service.scale = None;
     if *service.spec == *new {
         return;
     }
-    service.binding_trouble = None;
+    try_service_again(service);
     if service.spec.endpoint != new.endpoint {
         service.endpoint.trouble = None;
-        service.endpoint.not_before = Timestamp::default();
     }
     let asks_otherwise = service.spec.probe != new.probe;
     service.spec = Arc::new(new.clone());
-    service.bindings.retain(|need, binding| binding.state != BindingState::Lost || new.needs.contains(need));
+    let lost = service.bindings.iter().filter(|(_, binding)| binding.state == BindingState::Lost);
+    let kept = |need: &ServiceName| new.needs.contains(need) || service.uses(need);
+    let dropped: Vec<ServiceName> = lost.map(|(need, _)| need.clone()).filter(|need| !kept(need)).collect();
+    service.bindings.retain(|need, _| !dropped.contains(need));
     for_each_instance_of(known, name, |instance| {
         try_again(instance);
         if asks_otherwise {
@@ -280,17 +323,33 @@ fn retire_instance(known: &mut Knowledge, id: &InstanceId) {
 fn ask_restart(known: &mut Knowledge, name: &ServiceName) {
     with_service(known, name, |service| {
         service.restart_round = service.restart_round.saturating_add(1);
-        service.endpoint.not_before = Timestamp::default();
         service.backup_trouble = None;
-        service.binding_trouble = None;
+        try_service_again(service);
         recount_outdated(service);
     });
     for_each_instance_of(known, name, |instance| {
+        let was_asked = instance.held.is_some();
         try_again(instance);
-        if instance.phase == Phase::Declared {
+        instance.told_question = None; // a person answered; if it comes back, they did not expect it to
+        if was_asked && instance.phase == Phase::Declared {
             instance.generation = None; // whatever it held before: an empty one is accepted
         }
     });
+}
+
+/// The same for what belongs to the service itself.
+fn try_service_again(service: &mut ServiceKnowledge) {
+    service.endpoint.try_again();
+    service.binding_trouble = None;
+    service.before_trouble = None;
+}
+
+impl Endpoint {
+    /// The next attempt comes at once, and the pauses begin anew.
+    fn try_again(&mut self) {
+        self.failures = 0;
+        self.not_before = Timestamp::default();
+    }
 }
 
 /// A person looked at it: what held it back holds it no more.
@@ -304,6 +363,7 @@ fn try_again(instance: &mut Instance) {
 /// It is not to run any more, so nothing about it has to be repaired.
 fn leave_alone(instance: &mut Instance) {
     try_again(instance);
+    instance.told_question = None;
     instance.repair = None;
 }
 

@@ -9,11 +9,13 @@ use ostler_model::time::Timestamp;
 
 use super::index::{with_instance, with_service};
 use super::set_health;
+use crate::backoff;
 use crate::command::{Command, Outcome};
-use crate::knowledge::{Binding, BindingState, Instance, Knowledge, Operation, OperationKind, Phase};
+use crate::knowledge::{
+    BeforeTrouble, Binding, BindingState, Endpoint, Instance, Knowledge, Operation, OperationKind, Phase,
+    ServiceKnowledge,
+};
 
-/// An endpoint that cannot be opened is tried again after so long: whoever holds the address may let go of it.
-const ENDPOINT_PAUSE: Duration = Duration::from_secs(2);
 /// A binding that failed is tried again after so long.
 const BINDING_PAUSE: Duration = Duration::from_secs(2);
 /// An instance is looked at again so long after what was done to it was interrupted: whoever interrupted may come back.
@@ -43,7 +45,10 @@ pub(super) fn issue(known: &mut Knowledge, id: CommandId, command: &Command, at:
             operate(known, id, command, instance, OperationKind::Bind, at);
             begin_binding(known, binding, instance, *endpoint);
         }
-        Command::Unbind { instance, .. } => operate(known, id, command, instance, OperationKind::Bind, at),
+        Command::Unbind { instance, .. } => {
+            operate(known, id, command, instance, OperationKind::Bind, at);
+            doubt(known, command); // whoever needs it again meanwhile needs it made again
+        }
         Command::Backup { instance, .. } => operate(known, id, command, instance, OperationKind::Backup, at),
         Command::Restore { instance, .. } => operate(known, id, command, instance, OperationKind::Restore, at),
     }
@@ -103,8 +108,11 @@ pub(super) fn end(known: &mut Knowledge, id: CommandId, outcome: &Outcome, at: T
                 service.endpoint.operation = None;
                 service.endpoint.open = false;
                 match outcome {
-                    Outcome::Done => service.endpoint.may_be_open = false,
-                    _ => service.endpoint.not_before = at + ENDPOINT_PAUSE,
+                    Outcome::Done => {
+                        service.endpoint.may_be_open = false;
+                        service.endpoint.failures = 0;
+                    }
+                    _ => pause_endpoint(&mut service.endpoint, at),
                 }
             });
             remove_if_gone(known, service);
@@ -154,6 +162,10 @@ fn end_operation(
         i.observed &= !(interrupted || changes_it);
         if interrupted {
             i.not_before = i.not_before.max(at + INTERRUPTED_PAUSE);
+            // Its place among the repairs was given to others meanwhile, also where it happened after all.
+            if changes_it && let Some(repair) = &mut i.repair {
+                repair.active = false;
+            }
         }
     });
 }
@@ -166,21 +178,31 @@ fn end_of_opening(known: &mut Knowledge, service: &ServiceName, outcome: &Outcom
                 service.endpoint.address = Some(*address);
                 service.endpoint.open = true;
                 service.endpoint.trouble = None;
+                service.endpoint.failures = 0;
             }
             Outcome::Failed(failure) => {
-                service.endpoint.trouble = Some(failure.clone());
-                service.endpoint.not_before = at + ENDPOINT_PAUSE;
+                if failure.class == FailureClass::Interrupted {
+                    service.endpoint.open = false; // where it is open, if anywhere, is not known any more
+                } else {
+                    service.endpoint.trouble = Some(failure.clone());
+                }
+                pause_endpoint(&mut service.endpoint, at);
             }
             _ => {}
         }
     });
 }
 
+fn pause_endpoint(endpoint: &mut Endpoint, at: Timestamp) {
+    endpoint.failures = endpoint.failures.saturating_add(1);
+    endpoint.not_before = at + backoff::endpoint_pause(endpoint.failures);
+}
+
 /// Of what is done at an instance on behalf of a service: bindings and backups.
 fn end_of_service(known: &mut Knowledge, command: &Command, outcome: &Outcome, at: Timestamp) {
     let interrupted = matches!(outcome, Outcome::Failed(Failure { class: FailureClass::Interrupted, .. }));
     match (command, outcome) {
-        _ if interrupted => {}
+        _ if interrupted => doubt(known, command),
         (Command::Bind { binding, instance, endpoint }, Outcome::Bound { digest }) => {
             bound(known, binding, instance, *endpoint, digest);
         }
@@ -210,6 +232,16 @@ fn end_of_service(known: &mut Knowledge, command: &Command, outcome: &Outcome, a
         }),
         _ => {}
     }
+}
+
+/// Whether a binding that was to be made, or ended, has been is not known: it is made, or ended, again.
+pub(super) fn doubt(known: &mut Knowledge, command: &Command) {
+    let (Command::Bind { binding: id, .. } | Command::Unbind { binding: id, .. }) = command else { return };
+    with_service(known, &id.consumer, |service| {
+        if let Some(binding) = service.bindings.get_mut(&id.need).filter(|b| b.state == BindingState::Made) {
+            binding.state = BindingState::Doubtful;
+        }
+    });
 }
 
 /// Known before it is done: what may have been made is ended when nobody needs it any more, whatever happens meanwhile.
@@ -257,7 +289,12 @@ fn end_of_instance(known: &mut Knowledge, id: &InstanceId, command: &Command, ou
         }),
         (Command::Before { generation, .. }, Outcome::Done) => with_service(known, id.service(), |service| {
             service.before_done = Some(*generation);
+            service.before_trouble = None;
         }),
+        (Command::Before { generation, .. }, Outcome::Failed(failure)) => {
+            with_service(known, id.service(), |service| before_failed(service, *generation, failure, at));
+            return;
+        }
         (Command::Observe { .. }, Outcome::Observed(observation)) => observe(known, id, observation, at),
         (Command::Start { .. }, Outcome::Started(running)) => {
             with_instance(known, id, |i| {
@@ -279,6 +316,17 @@ fn end_of_instance(known: &mut Knowledge, id: &InstanceId, command: &Command, ou
             i.told_failed = false; // what was told was about something that has worked now
         }
     });
+}
+
+/// What failed was the launch's, not the instance's: the pause is the same whichever instance would be next.
+fn before_failed(service: &mut ServiceKnowledge, generation: u32, failure: &Failure, at: Timestamp) {
+    if failure.class == FailureClass::Interrupted {
+        return;
+    }
+    let before = service.before_trouble.as_ref().filter(|trouble| trouble.generation == generation);
+    let failures = before.map_or(0, |trouble| trouble.failures).saturating_add(1);
+    let not_before = at + backoff::pause(failures);
+    service.before_trouble = Some(BeforeTrouble { generation, failures, not_before, failure: failure.clone() });
 }
 
 fn observe(known: &mut Knowledge, id: &InstanceId, observation: &Observation, at: Timestamp) {
@@ -334,9 +382,11 @@ fn lose_bindings(known: &mut Knowledge, id: &InstanceId) {
     for consumer in consumers {
         let mut unneeded = false;
         with_service(known, &consumer, |service| {
-            if let Some(binding) = service.bindings.get_mut(id.service()).filter(|binding| binding.instance == *id) {
+            let binding = service.bindings.get_mut(id.service());
+            if let Some(binding) = binding.filter(|binding| binding.instance == *id) {
                 binding.state = BindingState::Lost;
-                unneeded = !service.spec.needs.contains(id.service());
+                // What still runs with it is a user of the need until it is replaced.
+                unneeded = !service.spec.needs.contains(id.service()) && !service.uses(id.service());
             }
         });
         if unneeded {

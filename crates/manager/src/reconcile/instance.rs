@@ -1,6 +1,6 @@
 //! One instance: what to do next to bring it to what is wanted of it.
 
-use ostler_model::health::{Health, Symptom, SymptomKind};
+use ostler_model::health::{Health, Symptom};
 use ostler_model::ids::InstanceId;
 use ostler_model::time::{Span, Timestamp};
 
@@ -17,6 +17,9 @@ const REFLEX_BURST: u32 = 16;
 const REFLEX_BURST_AFTER_FAILURE: u32 = 2;
 /// One more each.
 const REFLEX_REFILL: Span = Span::seconds(5);
+
+/// What lives and does not answer is given no more than this to end, unless it holds data: callers wait meanwhile.
+const GRACE_OF_THE_HUNG: Span = Span::seconds(2);
 
 /// Who waits for a place among the repairs asks again this often, in case nobody thought of it.
 const REPAIR_EVERY: i64 = 5_000_000; // microseconds
@@ -51,7 +54,7 @@ pub(super) fn look(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &Insta
         (Wanted::AtRest | Wanted::Gone, Phase::Running) if used => draft.withhold(scope(), Reason::StillUsed),
         (Wanted::AtRest | Wanted::Gone, Phase::Running) => {
             let drain = if instance.is_ready() { service.spec.stop.drain } else { Span::millis(0) };
-            stop(draft, service, id, instance, drain);
+            stop(draft, id, instance, drain, draft.known.stop_grace(service));
         }
         (Wanted::Gone, Phase::Declared | Phase::Stopped) => {
             draft.command(Command::Deprovision { instance: id.clone() });
@@ -115,10 +118,27 @@ fn start(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId, ins
     if !service.before_is_due() {
         return draft.command(start_command(id, instance, service.generation));
     }
-    // One instance runs it for all of them, never two together, and it is this one's pauses and questions that count.
+    run_before(draft, service, id);
+}
+
+/// One instance runs it for all of them, never two together. What fails is the launch's, so its pause and its question
+/// are the same for each of them.
+fn run_before(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId) {
+    let scope = || Scope::Instance(id.clone());
+    if let Some(trouble) = service.before_failed() {
+        let asked =
+            |other: &Instance| other.held.as_ref().is_some_and(|(question, _)| *question == trouble.failure.detail);
+        if service.instances.values().any(asked) {
+            return draft.withhold(scope(), Reason::Held(trouble.failure.detail.clone()));
+        }
+        if draft.now < trouble.not_before {
+            draft.wake(trouble.not_before, scope());
+            return draft.withhold(scope(), Reason::BackingOff(trouble.not_before));
+        }
+    }
     let runs = |other: &Instance| other.operation.is_some_and(|operation| operation.kind == OperationKind::Before);
     if service.instances.values().any(runs) {
-        return draft.withhold(Scope::Instance(id.clone()), Reason::UnderWay(OperationKind::Before));
+        return draft.withhold(scope(), Reason::UnderWay(OperationKind::Before));
     }
     match service.instances.iter().find(|(_, other)| !other.retired && other.phase == Phase::Stopped) {
         Some((number, first)) if *number != id.number() => {
@@ -128,7 +148,7 @@ fn start(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId, ins
                 (None, None) if draft.now < first.not_before => Reason::BackingOff(first.not_before),
                 (None, None) => Reason::OthersFirst,
             };
-            draft.withhold(Scope::Instance(id.clone()), reason);
+            draft.withhold(scope(), reason);
         }
         _ => draft.command(Command::Before { instance: id.clone(), generation: service.generation }),
     }
@@ -136,7 +156,8 @@ fn start(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId, ins
 
 fn start_command(id: &InstanceId, instance: &Instance, generation: u32) -> Command {
     let reflex_burst = if instance.failures > 1 { REFLEX_BURST_AFTER_FAILURE } else { REFLEX_BURST };
-    Command::Start { instance: id.clone(), generation, reflex_burst, reflex_refill: REFLEX_REFILL }
+    let entrust = instance.phase == Phase::Running;
+    Command::Start { instance: id.clone(), generation, reflex_burst, reflex_refill: REFLEX_REFILL, entrust }
 }
 
 /// Whether so many others are under repair that this one's may not begin yet; says so, and asks again later.
@@ -191,7 +212,9 @@ fn keep_running(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &Instance
                 return draft.withhold(scope(), Reason::WaitsFor(missing));
             }
             if !too_many_repairs(draft, id, instance) {
-                stop(draft, service, id, instance, Span::millis(0));
+                let full = draft.known.stop_grace(service);
+                let grace = if draft.known.is_durable(service) { full } else { full.min(GRACE_OF_THE_HUNG) };
+                stop(draft, id, instance, Span::millis(0), grace);
             }
         }
     }
@@ -200,8 +223,6 @@ fn keep_running(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &Instance
 fn verdict(draft: &Draft<'_>, service: &ServiceKnowledge, instance: &Instance) -> Verdict {
     match &instance.health {
         Some(Health::Ready | Health::Shallow(_)) => Verdict::Fine,
-        // The probe could not be made: that says nothing about the instance.
-        Some(Health::Unready(symptom)) if symptom.kind == SymptomKind::Unknown => Verdict::Fine,
         Some(Health::Unready(symptom)) if instance.proven => {
             Verdict::Sick(Diagnosis::Unresponsive { symptom: symptom.clone() })
         }
@@ -222,9 +243,13 @@ fn starting(
     let (Some(running), Some(policy)) = (instance.running, draft.known.probe_policy(service)) else {
         return Verdict::Fine;
     };
-    let deadline = running.since.max(unseen_since.unwrap_or(running.since)) + policy.start_within.get();
+    // A process cannot be younger than what is known of it, but says so when the clock was set back since.
+    let since = running.since.min(instance.since);
+    let deadline = since.max(unseen_since.unwrap_or(since)) + policy.start_within.get();
     if draft.now < deadline {
         Verdict::Wait(deadline)
+    } else if instance.unprobed.is_some() {
+        Verdict::Fine // nothing is known against it: that its probe cannot be made is not its fault
     } else {
         Verdict::Sick(Diagnosis::NeverReady { symptom: symptom.cloned() })
     }
@@ -253,12 +278,12 @@ fn replace(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId, i
         return draft.withhold(scope, Reason::OthersFirst);
     }
     if !too_many_repairs(draft, id, instance) {
-        stop(draft, service, id, instance, service.spec.stop.drain);
+        stop(draft, id, instance, service.spec.stop.drain, draft.known.stop_grace(service));
     }
 }
 
 /// Callers and probes leave it before it is stopped.
-fn stop(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId, instance: &Instance, drain: Span) {
+fn stop(draft: &mut Draft<'_>, id: &InstanceId, instance: &Instance, drain: Span, grace: Span) {
     // A look has sent callers, or its watch, to it a moment ago at most; these are taken back all the same.
     let routed = draft.decision.commands.iter().rev().find_map(|(_, command)| match command {
         Command::Route { address, .. } => Some(address.is_some()),
@@ -275,6 +300,5 @@ fn stop(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId, inst
     if watched.unwrap_or(instance.watch.is_some()) {
         draft.command(Command::Unwatch { instance: id.clone() });
     }
-    let grace = draft.known.stop_grace(service);
     draft.command(Command::Stop { instance: id.clone(), drain, grace });
 }

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use ostler_model::estate::Occasion;
 use ostler_model::ids::{InstanceId, ServiceName};
-use ostler_model::time::Timestamp;
+use ostler_model::time::{Timestamp, in_words};
 
 use crate::command::Command;
-use crate::decide::{Draft, Reason};
+use crate::decide::{Draft, HEALED_TOLD_EVERY, Reason};
 use crate::event::Scope;
 use crate::fact::FactKind;
 use crate::knowledge::{BindingState, Instance, Knowledge, Launch, Operation, OperationKind, Phase, ServiceKnowledge};
@@ -14,7 +15,7 @@ use crate::knowledge::{BindingState, Instance, Knowledge, Launch, Operation, Ope
 /// The steps, in their order. A step that changes something ends the look: what follows it is decided from the state
 /// that it leads to, by the next look.
 pub(super) fn look(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
-    let steps = [endpoint, count_instances, bind, unbind, define_launch, back_up];
+    let steps = [endpoint, count_instances, bind, unbind, define_launch, back_up, tell_healed];
     for step in steps {
         let facts = draft.decision.facts.len();
         step(draft, service);
@@ -69,9 +70,15 @@ fn count_instances(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
         }
     } else {
         let active = service.instances.iter().rev().filter(|(_, i)| !i.retired).map(|(number, _)| *number);
-        for number in active.take(service.active - wanted) {
+        let retired: Vec<u32> = active.take(service.active - wanted).collect();
+        if retired.is_empty() {
+            return;
+        }
+        for number in retired {
             draft.fact(FactKind::InstanceRetired { instance: service.instance_id(number) });
         }
+        // Who waited for one of these to be bound to it is bound to another.
+        draft.look_at_waiting(&service.spec.name, None);
     }
 }
 
@@ -223,6 +230,25 @@ fn back_up(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
     } else {
         draft.fact(FactKind::BackupAsked { service: name.clone(), name: backup_name(draft.now) });
     }
+}
+
+/// Repairs that succeeded soon after one that was told: they are told together.
+fn tell_healed(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
+    let (Some(told), untold) = (service.healed.told, service.healed.untold) else { return };
+    if untold == 0 {
+        return;
+    }
+    let name = &service.spec.name;
+    let due = told + HEALED_TOLD_EVERY;
+    if draft.now < due {
+        return draft.wake(due, Scope::Service(name.clone()));
+    }
+    let within = in_words(draft.now.since(told));
+    let message = match untold {
+        1 => format!("{name} was healed once more within {within}"),
+        times => format!("{name} was healed {times} more times within {within}"),
+    };
+    draft.tell(name, Occasion::Healed, message);
 }
 
 /// The name of a scheduled backup: its time, so that names sort as times do.

@@ -45,7 +45,13 @@ fn running() -> impl Strategy<Value = Running> {
 
 fn health() -> impl Strategy<Value = Health> {
     let symptom = || Symptom { kind: SymptomKind::TimedOut, detail: "slow".to_owned() };
-    prop_oneof![Just(Health::Ready), Just(Health::Shallow(symptom())), Just(unready("nobody answers"))]
+    let unknown = Symptom { kind: SymptomKind::Unknown, detail: "no more descriptors".to_owned() };
+    prop_oneof![
+        Just(Health::Ready),
+        Just(Health::Shallow(symptom())),
+        Just(unready("nobody answers")),
+        Just(Health::Unready(unknown))
+    ]
 }
 
 fn diagnosis() -> impl Strategy<Value = Diagnosis> {
@@ -56,7 +62,8 @@ fn diagnosis() -> impl Strategy<Value = Diagnosis> {
         Just(Diagnosis::Unresponsive { symptom: symptom.clone() }),
         Just(Diagnosis::NeverReady { symptom: Some(symptom) }),
         Just(Diagnosis::NeverReady { symptom: None }),
-        Just(Diagnosis::CannotStart { cause: "no file".to_owned() }),
+        Just(Diagnosis::CannotStart { cause: "no file".to_owned(), remedy: Some("make it".to_owned()) }),
+        Just(Diagnosis::CannotStart { cause: "no file".to_owned(), remedy: None }),
         Just(Diagnosis::FoundDead { exit: None }),
     ]
 }
@@ -72,11 +79,12 @@ fn command() -> impl Strategy<Value = Command> {
         instance().prop_map(|instance| Command::Provision { instance }),
         instance().prop_map(|instance| Command::Observe { instance }),
         (instance(), 0..4_u32).prop_map(|(instance, generation)| Command::Before { instance, generation }),
-        (instance(), 0..4_u32).prop_map(move |(instance, generation)| Command::Start {
+        (instance(), 0..4_u32, any::<bool>()).prop_map(move |(instance, generation, entrust)| Command::Start {
             instance,
             generation,
             reflex_burst: 1,
-            reflex_refill: span
+            reflex_refill: span,
+            entrust
         }),
         instance().prop_map(move |instance| Command::Stop { instance, drain: span, grace: span }),
         instance().prop_map(|instance| Command::Deprovision { instance }),

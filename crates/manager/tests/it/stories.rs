@@ -6,7 +6,8 @@
 //! - `estate [at-once=P;] SERVICE [offering=O] [instances=N] [needs=A,B] [endpoint=PORT] [env=TEXT] [before] [backup=15m]
 //!   [version=RANGE]; …` gives an estate file;
 //! - `auto on` lets an obliging world answer everything from here on, `auto off` lets the story answer;
-//! - `ended COMMAND ok | temporary | person | interrupted` ends an order: `ended start web-1 ok`;
+//! - `ended COMMAND ok | temporary | person | interrupted | cut-off` ends an order: `ended start web-1 ok`; what is cut
+//!   off is done, and whoever did it could not say so;
 //! - `probe web-1 ready | unready | shallow | unknown`; `hang web-1`, `unhang web-1`, `lose db-1` change the world;
 //! - `die web-1 [spent]` kills a process, which is started again at once if that is granted, unless it is spent;
 //! - `crashing web`, `never-ready web`, `mended web` say how the world treats a program;
@@ -108,6 +109,7 @@ impl Story {
             "temporary" => self.world.fail(id, FailureClass::Temporary),
             "person" => self.world.fail(id, FailureClass::NeedsPerson),
             "interrupted" => self.world.fail(id, FailureClass::Interrupted),
+            "cut-off" => self.world.cut_off(id),
             other => panic!("not an outcome: {other}"),
         }
     }
@@ -158,6 +160,11 @@ impl Story {
         for service in status(&self.world.known, self.world.now).services {
             let instances: Vec<String> = service.instances.iter().map(|i| format!("{} {}", i.id, i.state)).collect();
             let _ = writeln!(self.text, "  {} is {}: {}", service.name, service.state, instances.join(", "));
+            for instance in &service.instances {
+                if let Some(because) = &instance.because {
+                    let _ = writeln!(self.text, "    {}: {because}", instance.id);
+                }
+            }
             for trouble in service.troubles {
                 let _ = writeln!(self.text, "    trouble: {trouble}");
             }
@@ -227,6 +234,10 @@ fn in_line(fact: &FactKind, orders: &BTreeMap<CommandId, Command>) -> Option<Str
     Some(match fact {
         FactKind::CommandIssued { command, .. } => match command {
             Command::Watch { .. } | Command::Unwatch { .. } => return None,
+            // Said where it is not what its offering gives.
+            Command::Stop { grace, .. } if *grace != Span::seconds(10) => {
+                format!("→ {}, which it has {grace} for", command.in_words())
+            }
             Command::Notify { message, occasion, .. } => format!("told ({}): {message}", occasion.as_str()),
             other => format!("→ {}", other.in_words()),
         },
@@ -258,6 +269,9 @@ fn in_line(fact: &FactKind, orders: &BTreeMap<CommandId, Command>) -> Option<Str
         FactKind::HealthChanged { instance, health } => match health {
             Health::Ready => format!("{instance} is ready"),
             Health::Shallow(symptom) => format!("{instance} is ready, and something behind it is not: {symptom}"),
+            Health::Unready(symptom) if symptom.kind == SymptomKind::Unknown => {
+                format!("{instance} cannot be probed: {symptom}")
+            }
             Health::Unready(symptom) => format!("{instance} is not ready: {symptom}"),
         },
         FactKind::RepairBegan { instance, diagnosis } => format!("concluded: {instance} {}", diagnosis.in_words()),
@@ -350,18 +364,27 @@ stories! {
     backups
     bookshop
     crash_loop
+    cut_off
     deadlock_of_repairs
+    delete_while_used
     down
     endpoint_in_use
     endpoint_moves
+    grant_spent
+    held_again
+    holder_retired
     hung
     killed
     lost_data
+    many_kills
     migration
+    migration_fails
     need_removed
     needs_a_person
     never_ready
     nothing_changed
+    probe_cannot_be_made
+    repair_cut_off
     rolling
     scaling
     share_at_once

@@ -83,6 +83,7 @@ enum Step {
     Hang(usize),
     Lose(usize),
     Probe(usize),
+    Blind(usize),
     Oblige(usize),
     Pass(u64),
     Resume(ResumeCause, u64),
@@ -127,6 +128,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => at().prop_map(Step::Hang),
         1 => at().prop_map(Step::Lose),
         20 => at().prop_map(Step::Probe),
+        2 => at().prop_map(Step::Blind),
         30 => (1..40_usize).prop_map(Step::Oblige),
         10 => prop_oneof![0..2_000_u64, 0..400_000_u64].prop_map(Step::Pass),
         2 => (cause, any::<u64>()).prop_map(|(cause, mask)| Step::Resume(cause, mask)),
@@ -169,11 +171,8 @@ impl Storm {
                 }
             }
             Step::DoneAndCutOff(at) => {
-                if let Some((id, order)) = nth(world.orders.iter().map(|(id, order)| (*id, order.clone())), *at) {
-                    world.carry_out(id);
-                    world.outcomes.remove(&id);
-                    world.orders.insert(id, order);
-                    world.fail(id, FailureClass::Interrupted);
+                if let Some(id) = nth(world.orders.keys().copied(), *at) {
+                    world.cut_off(id);
                 }
             }
             Step::TellReport { twice } => {
@@ -194,6 +193,11 @@ impl Storm {
             Step::Probe(at) => {
                 if let Some(id) = nth(world.watches.keys().cloned(), *at) {
                     let _ = world.probe(&id);
+                }
+            }
+            Step::Blind(at) => {
+                if let Some(id) = nth(world.watches.keys().cloned(), *at) {
+                    world.blind(&id);
                 }
             }
             Step::Oblige(times) => {
@@ -379,6 +383,11 @@ fn assert_truth_is_known(world: &World) {
         let held = world.known.services.get(&binding.consumer).and_then(|service| service.bindings.get(&binding.need));
         assert_eq!(held.map(|held| &held.instance), Some(instance), "{binding}");
     }
+    for service in world.known.services.values().filter(|service| world.known.is_wanted(service)) {
+        for (need, held) in service.bindings.iter().filter(|(need, _)| service.spec.needs.contains(*need)) {
+            assert_eq!(world.bindings.get(&service.binding_id(need)), Some(&held.instance), "{need}");
+        }
+    }
 }
 
 fn storm(estates: &[Vec<Sketch>], at_once: u8, steps: &[Step]) -> Storm {
@@ -400,6 +409,7 @@ fn config() -> ProptestConfig {
     ProptestConfig {
         rng_seed: RngSeed::Fixed(seed.unwrap_or(SEED)),
         max_shrink_iters: 4000,
+        max_shrink_time: 120_000,
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/regressions/storm.txt"))),
         ..ProptestConfig::default()
     }

@@ -69,6 +69,10 @@ pub(crate) struct World {
     sick: BTreeSet<InstanceId>,
     /// Orders that were given because something was sick.
     treatments: BTreeSet<CommandId>,
+    /// Whose treatment has begun, and has not been given up.
+    begun: BTreeSet<InstanceId>,
+    /// Whose treatment had begun when people made the share smaller that may be under repair at once: it is finished.
+    finished_first: BTreeSet<InstanceId>,
     /// Services whose deletion a person asked for.
     deletions: BTreeSet<ServiceName>,
     /// When people asked for something last.
@@ -99,7 +103,11 @@ impl World {
         if let Event::Asked(ask) = event {
             self.hear(ask);
         }
+        let share = self.known.repairs_at_once();
         let decision = take(&mut self.known, event, self.now);
+        if self.known.repairs_at_once() < share {
+            self.finished_first.extend(self.begun.iter().cloned());
+        }
         self.facts.extend(decision.facts.iter().cloned());
         for fact in &decision.facts {
             self.record(&fact.kind);
@@ -108,6 +116,9 @@ impl World {
             self.judge(command);
             if self.is_treatment(command) {
                 self.treatments.insert(*id);
+                if let Target::Instance(instance) = command.target() {
+                    self.begun.insert(instance);
+                }
             }
             self.accept(*id, command);
         }
@@ -147,8 +158,13 @@ impl World {
                 self.deletions.retain(|service| !estate.services.contains_key(service));
             }
             FactKind::DeleteAsked { service } => self.sick.retain(|id| id.service() != service),
+            // What was done did not help, or is not known to be going on: the next treatment is another one.
+            FactKind::BackedOff { instance, .. } | FactKind::Held { instance, .. } => drop(self.begun.remove(instance)),
+            FactKind::Resumed { .. } => self.begun.clear(),
             _ => {}
         }
+        self.begun.retain(|id| self.sick.contains(id));
+        self.finished_first.retain(|id| self.begun.contains(id));
     }
 
     /// Whether the order does something to an instance because it is sick. One to say again how to start what runs does
@@ -177,7 +193,8 @@ impl World {
             };
             let others = self.orders.iter().filter(counts).count();
             let most = self.known.repairs_at_once();
-            assert!(others < most, "{command:?} is one repair too many: {most} at once");
+            let goes_on = matches!(&target, Target::Instance(id) if self.finished_first.contains(id));
+            assert!(goes_on || others < most, "{command:?} is one repair too many: {most} at once");
         }
         match command {
             Command::Before { instance, .. } => {
@@ -362,6 +379,15 @@ impl World {
         }
     }
 
+    /// It was done, and whoever did it was cut off before saying so.
+    pub(crate) fn cut_off(&mut self, id: CommandId) {
+        let Some(order) = self.orders.get(&id).cloned() else { return };
+        self.carry_out(id);
+        self.outcomes.remove(&id);
+        self.orders.insert(id, order);
+        self.fail(id, FailureClass::Interrupted);
+    }
+
     /// Ends the instance's process; the report of it waits to be told. Whoever holds it starts it again if it may.
     pub(crate) fn kill(&mut self, id: &InstanceId) {
         self.pass(Duration::from_millis(1));
@@ -428,6 +454,17 @@ impl World {
         *reported = Some(health.clone());
         let watch = *watch;
         Some(self.give(&Event::Probed { instance: id.clone(), watch, health }))
+    }
+
+    /// The instance's probe cannot be made: nothing is seen of it until the next one.
+    pub(crate) fn blind(&mut self, id: &InstanceId) {
+        let symptom = Symptom { kind: SymptomKind::Unknown, detail: "no more descriptors".to_owned() };
+        let health = Health::Unready(symptom);
+        if let Some((watch, reported)) = self.watches.get_mut(id) {
+            *reported = Some(health.clone());
+            let watch = *watch;
+            let _ = self.give(&Event::Probed { instance: id.clone(), watch, health });
+        }
     }
 
     /// Lets time pass; looks that were asked for happen on the way.

@@ -18,3 +18,8 @@ status
 probe web-1 ready
 probe web-1 unknown
 tick 1h
+# What holds data has its full time to end.
+auto on
+estate db offering=postgresql
+hang db-1
+tick 10m
