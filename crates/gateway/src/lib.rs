@@ -14,6 +14,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ostler_keeper::protocol::GATEWAY_ENDS_WITHIN;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc};
@@ -30,8 +31,11 @@ mod service;
 mod trouble;
 pub mod wire;
 
-/// How long open connections may go on after the gateway was asked to end.
-const DRAIN_AT_END: Duration = Duration::from_secs(10);
+/// How long open connections may go on after the gateway was asked to end. `ostler down` has then drained every
+/// instance for its own `stop.drain` and stopped it, so only the last bytes to a caller can be on their way. It is
+/// shorter than the keeper's patience: the gateway ends by itself.
+const DRAIN_AT_END: Duration = Duration::from_secs(3);
+const _: () = assert!(DRAIN_AT_END.as_millis() < GATEWAY_ENDS_WITHIN.as_millis());
 /// Reports that wait while the keeper is away; more are dropped.
 const REPORTS_WAITING_MAX: usize = 1024;
 /// Connections of one service, if nothing else is said.
@@ -105,7 +109,7 @@ impl GatewayError {
     }
 }
 
-/// Carries traffic until SIGTERM; then accepts no more, lets open connections go on for up to ten seconds, and
+/// Carries traffic until SIGTERM; then accepts no more, lets open connections go on for up to three seconds, and
 /// returns. Needs a tokio runtime with I/O and time.
 ///
 /// # Errors

@@ -11,13 +11,21 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep_until, timeout, timeout_at};
 
 use crate::pause::pause;
-use crate::service::{Lease, Service};
+use crate::service::{Lease, RETRYING_MAX, Service};
 
 /// How long one instance may take to accept. Refusals come at once; only a stuck or vanished machine takes longer.
 const CONNECT_TIME: Duration = Duration::from_millis(250);
-/// The first pause between two rounds; each further one is half as long again.
-const PAUSE_MIN: Duration = Duration::from_micros(300);
-/// The longest pause.
+/// On this machine accepting takes no time either. But a connect that meets a socket that is just being closed is
+/// dropped without a word, and the kernel repeats it only after a second: a killed instance is back long before.
+const CONNECT_TIME_LOCAL: Duration = Duration::from_millis(2);
+/// Should this machine be so busy that this is too short, then each attempt may take this part of the time held.
+const CONNECT_PART: u32 = 4;
+/// Between two rounds a caller pauses for this part of the time it has been held, so that an instance that is back is
+/// noticed at most that much later than it came, however long it was away …
+const PAUSE_PART: u32 = 8;
+/// … but for no less than this: small programs are back after a millisecond or two …
+const PAUSE_MIN: Duration = Duration::from_micros(200);
+/// … and for no longer than this.
 const PAUSE_MAX: Duration = Duration::from_millis(20);
 
 /// Connects a caller that was accepted at `accepted` to an instance of the service. `None` if it was held in vain.
@@ -27,7 +35,7 @@ pub(crate) async fn reach(service: &Arc<Service>, accepted: Instant) -> Option<(
         return Some(reached);
     }
     let mut permit = None;
-    let mut length = PAUSE_MIN;
+    let mut since = accepted;
     loop {
         let mut changed = std::pin::pin!(service.changed.notified());
         changed.as_mut().enable(); // before the attempt, so that a change during it is not missed
@@ -44,12 +52,20 @@ pub(crate) async fn reach(service: &Arc<Service>, accepted: Instant) -> Option<(
             permit = timeout_at(deadline.into(), service.retrying.acquire()).await.ok();
             continue;
         }
+        let length = pause_after(since.elapsed(), RETRYING_MAX - service.retrying.available_permits());
         tokio::select! {
-            () = changed => length = PAUSE_MIN,
-            () = pause(length), if service.has_targets() => length = (length * 3 / 2).min(PAUSE_MAX),
+            () = changed => since = Instant::now(),
+            () = pause(length), if service.has_targets() => {}
             () = sleep_until(deadline.into()) => {}
         }
     }
+}
+
+/// The pause of one of so many callers that try again together: all of them together try as often as one alone would,
+/// because the instance that is starting needs the processor more than they do.
+fn pause_after(held: Duration, retrying: usize) -> Duration {
+    let together = u32::try_from(retrying).unwrap_or(u32::MAX);
+    (held / PAUSE_PART).max(PAUSE_MIN).saturating_mul(together).min(PAUSE_MAX)
 }
 
 /// Someone who waits for a connection.
@@ -65,7 +81,7 @@ impl Caller<'_> {
         let mut tried = Vec::new();
         while let Some(lease) = self.service.lease(&tried) {
             let start = Instant::now();
-            match connect(lease.target.address).await {
+            match connect(lease.target.address, self.accepted.elapsed()).await {
                 Ok(stream) => {
                     self.service.connected(&lease, self.affected.then(|| self.accepted.elapsed()));
                     return Some((stream, lease));
@@ -93,13 +109,21 @@ impl Caller<'_> {
     }
 }
 
-async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let stream = timeout(CONNECT_TIME, TcpStream::connect(address)).await.map_err(io::Error::from)??;
+async fn connect(address: SocketAddr, held: Duration) -> io::Result<TcpStream> {
+    let stream = timeout(connect_time(address, held), TcpStream::connect(address)).await.map_err(io::Error::from)??;
     if is_connected_to_itself(&stream) {
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+fn connect_time(address: SocketAddr, held: Duration) -> Duration {
+    if address.ip().is_loopback() {
+        (held / CONNECT_PART).clamp(CONNECT_TIME_LOCAL, CONNECT_TIME)
+    } else {
+        CONNECT_TIME
+    }
 }
 
 /// On one machine, a connect to a port that nobody listens on succeeds when the kernel happens to pick that very port
@@ -122,7 +146,6 @@ mod tests {
 
     use super::*;
     use crate::messages::{Says, Table, Target};
-    use crate::service::RETRYING_MAX;
 
     const HOLD_MS: u64 = 600_000;
 
@@ -169,6 +192,24 @@ mod tests {
         assert!(said.try_recv().is_err(), "one report");
     }
 
+    #[test]
+    fn pauses_follow_the_time_held_and_the_number_of_callers() {
+        let millis = Duration::from_millis;
+        assert_eq!(pause_after(Duration::ZERO, 1), PAUSE_MIN);
+        assert_eq!(pause_after(millis(8), 1), millis(1));
+        assert_eq!(pause_after(millis(8), 4), millis(4));
+        assert_eq!(pause_after(millis(8_000), RETRYING_MAX), PAUSE_MAX);
+    }
+
+    #[test]
+    fn connects_on_this_machine_are_soon_tried_again() {
+        let here = ([127, 0, 0, 1], 80).into();
+        assert_eq!(connect_time(here, Duration::ZERO), CONNECT_TIME_LOCAL);
+        assert_eq!(connect_time(here, Duration::from_millis(40)), Duration::from_millis(10));
+        assert_eq!(connect_time(here, Duration::from_secs(9)), CONNECT_TIME);
+        assert_eq!(connect_time(([192, 0, 2, 1], 80).into(), Duration::ZERO), CONNECT_TIME);
+    }
+
     #[tokio::test]
     async fn a_table_ends_the_wait_for_one() {
         let (service, mut said) = service();
@@ -192,6 +233,6 @@ mod tests {
         assert!(is_connected_to_itself(&socket.connect(own).await.unwrap()));
 
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        assert!(!is_connected_to_itself(&connect(listener.local_addr().unwrap()).await.unwrap()));
+        assert!(!is_connected_to_itself(&connect(listener.local_addr().unwrap(), Duration::ZERO).await.unwrap()));
     }
 }

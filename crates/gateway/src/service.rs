@@ -40,7 +40,7 @@ pub(crate) struct Service {
     pub(crate) slots: Arc<Semaphore>,
     /// Room for callers that try again.
     pub(crate) retrying: Semaphore,
-    /// Told when the table has changed.
+    /// Told when the table has changed, or a caller that was held got through.
     pub(crate) changed: Notify,
     /// Told when a target has lost its last connection.
     released: Notify,
@@ -153,6 +153,9 @@ impl Service {
         }
         let report = state.account.connected(wall_clock(), waited);
         drop(state);
+        if waited.is_some() {
+            self.changed.notify_waiters(); // what let one through lets others through
+        }
         self.report(report);
     }
 

@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal};
 const KILLS: usize = 500;
 const WITHIN: Duration = Duration::from_secs(60);
 const PLENTY: Grant = Grant { burst: 1_000_000, refill_ms: 1 };
-const IDLE_SECONDS: u64 = 20;
+const IDLE_SECONDS: u64 = 10;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

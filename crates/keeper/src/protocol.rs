@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ostler_model::health::Exit;
 use ostler_model::ids::InstanceId;
@@ -20,6 +21,8 @@ use serde::{Deserialize, Serialize};
 pub const PACKET_BYTES_MAX: usize = 192 * 1024;
 /// The version of these messages. A keeper answers a `Hello` of another version with [`Refusal::OtherVersion`].
 pub const VERSION: u32 = 1;
+/// How long the gateway may take to end with the keeper ([`Order::Shutdown`]); then it is killed.
+pub const GATEWAY_ENDS_WITHIN: Duration = Duration::from_secs(5);
 
 /// A message to the keeper.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,7 +16,7 @@ use crate::launch::Prepared;
 use crate::ledger::{Entry, Who};
 use crate::poll::{Timer, Token, Watch};
 use crate::process::{self, Environ};
-use crate::protocol::{Grant, Launch, Process, Refusal, Report};
+use crate::protocol::{GATEWAY_ENDS_WITHIN, Grant, Launch, Process, Refusal, Report};
 use crate::run::CommandLine;
 
 /// The gateway comes back at once: callers wait for it. 50 times, and ten times a second for good.
@@ -26,8 +26,6 @@ const GATEWAY_PAUSE_MAX: Duration = Duration::from_secs(30);
 const MANAGER_GRANT: Grant = Grant { burst: 5, refill_ms: 2000 };
 const MANAGER_PAUSE_MAX: Duration = Duration::from_secs(60);
 const PAUSE_MIN: Duration = Duration::from_secs(1);
-/// How long the gateway may take to end with the keeper.
-const END_MAX: Duration = Duration::from_secs(5);
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -261,7 +259,7 @@ impl Keeper {
         self.ending = Some(Ending { waiter, now: alone });
         if !alone {
             self.tell_gateway_to_end();
-            self.poll.at(Instant::now() + END_MAX, Timer::End);
+            self.poll.at(Instant::now() + GATEWAY_ENDS_WITHIN, Timer::End);
         }
     }
 

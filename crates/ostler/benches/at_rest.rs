@@ -1,6 +1,13 @@
 //! What looking after 1,000 tiny servers costs at rest: memory, and the processor with a TCP probe of each every 10 s and
 //! every second; beside the supervisors on this machine, which do not probe. `cargo bench -p ostler --bench at_rest`.
-#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::panic, dead_code, reason = "it is not shipped")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    clippy::panic,
+    dead_code,
+    reason = "it is not shipped"
+)]
 
 mod common;
 #[path = "common/peers.rs"]
@@ -18,8 +25,8 @@ use peers::service_folder;
 const INSTANCES: u16 = 1000;
 const PORTS: u16 = 12_000;
 /// Until the first probes after the start are over.
-const SETTLE: Duration = Duration::from_secs(15);
-const MEASURED: Duration = Duration::from_secs(30);
+const SETTLE: Duration = Duration::from_secs(12);
+const MEASURED: Duration = Duration::from_secs(20);
 
 fn main() {
     if std::env::args().any(|argument| argument == "--bench") {
@@ -75,6 +82,7 @@ fn of_peers(tiny: &Path) {
         ("s6", "s6-svscan", &["-c", "1100", "services"]),
     ] {
         if is_found(program) {
+            eprintln!("starting {INSTANCES} services under {name}");
             let folder = tempfile::tempdir().unwrap();
             folders(folder.path());
             of_peer(name, tiny, &Supervisor::start(folder, Command::new(program).args(arguments)));
@@ -94,7 +102,7 @@ fn of_peers(tiny: &Path) {
 
 fn of_peer(name: &str, tiny: &Path, supervisor: &Supervisor) {
     for number in 0..INSTANCES {
-        first_answer(loopback(PORTS + number));
+        first_answer(loopback(PORTS + number)).expect("each service comes up");
     }
     std::thread::sleep(SETTLE);
     let is_tiny = |pid: u32| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == tiny);
@@ -110,6 +118,7 @@ fn of_peer(name: &str, tiny: &Path, supervisor: &Supervisor) {
 }
 
 fn row(name: &str, megabytes: f64, core: f64, processes: usize) {
+    eprintln!("measured: {name}");
     println!("{name:<46} {megabytes:>10.1} {core:>14.2} {processes:>12}");
 }
 

@@ -1,31 +1,45 @@
 //! From `kill -9` of an instance to the next answer: through its endpoint and on its own port, with 1 and with 1,000
-//! instances, against the program's own bare start and against every other supervisor on this machine.
-//! `cargo bench -p ostler --bench healing`; `OSTLER_BENCH_KILLS` sets how often each is killed.
+//! instances, beside every other supervisor on this machine. After each kill the program is also started bare, so that
+//! both see the same machine. `cargo bench -p ostler --bench healing`; `OSTLER_BENCH_KILLS` sets how often each is killed.
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used, clippy::panic, reason = "it is not shipped")]
 
 mod common;
 #[path = "common/peers.rs"]
 mod peers;
+#[path = "common/table.rs"]
+mod table;
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Estate, Instance, Supervisor, first_answer, kill, loopback, next_answer, service, verdict};
+use common::{Estate, Instance, Supervisor, first_answer, kill, loopback, next_answer, service};
+use peers::Peer;
+use table::{Row, Table};
 
-/// Where the tiny server listens when others look after it.
+/// Where the bare program listens; each peer has one of the ports that follow.
 const PORT: u16 = 11_000;
 /// Kills of one instance until its restarts by reflex are used up: then it is restarted by order, and has them again.
 const KILLS_OF_ONE: usize = 14;
-/// After an answer, until the next kill: long enough that no supervisor takes the deaths for a crash loop's.
+/// After an answer, until the next kill of the same: long enough that no supervisor takes the deaths for a crash loop's.
 const CALM: Duration = Duration::from_millis(1300);
 /// Where that plays no role.
-const SHORT_CALM: Duration = Duration::from_millis(60);
-/// How often those are killed that take most of a second each time: it shows soon enough.
-const KILLS_OF_SLOW: usize = 20;
+const SHORT_CALM: Duration = Duration::from_millis(40);
+/// How often peers are killed; those that take most of a second each time show it sooner.
+const KILLS_OF_PEER: usize = 30;
+const KILLS_OF_SLOW: usize = 8;
 const SLOW: Duration = Duration::from_millis(500);
 const IN_A_ROW: usize = 10;
+/// How long one row may take, so that all of them stay within eight minutes however slow the machine is.
+const ROW_WITHIN: Duration = Duration::from_secs(16);
+/// How long all peers together may take, and one of them with ten kills in a row.
+const PEERS_WITHIN: Duration = Duration::from_secs(90);
+const IN_A_ROW_WITHIN: Duration = Duration::from_secs(12);
+/// What has not answered by then has given up.
+const GIVES_UP_AFTER: Duration = Duration::from_secs(5);
+/// Until the first probes of a thousand instances are over.
+const SETTLE: Duration = Duration::from_secs(5);
 
 fn main() {
     if std::env::args().any(|argument| argument == "--bench") {
@@ -36,198 +50,183 @@ fn main() {
 fn bench() {
     let kills = std::env::var("OSTLER_BENCH_KILLS").map_or(200, |text| text.parse().unwrap());
     let tiny = common::tiny();
-    println!("peers not on this machine: {}\n", peers::missing().join(", "));
-    let bare = Row::new("bare start", (0..kills).map(|_| bare_start(&tiny)).collect());
-    print_head("kill -9 to the next answer");
-    bare.print(None);
-    let mut rows = Vec::new();
-    let mut in_a_row = Vec::new();
+    println!("not on this machine: {}\n", peers::missing().join(", "));
+    let mut apart = Table::new("kill -9 to the next answer");
+    let mut in_a_row = Table::new("ten kills in a row, each right after the answer");
     for (label, more) in [
         ("listen=port", ""),
         ("listen=socket", "listen = \"socket\"\n"),
         ("limits", "limits = { memory = \"64MiB\", processes = 50 }\n"),
     ] {
-        alone(&tiny, kills, label, more, &bare, &mut rows, &mut in_a_row);
+        alone(&tiny, kills, (label, more), &mut apart, &mut in_a_row);
     }
-    thousand(&tiny, kills, &bare, &mut rows);
-    for peer in peers::found() {
-        let name = format!("{}, {}", peer.name, peer.setting);
-        rows.push(of_peer(&(peer.start)(&tiny, PORT), name.clone(), kills));
-        rows.last().unwrap().print(Some(&bare));
-        in_a_row.push(peer_in_a_row(&(peer.start)(&tiny, PORT), name));
-    }
-    println!();
-    print_head("ten kills in a row, each right after the answer");
-    in_a_row.iter().for_each(|row| row.print(Some(&bare)));
-    print_bars(&bare, &rows, &in_a_row);
+    thousand(&tiny, kills, &mut apart);
+    of_peers(&tiny, &mut apart, &mut in_a_row);
+    apart.print();
+    in_a_row.print();
+    table::print_bars(&apart, &in_a_row);
 }
 
-fn print_bars(bare: &Row, rows: &[Row], in_a_row: &[Row]) {
-    println!("\n{:<46} {:>10} {:>10}   (bar: 1 ms; 3 ms)", "milliseconds above the bare start", "median", "p99");
-    for row in rows.iter().filter(|row| row.name.starts_with("ostler")) {
-        let above = |share| row.at(share) - bare.at(share);
-        let verdicts = (verdict(above(50) <= 1.0), verdict(above(99) <= 3.0));
-        println!("{:<46} {:>10.3} {:>10.3}   {}; {}", row.name, above(50), above(99), verdicts.0, verdicts.1);
-    }
-    // A connection that the dying process had already accepted is cut with it, whoever looks after it.
-    let refused: usize = rows.iter().filter(|row| row.name.contains("endpoint")).map(|row| row.refused).sum();
-    println!("connects refused at endpoints: {refused} (bar: 0): {}", verdict(refused == 0));
-    let ours = in_a_row.iter().filter(|row| row.name.starts_with("ostler"));
-    let longest = ours.map(|row| row.at(100)).fold(0.0, f64::max);
-    println!("longest of ten in a row: {longest:.1} ms (bar: below a second): {}", verdict(longest < 1000.0));
-}
-
-/// The times of one subject.
-struct Row {
-    name: String,
-    times: Vec<Duration>,
-    refused: usize,
-    cut: usize,
-}
-
-impl Row {
-    fn new(name: impl Into<String>, mut times: Vec<Duration>) -> Self {
-        times.sort_unstable();
-        Self { name: name.into(), times, refused: 0, cut: 0 }
-    }
-
-    fn at(&self, share: usize) -> f64 {
-        self.times[(self.times.len() * share / 100).min(self.times.len() - 1)].as_secs_f64() * 1000.0
-    }
-
-    fn print(&self, bare: Option<&Self>) {
-        let ratio = bare.map_or_else(String::new, |bare| format!("{:.2}", self.at(50) / bare.at(50)));
-        println!(
-            "{:<46} {:>5} {:>9.3} {:>9.3} {:>9.3} {:>9} {:>8} {:>5}",
-            self.name,
-            self.times.len(),
-            self.at(50),
-            self.at(99),
-            self.at(100),
-            ratio,
-            self.refused,
-            self.cut
-        );
-    }
-}
-
-fn print_head(title: &str) {
-    println!("{title}, milliseconds");
-    println!(
-        "{:<46} {:>5} {:>9} {:>9} {:>9} {:>9} {:>8} {:>5}",
-        "", "kills", "median", "p99", "max", "x bare", "refused", "cut"
-    );
-}
-
+/// The program's own start, from the order to its first answer.
 fn bare_start(tiny: &Path) -> Duration {
     let begun = Instant::now();
     let mut child = Command::new(tiny).env("PORT", PORT.to_string()).stdin(Stdio::null()).spawn().unwrap();
-    next_answer(loopback(PORT), 0, &mut 0, &mut 0);
+    let answered = next_answer(loopback(PORT), 0, GIVES_UP_AFTER, &mut 0, &mut 0);
     let took = begun.elapsed();
     child.kill().unwrap();
     child.wait().unwrap();
+    assert!(answered.is_some(), "{} does not answer on port {PORT}: is the port taken?", tiny.display());
     took
 }
 
-/// Kills, and asks at `address` until the next process answers.
-fn heal(row: &mut Row, pid: &mut u32, address: SocketAddr) -> Duration {
+/// Kills, and asks at `address` until the next process answers; `None` if none does.
+fn heal(row: &mut Row, pid: &mut u32, address: SocketAddr) -> Option<Duration> {
     let begun = Instant::now();
     kill(*pid);
-    *pid = next_answer(address, *pid, &mut row.refused, &mut row.cut);
+    let Some(next) = next_answer(address, *pid, GIVES_UP_AFTER, &mut row.refused, &mut row.cut) else {
+        row.gave_up = true;
+        return None;
+    };
     let took = begun.elapsed();
+    *pid = next;
     row.times.push(took);
-    took
-}
-
-/// An estate of one service with one instance.
-fn alone(tiny: &Path, kills: usize, label: &str, more: &str, bare: &Row, rows: &mut Vec<Row>, in_a_row: &mut Vec<Row>) {
-    let (estate, _) = Estate::up(&service("tiny", tiny, more));
-    for (place, at) in PLACES {
-        let mut row = Row::new(format!("ostler, 1, {label}, {place}"), Vec::new());
-        while row.times.len() < kills {
-            let instance = fresh(&estate);
-            let mut pid = instance.pid;
-            for _ in 0..KILLS_OF_ONE.min(kills - row.times.len()) {
-                heal(&mut row, &mut pid, at(&instance));
-                std::thread::sleep(SHORT_CALM);
-            }
-        }
-        row.times.sort_unstable();
-        row.print(Some(bare));
-        rows.push(row);
-
-        let instance = fresh(&estate);
-        let mut pid = instance.pid;
-        let mut row = Row::new(format!("ostler, 1, {label}, {place}"), Vec::new());
-        for _ in 0..IN_A_ROW {
-            heal(&mut row, &mut pid, at(&instance));
-        }
-        row.times.sort_unstable();
-        in_a_row.push(row);
-    }
+    Some(took)
 }
 
 /// Where callers ask, and how it is called.
 type Place = (&'static str, fn(&Instance) -> SocketAddr);
 const PLACES: [Place; 2] = [("endpoint", |instance| instance.endpoint), ("own port", |instance| instance.own)];
 
+/// An estate of one service with one instance.
+fn alone(tiny: &Path, kills: usize, (label, more): (&str, &str), apart: &mut Table, in_a_row: &mut Table) {
+    let (estate, _) = Estate::up(&service("tiny", tiny, more));
+    for (place, at) in PLACES {
+        let name = format!("ostler, 1, {label}, {place}");
+        let mut row = Row::new(&name);
+        let until = Instant::now() + ROW_WITHIN;
+        while row.times.len() < kills && !row.gave_up && Instant::now() < until {
+            let instance = fresh(&estate);
+            let mut pid = instance.pid;
+            for _ in 0..KILLS_OF_ONE.min(kills - row.times.len()) {
+                if heal(&mut row, &mut pid, at(&instance)).is_none() {
+                    break;
+                }
+                std::thread::sleep(SHORT_CALM);
+                row.bare.push(bare_start(tiny));
+            }
+        }
+        apart.add(row);
+
+        let instance = fresh(&estate);
+        in_a_row.add(ten_in_a_row(tiny, &name, instance.pid, at(&instance)));
+    }
+}
+
 /// Restarted by order, so that it may be restarted by reflex as often as ever.
 fn fresh(estate: &Estate) -> Instance {
     estate.ostler(&["restart", "tiny", "--json"]);
     let instance = estate.instances("tiny")[0];
-    let pid = first_answer(instance.endpoint);
+    let pid = first_answer(instance.endpoint).expect("a service that was restarted answers");
     Instance { pid, ..instance }
 }
 
-fn thousand(tiny: &Path, kills: usize, bare: &Row, rows: &mut Vec<Row>) {
+fn thousand(tiny: &Path, kills: usize, apart: &mut Table) {
     let services: String = (0..1000)
         .map(|number| match number % 2 {
             0 => service(&format!("port-{number}"), tiny, ""),
             _ => service(&format!("socket-{number}"), tiny, "listen = \"socket\"\n"),
         })
         .collect();
+    eprintln!("bringing up 1,000 services");
     let (estate, took) = Estate::up(&services);
-    eprintln!("1,000 services are up after {:.1} s", took.as_secs_f64());
-    std::thread::sleep(Duration::from_secs(5));
+    eprintln!("they are up after {:.1} s", took.as_secs_f64());
+    std::thread::sleep(SETTLE);
     for (label, prefix) in [("listen=port", "port-"), ("listen=socket", "socket-")] {
         let mut instances = estate.instances(prefix);
         for (place, at) in PLACES {
-            let mut row = Row::new(format!("ostler, 1,000, {label}, {place}"), Vec::new());
+            let mut row = Row::new(&format!("ostler, 1,000, {label}, {place}"));
+            let until = Instant::now() + ROW_WITHIN;
             for number in 0..kills {
                 let count = instances.len();
                 let victim = &mut instances[number * 7919 % count];
                 let address = at(victim);
-                heal(&mut row, &mut victim.pid, address);
+                if heal(&mut row, &mut victim.pid, address).is_none() || Instant::now() > until {
+                    break;
+                }
                 std::thread::sleep(SHORT_CALM);
+                row.bare.push(bare_start(tiny));
             }
-            row.times.sort_unstable();
-            row.print(Some(bare));
-            rows.push(row);
+            apart.add(row);
         }
     }
 }
 
-fn of_peer(_supervisor: &Supervisor, name: String, kills: usize) -> Row {
-    let mut pid = first_answer(loopback(PORT));
-    let mut row = Row::new(name, Vec::new());
-    let mut wanted = kills.min(60); // each takes a second and more, if only of calm
-    while row.times.len() < wanted {
-        std::thread::sleep(CALM);
-        if heal(&mut row, &mut pid, loopback(PORT)) > SLOW {
-            wanted = wanted.min(KILLS_OF_SLOW);
-        }
-    }
-    row.times.sort_unstable();
-    row
+/// A peer that looks after a tiny server of its own.
+struct Rival {
+    name: String,
+    peer: &'static Peer,
+    port: u16,
+    pid: u32,
+    row: Row,
+    wanted: usize,
+    /// When it may be killed again.
+    calm_at: Instant,
+    _supervisor: Supervisor,
 }
 
-fn peer_in_a_row(_supervisor: &Supervisor, name: String) -> Row {
-    let mut pid = first_answer(loopback(PORT));
-    std::thread::sleep(2 * CALM);
-    let mut row = Row::new(name, Vec::new());
+/// All peers at once, each killed while the others have their calm; then each alone, ten times in a row.
+fn of_peers(tiny: &Path, apart: &mut Table, in_a_row: &mut Table) {
+    let mut rivals: Vec<Rival> =
+        peers::found().zip(PORT + 1..).filter_map(|(peer, port)| start(peer, tiny, port)).collect();
+    std::thread::sleep(CALM);
+    let until = Instant::now() + PEERS_WITHIN;
+    while let Some(rival) = rivals.iter_mut().filter(|rival| rival.wants_more()).min_by_key(|rival| rival.calm_at)
+        && Instant::now() < until
+    {
+        std::thread::sleep(rival.calm_at.saturating_duration_since(Instant::now()));
+        if heal(&mut rival.row, &mut rival.pid, loopback(rival.port)).is_some_and(|took| took > SLOW) {
+            rival.wanted = KILLS_OF_SLOW;
+        }
+        rival.calm_at = Instant::now() + CALM;
+        rival.row.bare.push(bare_start(tiny));
+    }
+    let settings: Vec<_> = rivals.iter().map(|rival| (rival.name.clone(), rival.peer)).collect();
+    rivals.into_iter().for_each(|rival| apart.add(rival.row)); // and each is stopped
+    for (name, peer) in settings {
+        let supervisor = (peer.start)(tiny, PORT + 1);
+        if let Some(pid) = first_answer(loopback(PORT + 1)) {
+            std::thread::sleep(2 * CALM);
+            in_a_row.add(ten_in_a_row(tiny, &name, pid, loopback(PORT + 1)));
+        }
+        drop(supervisor);
+    }
+}
+
+fn start(peer: &'static Peer, tiny: &Path, port: u16) -> Option<Rival> {
+    let name = format!("{}, {}", peer.name, peer.setting);
+    let supervisor = (peer.start)(tiny, port);
+    let Some(pid) = first_answer(loopback(port)) else {
+        eprintln!("{name}: its service does not come up; left out");
+        return None;
+    };
+    let row = Row::new(&name);
+    Some(Rival { name, peer, port, pid, row, wanted: KILLS_OF_PEER, calm_at: Instant::now(), _supervisor: supervisor })
+}
+
+impl Rival {
+    fn wants_more(&self) -> bool {
+        self.row.times.len() < self.wanted && !self.row.gave_up
+    }
+}
+
+fn ten_in_a_row(tiny: &Path, name: &str, mut pid: u32, address: SocketAddr) -> Row {
+    let mut row = Row::new(name);
+    let until = Instant::now() + IN_A_ROW_WITHIN;
     for _ in 0..IN_A_ROW {
-        heal(&mut row, &mut pid, loopback(PORT));
+        if heal(&mut row, &mut pid, address).is_none() || Instant::now() > until {
+            break;
+        }
     }
-    row.times.sort_unstable();
+    row.bare.extend((0..IN_A_ROW).map(|_| bare_start(tiny)));
     row
 }

@@ -4,6 +4,7 @@
 //! instances. Nothing here is random: the same answers lead to the same reports, the same instance to the same pauses.
 
 use std::convert::Infallible;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use ostler_model::catalog::ProbePolicy;
@@ -33,6 +34,11 @@ const PAUSE_GROWTH: f64 = 1.25;
 const SUSPECT_EVERY: Duration = Duration::from_secs(1);
 /// Shorter pauses are not taken from anybody, whatever an estate asks for.
 const PAUSE_MIN: Duration = Duration::from_millis(2);
+/// Calm instances are asked at common points in time, this part of the declared pause apart: probes that come together
+/// share what it costs to wake this process up, which is more than what a probe costs.
+const COMMON_PART: u32 = 64;
+/// Where these points would be closer together than the runtime's timer can tell apart, there are none.
+const COMMON_MIN: Duration = Duration::from_millis(2);
 
 /// What the probes of one instance have said so far.
 #[derive(Clone, Debug, Default)]
@@ -122,7 +128,8 @@ impl Watch {
 ///
 /// `before` is what the instance counts as: `None` for one that is just being started, so that it is asked at short
 /// intervals until it is ready. Readiness is reported before the deep check is even asked. Pauses differ by up to a
-/// tenth from instance to instance and from time to time, so that a thousand probes do not come at once.
+/// tenth from instance to instance and from time to time, so that a thousand probes do not come at once; but those that
+/// come within a 64th of a pause come together.
 pub async fn watch(
     instance: &InstanceId,
     policy: &ProbePolicy,
@@ -135,20 +142,38 @@ pub async fn watch(
     let mut rhythm = Rhythm::new(instance, policy);
     loop {
         let begin = Instant::now();
-        let ready = probe(&policy.ready, target, timeout).await.map(drop);
+        // In a box for as long as it takes: nearly all watchers sleep nearly always, and a thousand of them stay small.
+        let ready = Box::pin(probe(&policy.ready, target, timeout)).await.map(drop);
         let is_ready = ready.is_ok();
         if let Some(health) = watch.observe_ready(ready) {
             report(health);
         }
         if is_ready
             && let Some(check) = &policy.deep
-            && let Some(health) = watch.observe_deep(probe(check, target, timeout).await.map(drop))
+            && let Some(health) = watch.observe_deep(Box::pin(probe(check, target, timeout)).await.map(drop))
         {
             report(health);
         }
-        let pause = rhythm.next(watch.mood());
+        let mood = watch.mood();
+        let pause = rhythm.next(mood);
         // From begin to begin, so that slow answers do not make the probes rarer; but never without a rest.
-        tokio::time::sleep_until((begin + pause).max(Instant::now() + pause / 4)).await;
+        let at = (begin + pause).max(Instant::now() + pause / 4);
+        tokio::time::sleep_until(if mood == Mood::Calm { common(at, rhythm.every) } else { at }).await;
+    }
+}
+
+/// The first common point in time of all watchers with this pause that is not before `at`.
+fn common(at: Instant, every: Duration) -> Instant {
+    static ORIGIN: OnceLock<Instant> = OnceLock::new();
+    let apart = every / COMMON_PART;
+    if apart < COMMON_MIN {
+        return at;
+    }
+    let since = at.saturating_duration_since(*ORIGIN.get_or_init(Instant::now));
+    let over = since.as_nanos() % apart.as_nanos();
+    match u64::try_from(over) {
+        Ok(1..) => at + apart - Duration::from_nanos_u128(over),
+        Ok(0) | Err(_) => at,
     }
 }
 
@@ -322,6 +347,21 @@ mod tests {
         let all = pauses("web-3");
         assert!(all.iter().all(|p| (900..=1100).contains(&p.as_millis())));
         assert!(all.iter().any(|p| p.as_millis() < 940) && all.iter().any(|p| p.as_millis() > 1060));
+    }
+
+    #[test]
+    fn calm_instances_are_asked_together() {
+        let (every, begin) = (Duration::from_secs(10), Instant::now());
+        let points: std::collections::BTreeSet<Instant> = (0..1000)
+            .map(|number| {
+                let at = begin + Duration::from_millis(number);
+                let point = common(at, every);
+                assert!(at <= point && point < at + every / COMMON_PART && common(point, every) == point);
+                point
+            })
+            .collect();
+        assert!((6..=8).contains(&points.len()), "1 s of 10 s in steps of a 64th: {}", points.len());
+        assert_eq!(common(begin, Duration::from_millis(10)), begin);
     }
 
     fn state(health: &Health) -> (u8, Option<SymptomKind>) {

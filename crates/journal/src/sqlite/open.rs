@@ -28,6 +28,8 @@ use crate::witness::{Testimony, Witness};
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The log is cut back to this size when it has been checkpointed; a large snapshot makes it larger for a while.
 const LOG_BYTES_KEPT: u64 = 64 << 20;
+/// Pages that SQLite keeps in memory, in KiB. Appends touch the newest few, and what is read is read once.
+const CACHE_KIB: u32 = 512;
 /// The name under which a sealed known value lies in the database.
 const KNOWN: &str = "journal/known";
 
@@ -272,6 +274,8 @@ impl Opening {
             self.connection.execute_batch(&format!(
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA journal_size_limit = {LOG_BYTES_KEPT};"
             ))?;
+            // It reads the schema. Where that is damaged, the checks that follow say so better.
+            let _ = self.connection.execute_batch(&format!("PRAGMA cache_size = -{CACHE_KIB};"));
             self.connection.query_row("PRAGMA journal_mode", [], |row| row.get::<_, String>(0))
         };
         match set() {

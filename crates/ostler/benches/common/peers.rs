@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::common::{Supervisor, is_found};
+use crate::common::{FOLDER_VARIABLE, Supervisor, is_found};
 
 /// How one is run.
 pub(crate) struct Peer {
@@ -98,7 +98,13 @@ fn monit(tiny: &Path, port: u16) -> Supervisor {
     let at = |name: &str| folder.path().join(name).display().to_string();
     executable(
         &folder.path().join("start"),
-        &format!("#!/bin/sh\n{} {port} >/dev/null 2>&1 </dev/null &\necho $! > {}\n", tiny.display(), at("pid")),
+        // Its environment is not its start program's.
+        &format!(
+            "#!/bin/sh\n{FOLDER_VARIABLE}={} {} {port} >/dev/null 2>&1 </dev/null &\necho $! > {}\n",
+            folder.path().display(),
+            tiny.display(),
+            at("pid")
+        ),
     );
     let conf = folder.path().join("monitrc");
     let text = format!(
@@ -124,6 +130,7 @@ fn pm2(tiny: &Path, port: u16) -> Supervisor {
     let folder = tempfile::tempdir().unwrap();
     let started = Command::new(pm2_program().unwrap())
         .env("PM2_HOME", folder.path())
+        .env(FOLDER_VARIABLE, folder.path())
         .arg("start")
         .arg(tiny)
         .args(["--interpreter", "none", "--name", "tiny", "--", &port.to_string()])

@@ -16,6 +16,10 @@ use rustix::fs::Access;
 use super::failure::io_at;
 
 const V1_CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
+/// The file by which a process that has one thread, as every process before it becomes the program, joins a version 1
+/// group. Joining by `cgroup.procs` makes the kernel wait until every processor has been idle or switched tasks, which
+/// was measured to take 5 to 20 ms, and 0.1 ms by this one.
+const V1_JOIN: &str = "tasks";
 const CPU_PERIOD_US: u64 = 100_000;
 
 /// By what means limits are held here.
@@ -96,14 +100,14 @@ impl LimitsKind {
                 let or_none = |number: Option<u64>| number.map_or_else(|| "-1".to_owned(), |n| n.to_string());
                 let folder = make_below(memory_root, path)?;
                 set(&folder, "memory.limit_in_bytes", &or_none(memory))?;
-                held.cgroups.push(folder.join("cgroup.procs"));
+                held.cgroups.push(folder.join(V1_JOIN));
                 let folder = make_below(cpu, path)?;
                 set(&folder, "cpu.cfs_period_us", &CPU_PERIOD_US.to_string())?;
                 set(&folder, "cpu.cfs_quota_us", &or_none(quota))?;
-                held.cgroups.push(folder.join("cgroup.procs"));
+                held.cgroups.push(folder.join(V1_JOIN));
                 let folder = make_below(pids, path)?;
                 set(&folder, "pids.max", &or_max(processes.map(u64::from)))?;
-                held.cgroups.push(folder.join("cgroup.procs"));
+                held.cgroups.push(folder.join(V1_JOIN));
             }
             // RLIMIT_NPROC counts all processes of the user, not those of the instance: it would hit the wrong ones.
             Self::Rlimits => {
