@@ -6,6 +6,7 @@
 use std::fmt;
 use std::ops::Range;
 
+use annotate_snippets::renderer::{AnsiColor, Style};
 use annotate_snippets::{AnnotationKind, Group, Level, Message, Origin, Renderer, Snippet};
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,14 @@ pub const SHOWN_MAX: usize = 50;
 
 /// Lines longer than this (in bytes) are not shown: no terminal could show them in a useful way.
 const LINE_SHOWN_MAX: usize = 2_000;
+
+/// What is wrong stands out, as in every other failure; what only frames it steps back.
+const STYLED: Renderer = Renderer::styled()
+    .error(AnsiColor::Red.on_default().bold())
+    .emphasis(Style::new())
+    .help(Style::new().bold())
+    .line_num(Style::new().dimmed())
+    .context(Style::new().dimmed());
 
 /// One thing that is wrong in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +85,7 @@ impl Problems {
     /// For a terminal: each problem with its line, marked, and what to do; at the end how many there are. At most
     /// [`SHOWN_MAX`] are shown. Ends with a line break. `colour` adds ANSI escapes; without it there are none.
     pub fn render(&self, colour: bool) -> String {
-        let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+        let renderer = if colour { STYLED } else { Renderer::plain() };
         let mut out = String::new();
         let mut places = Places::new(&self.text);
         for problem in self.list.iter().take(SHOWN_MAX) {

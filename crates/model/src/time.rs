@@ -67,7 +67,58 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// A length of time as people write it in an estate file: `500ms`, `15m`, `1h 30m`.
+/// Times as RFC 3339 text, for JSON that people and scripts read: `#[serde(with = "rfc3339")]`. Facts are stored with
+/// whole microseconds instead, which is what [`Timestamp`] does by itself.
+pub mod rfc3339 {
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    use super::Timestamp;
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// The serializer's.
+    pub fn serialize<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(time)
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// If it is not RFC 3339.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Timestamp::parse(&text).ok_or_else(|| de::Error::custom(format_args!("`{text}` is not a time of RFC 3339")))
+    }
+
+    /// The same for a time that there may not be: `#[serde(with = "rfc3339::option")]`.
+    pub mod option {
+        use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+        use crate::time::Timestamp;
+
+        #[derive(Serialize, Deserialize)]
+        struct Text(#[serde(with = "super")] Timestamp);
+
+        /// Writes it, or null.
+        ///
+        /// # Errors
+        /// The serializer's.
+        pub fn serialize<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+            time.map(Text).serialize(serializer)
+        }
+
+        /// Reads it.
+        ///
+        /// # Errors
+        /// If it is neither null nor RFC 3339.
+        pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+            Ok(Option::<Text>::deserialize(deserializer)?.map(|Text(time)| time))
+        }
+    }
+}
+
+/// A length of time as people write it in an estate file: `500ms`, `15m`, `1h 30m`, `2d`. A day has 24 hours.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Span(Duration);
@@ -91,7 +142,9 @@ impl Span {
 
 /// Why a text is not a length of time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a length of time such as `500ms`, `30s`, `15m` or `1h 30m`")]
+#[error(
+    "`{0}` is not a length of time: write numbers with the units ms, s, m, h, d or w, as in `500ms`, `1h 30m` or `2d`"
+)]
 pub struct SpanError(String);
 
 impl FromStr for Span {
@@ -99,7 +152,9 @@ impl FromStr for Span {
 
     fn from_str(text: &str) -> Result<Self, SpanError> {
         let wrong = || SpanError(text.chars().take(80).collect());
-        let length: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+        let parts: jiff::Span = text.parse().map_err(|_| wrong())?;
+        // Months and years are no lengths: they differ. Days do too where clocks are changed, but nobody means that here.
+        let length = parts.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
         Duration::try_from(length).map(Self).map_err(|_| wrong())
     }
 }
@@ -158,13 +213,39 @@ mod tests {
 
     #[test]
     fn spans_read_and_write() {
-        for (text, millis) in [("500ms", 500), ("15m", 900_000), ("1h 30m", 5_400_000), ("2s", 2000)] {
+        for (text, millis) in
+            [("500ms", 500), ("15m", 900_000), ("1h 30m", 5_400_000), ("2s", 2000), ("1d", 86_400_000)]
+        {
             assert_eq!(text.parse::<Span>().unwrap(), Span::millis(millis), "{text}");
             assert_eq!(Span::millis(millis).to_string().parse::<Span>().unwrap(), Span::millis(millis));
         }
-        for bad in ["", "5", "-1s", "fast", "1 fortnight"] {
+        assert_eq!("1w 2d 12h".parse::<Span>().unwrap(), Span::seconds((9 * 24 + 12) * 3600));
+        assert_eq!("1.5h".parse::<Span>().unwrap(), Span::seconds(5400));
+        for bad in ["", "5", "-1s", "-1d", "fast", "1 fortnight", "1mo", "1y", "99999999999999999999d"] {
             assert!(bad.parse::<Span>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn times_in_json_are_rfc_3339_and_read_back() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct Both {
+            #[serde(with = "rfc3339")]
+            at: Timestamp,
+            #[serde(with = "rfc3339::option")]
+            over: Option<Timestamp>,
+        }
+        let at = Timestamp(1_795_446_000_123_456);
+        for (over, json) in [
+            (None, r#"{"at":"2026-11-23T15:00:00.123456Z","over":null}"#),
+            (Some(at), r#"{"at":"2026-11-23T15:00:00.123456Z","over":"2026-11-23T15:00:00.123456Z"}"#),
+        ] {
+            let both = Both { at, over };
+            assert_eq!(serde_json::to_string(&both).unwrap(), json);
+            assert_eq!(serde_json::from_str::<Both>(json).unwrap(), both);
+        }
+        assert!(serde_json::from_str::<Both>(r#"{"at":5,"over":null}"#).is_err());
+        assert!(serde_json::from_str::<Both>(r#"{"at":"yesterday","over":null}"#).is_err());
     }
 
     #[test]

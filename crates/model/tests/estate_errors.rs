@@ -274,7 +274,7 @@ fn policies() {
             ("a timeout too long", a!("probe = { timeout = \"2m\" }")),
             ("a timeout longer than the interval", a!("probe = { every = \"1s\", timeout = \"1500ms\" }")),
             ("backups too often", a!("data = { backup_every = \"1s\" }")),
-            ("a length of time in days", a!("data = { backup_every = \"1d\" }")),
+            ("a length of time in months", a!("data = { backup_every = \"1mo\" }")),
             ("durable as a text", a!("data = { durable = \"yes\" }")),
             ("data as a text", a!("data = \"durable\"")),
             ("memory without a unit", a!("limits = { memory = \"512\" }")),

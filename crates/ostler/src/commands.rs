@@ -120,7 +120,7 @@ async fn preview_file(path: &Path, common: &Common) -> Outcome<u8> {
 }
 
 /// What a stopped ostler knows.
-fn known_at_rest(home: &Home) -> Outcome<Knowledge> {
+pub(crate) fn known_at_rest(home: &Home) -> Outcome<Knowledge> {
     if !home.folder().join(ostler_journal::JOURNAL_FILE).exists() {
         return Ok(Knowledge::default());
     }
@@ -208,6 +208,9 @@ async fn journal(common: &Common, arguments: Journal) -> Outcome {
     if common.json {
         print_json(&facts);
         return Ok(());
+    }
+    if facts.is_empty() {
+        anstream::eprintln!("No fact is of this kind and of this service.");
     }
     for fact in facts {
         anstream::println!("{:>8}  {}  {}", fact.position, shown_time(&fact.at), fact.words);
@@ -317,7 +320,8 @@ async fn restore(common: &Common, service: ServiceName, backup: Option<String>, 
 async fn delete(common: &Common, service: ServiceName, yes: bool) -> Outcome {
     let home = place::of_command(common)?;
     let view = service_view(&home, &service).await?;
-    confirm(yes, common, &format!("Delete {service} with the data of {} instances, for good?", view.instances.len()))?;
+    let instances: Vec<String> = view.instances.iter().map(|instance| instance.id.to_string()).collect();
+    confirm(yes, common, &format!("Delete {service} for good, with the data of {}?", instances.join(", ")))?;
     ask(&home, &Request::Ask(Ask::Delete { service: service.clone() })).await?;
     up::until(&home, common, DONE_WITHIN, false, move |status| {
         status.services.iter().all(|view| view.name != service || view.instances.is_empty())

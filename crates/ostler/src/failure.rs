@@ -25,21 +25,42 @@ impl Failure {
         Self::from(Refused::from_error(what, error, remedy))
     }
 
+    /// What clap says about a command line that it does not understand.
+    pub(crate) fn of_usage(error: &clap::Error) -> Self {
+        let what = "cannot understand the command line";
+        if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+            return Self::new(what, "no command is named", "see `ostler --help`"); // the text is the whole help
+        }
+        let text = error.render().to_string();
+        let one_line = |part: &str| part.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+        let mut parts = text.split("\n\n").map(one_line);
+        let cause = parts.next().unwrap_or_default();
+        let cause = cause.strip_prefix("error: ").unwrap_or(&cause).to_owned();
+        let hints: Vec<String> =
+            parts.filter(|part| part.starts_with("tip: ") || part.starts_with("Usage: ")).collect();
+        let remedy = if hints.is_empty() { "see `ostler --help`".to_owned() } else { hints.join("; ") };
+        Self::new(what, cause, remedy)
+    }
+
     /// On standard error for people, on standard output as JSON for scripts.
     pub(crate) fn show(&self, json: bool) {
         if json {
-            let body = serde_json::json!({ "error": self.0 });
-            anstream::println!("{body}");
-            return;
+            anstream::println!("{}", self.in_json());
+        } else {
+            anstream::eprint!("{}", self.in_words()); // which takes out the colours where nobody would see them
         }
-        anstream::eprint!("{}", self.in_words());
+    }
+
+    fn in_json(&self) -> serde_json::Value {
+        let rendered = self.0.rendered.as_deref().map(|text| anstream::adapter::strip_str(text).to_string());
+        serde_json::json!({ "error": Refused { rendered, ..(*self.0).clone() } })
     }
 
     fn in_words(&self) -> String {
-        let bold_red = anstyle::AnsiColor::Red.on_default().bold();
         if let Some(rendered) = &self.0.rendered {
             return rendered.clone();
         }
+        let bold_red = anstyle::AnsiColor::Red.on_default().bold();
         let mut text = format!("{bold_red}error:{bold_red:#} {}\n", self.0.what);
         for cause in &self.0.causes {
             text.push_str(&format!("  cause: {cause}\n"));

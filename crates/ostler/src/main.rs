@@ -21,12 +21,7 @@ use crate::failure::{EXIT_FAILURE, EXIT_USAGE, Failure, Outcome};
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            // Help and version are answers, not errors.
-            let code = if error.use_stderr() { EXIT_USAGE } else { 0 };
-            let _ = error.print(); // nowhere left to say that it could not be said
-            return ExitCode::from(code);
-        }
+        Err(error) => return not_a_command(&error),
     };
     let json = cli.common.json;
     match run(cli) {
@@ -36,6 +31,18 @@ fn main() -> ExitCode {
             ExitCode::from(EXIT_FAILURE)
         }
     }
+}
+
+/// Help and version are answers, not errors.
+fn not_a_command(error: &clap::Error) -> ExitCode {
+    // What was not understood cannot be asked for this; whatever follows `--` is no option.
+    let json = std::env::args_os().skip(1).take_while(|word| word != "--").any(|word| word == "--json");
+    match (error.use_stderr(), json) {
+        (true, true) => Failure::of_usage(error).show(true),
+        // Nowhere is left to say that it could not be said.
+        (true, false) | (false, _) => drop(error.print()),
+    }
+    ExitCode::from(if error.use_stderr() { EXIT_USAGE } else { 0 })
 }
 
 fn run(cli: Cli) -> Outcome<u8> {

@@ -126,8 +126,14 @@ fn lines(table: &Table) -> String {
     out
 }
 
-/// One line on how far things are, for a progress display.
+/// One line on how far things are and what is in the way, for a progress display.
 pub(crate) fn progress(status: &StatusView) -> String {
+    let trouble = status.services.iter().flat_map(|service| &service.troubles).next();
+    trouble.map_or_else(|| how_far(status), |trouble| format!("{}; {trouble}", how_far(status)))
+}
+
+/// How many services are ready, and which are not.
+pub(crate) fn how_far(status: &StatusView) -> String {
     let waiting: Vec<String> = status
         .services
         .iter()

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::args::{Common, Up};
 use crate::client::{ask, cut_off, is_running, next, open};
-use crate::commands::{name_of, print_json, read_file};
+use crate::commands::{known_at_rest, name_of, print_json, read_file};
 use crate::failure::{Failure, Outcome};
 use crate::{place, processes, show, unit};
 
@@ -145,7 +145,7 @@ pub(crate) async fn until_settled(home: &Home, common: &Common, within: Duration
         print_json(&status);
     } else {
         anstream::print!("{}", show::status(&status, &[]));
-        anstream::print!("{}", what_next(&status));
+        anstream::print!("{}", what_next(&status, &this_command(home, common)));
     }
     Ok(())
 }
@@ -157,6 +157,25 @@ pub(crate) async fn until_settled_quietly(home: &Home, common: &Common, within: 
 
 /// Waits until the status is `enough`. With `or_held`, a service that waits for a person ends the waiting.
 pub(crate) async fn until(
+    home: &Home,
+    common: &Common,
+    within: Duration,
+    or_held: bool,
+    enough: impl Fn(&StatusView) -> bool,
+) -> Outcome<StatusView> {
+    let goes_on = "what was begun goes on by itself: `ostler status` shows how far it is, `ostler down` stops it";
+    unless_interrupted(wait(home, common, within, or_held, enough), goes_on).await
+}
+
+/// Ctrl-C ends the waiting, not what is waited for.
+async fn unless_interrupted<T>(waiting: impl Future<Output = Outcome<T>>, goes_on: &str) -> Outcome<T> {
+    tokio::select! {
+        done = waiting => done,
+        _ = tokio::signal::ctrl_c() => Err(Failure::new("stopped waiting", "Ctrl-C was pressed", goes_on)),
+    }
+}
+
+async fn wait(
     home: &Home,
     common: &Common,
     within: Duration,
@@ -204,7 +223,7 @@ fn held(status: &StatusView) -> Option<Failure> {
 fn late(within: Duration, status: Option<&StatusView>) -> Failure {
     let troubles = status.into_iter().flat_map(|status| &status.services).flat_map(|service| &service.troubles);
     let troubles: Vec<&str> = troubles.map(String::as_str).collect();
-    let far = status.map_or_else(|| "nothing was heard of it".to_owned(), show::progress);
+    let far = status.map_or_else(|| "nothing was heard of it".to_owned(), show::how_far);
     let seen = if troubles.is_empty() { far } else { format!("{far}; {}", troubles.join("; ")) };
     Failure::new(
         format!("not everything is as declared after {}", ostler_model::time::in_words(within)),
@@ -213,7 +232,15 @@ fn late(within: Duration, status: Option<&StatusView>) -> Failure {
     )
 }
 
-fn what_next(status: &StatusView) -> String {
+/// How this program was called, so that what is shown can be called the same way: it may not be on the PATH.
+fn this_command(home: &Home, common: &Common) -> String {
+    let program =
+        std::env::args_os().next().map_or_else(|| "ostler".into(), |name| name.to_string_lossy().into_owned());
+    let named_here = common.home.is_some() && std::env::var_os("OSTLER_HOME").is_none();
+    if named_here { format!("{program} --home {}", home.folder().display()) } else { program }
+}
+
+fn what_next(status: &StatusView, ostler: &str) -> String {
     let Some(service) = status.services.iter().find(|service| service.state == State::Ready) else {
         return String::new();
     };
@@ -223,10 +250,10 @@ fn what_next(status: &StatusView) -> String {
         tries.push((format!("curl http://{endpoint}/"), format!("talk to {}", web.name)));
     }
     if let Some(pid) = web.instances.first().and_then(|instance| instance.pid) {
-        tries.push((format!("kill -9 {pid}; ostler why {}", web.name), "see it healed, and how".to_owned()));
+        tries.push((format!("kill -9 {pid}; {ostler} why {}", web.name), "see it healed, and how".to_owned()));
     }
-    tries.push(("ostler status --watch".to_owned(), "watch it".to_owned()));
-    tries.push(("ostler down".to_owned(), "stop it; data stays".to_owned()));
+    tries.push((format!("{ostler} status --watch"), "watch it".to_owned()));
+    tries.push((format!("{ostler} down"), "stop it; data stays".to_owned()));
     let width = tries.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
     let mut out = String::from("\nTry next\n");
     for (command, what) in tries {
@@ -238,19 +265,37 @@ fn what_next(status: &StatusView) -> String {
 /// Stays and watches until Ctrl-C, then asks whether to stop or to leave everything running.
 async fn stay(home: &Home, common: &Common) -> Outcome<u8> {
     if !common.json {
-        anstream::println!("\nOstler looks after it. Ctrl-C ends this view.");
+        anstream::println!(
+            "\nOstler looks after it. What you try next goes into another terminal; Ctrl-C ends this view."
+        );
     }
     let mut last = None;
     loop {
         tokio::select! {
             _ = tokio::signal::ctrl_c() => return leave_or_stop(home, common).await,
             changed = next_change(home, &mut last) => match changed {
-                Some(line) if common.json => print_json(&line),
+                Some(line) if common.json => print_json(&serde_json::json!({ "message": line })),
                 Some(line) => anstream::println!("{line}"),
-                None => return Ok(0), // it was stopped from elsewhere
+                None => return ended_elsewhere(home, common).await,
             },
         }
     }
+}
+
+/// Somebody stopped it; or all of its processes are gone, which nobody wanted.
+async fn ended_elsewhere(home: &Home, common: &Common) -> Outcome<u8> {
+    wait_for_end(home).await;
+    if known_at_rest(home)?.down {
+        if !common.json {
+            anstream::println!("Everything was stopped from elsewhere. Data stays; `ostler up` starts it again.");
+        }
+        return Ok(0);
+    }
+    Err(Failure::new(
+        "ostler has ended",
+        "all of its processes are gone, and nobody asked for that",
+        "start it again with `ostler up FILE`: it finds what still runs, and goes on",
+    ))
 }
 
 /// Waits for a service's state to change, and says so; `None` once ostler has ended.
@@ -308,6 +353,11 @@ async fn wait_for_end(home: &Home) {
 
 /// Stops everything, with a progress line.
 pub(crate) async fn down(home: &Home, common: &Common, delete_data: bool) -> Outcome {
+    unless_interrupted(stop(home, common, delete_data), "what was begun goes on: say `ostler down` again to finish")
+        .await
+}
+
+async fn stop(home: &Home, common: &Common, delete_data: bool) -> Outcome {
     let progress = progress(common);
     let mut line = open(home, &Request::Down { delete_data }).await?;
     loop {

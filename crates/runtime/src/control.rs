@@ -132,7 +132,7 @@ pub struct Refused {
     /// The errors of an estate file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<Located>,
-    /// The same, as they are shown without colour.
+    /// The same, as they are shown on a terminal: with ANSI escapes, which whoever shows it elsewhere takes out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rendered: Option<String>,
 }

@@ -24,6 +24,7 @@ use crate::clock;
 use crate::hands::{Drains, Executor};
 use crate::home::{Home, HomeError};
 use crate::keeper_link::{Keeper, LinkConfig};
+use crate::memory;
 use crate::news;
 use crate::providers::Providers;
 use crate::server;
@@ -33,12 +34,16 @@ use crate::turn::{Incoming, RecallError, Turner};
 const STUCK_RETRY: Duration = Duration::from_secs(1);
 /// The loop looks around this often even if nothing happens and nothing is due.
 const PAUSE_MAX: Duration = Duration::from_secs(3600);
+/// After so many turns memory is given back, as soon as nothing has happened for …
+const TURNS_A_TRIM: u32 = 64;
+/// … so long: then a storm is over.
+const CALM_FOR: Duration = Duration::from_secs(2);
 /// Facts older than this, and older than the snapshots, leave the database for the archive folder.
 const ARCHIVE_AFTER: Duration = Duration::from_secs(90 * 86_400);
 /// How often old facts are looked for.
 const ARCHIVE_EVERY: Duration = Duration::from_secs(86_400);
 /// Restarts by reflex, estate-wide: all of a thousand instances may die at once and come back at once.
-const REFLEXES: Grant = Grant { burst: 1000, refill_ms: 20 };
+pub const REFLEXES: Grant = Grant { burst: 1000, refill_ms: 20 };
 
 /// What the manager process needs.
 pub struct Config {
@@ -175,6 +180,7 @@ impl Loop {
 /// # Errors
 /// If it cannot start. Once it runs, it goes on whatever happens.
 pub fn run(config: Config, is_up: impl FnOnce()) -> Result<(), DaemonError> {
+    memory::share_one_heap();
     let system = |what| move |cause| DaemonError::System { what, cause };
     config.home.prepare()?;
     let _lock = config.home.lock()?;
@@ -256,15 +262,26 @@ fn turn_until_end(
     note: &(dyn Fn(String) + Send + Sync),
 ) {
     let mut waiting: VecDeque<Message> = VecDeque::new();
+    let mut clock = clock::Clock::default();
     let mut archive_at = Instant::now() + Duration::from_secs(60);
+    let mut turns_since_trim = TURNS_A_TRIM; // the start was the first storm
     loop {
         if waiting.is_empty() || engine.is_stuck() {
-            match received.recv_timeout(pause(engine, clock::now())) {
+            let pause = pause(engine, clock.now());
+            let may_trim = turns_since_trim >= TURNS_A_TRIM && pause > CALM_FOR;
+            match received.recv_timeout(if may_trim { CALM_FOR } else { pause }) {
                 Ok(message) => waiting.push_back(message),
+                Err(RecvTimeoutError::Timeout) if may_trim => {
+                    engine.hands().tidy();
+                    memory::give_back();
+                    turns_since_trim = 0;
+                    continue;
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
+        turns_since_trim = turns_since_trim.saturating_add(1);
         waiting.extend(received.try_iter());
         // A question is answered after everything that was said before it: whoever gave an order and then asks, sees
         // what follows from it. Only while nothing can be stored, and so nothing taken, it is answered at once.
@@ -286,7 +303,7 @@ fn turn_until_end(
             Some(Message::Ask(_) | Message::End) | None => None,
         });
         let before = (engine.journal().end(), troubles.journal.is_some());
-        match engine.turn(clock::now(), &mut events) {
+        match engine.turn(clock.now(), &mut events) {
             Ok(()) => {
                 if troubles.journal.take().is_some() {
                     note("facts can be stored again; changes go on".to_owned());

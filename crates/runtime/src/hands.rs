@@ -48,7 +48,8 @@ pub struct Executor {
     note: Arc<dyn Fn(String) + Send + Sync>,
     jobs: BTreeMap<Target, AbortHandle>,
     watches: BTreeMap<InstanceId, AbortHandle>,
-    routes: BTreeMap<ServiceName, BTreeMap<InstanceId, SocketAddr>>,
+    /// Where callers of each service go, in the order of the instances.
+    routes: BTreeMap<ServiceName, Vec<(InstanceId, SocketAddr)>>,
     drains: Drains,
     heavy: Arc<Semaphore>,
     light: Arc<Semaphore>,
@@ -105,7 +106,7 @@ impl Executor {
     pub fn recall_routes(&mut self, known: &Knowledge) {
         for (name, service) in &known.services {
             let routed = service.instances.iter().filter(|(_, instance)| instance.routed);
-            let targets: BTreeMap<InstanceId, SocketAddr> = routed
+            let targets: Vec<(InstanceId, SocketAddr)> = routed
                 .filter_map(|(number, instance)| Some((service.instance_id(*number), instance.address()?)))
                 .collect();
             if !targets.is_empty() {
@@ -127,9 +128,11 @@ impl Executor {
     fn route(&mut self, instance: InstanceId, address: Option<SocketAddr>) {
         let service = instance.service().clone();
         let targets = self.routes.entry(service.clone()).or_default();
-        match address {
-            Some(address) => drop(targets.insert(instance, address)),
-            None => drop(targets.remove(&instance)),
+        match (targets.binary_search_by(|(other, _)| other.cmp(&instance)), address) {
+            (Ok(place), Some(address)) => targets[place].1 = address,
+            (Ok(place), None) => drop(targets.remove(place)),
+            (Err(place), Some(address)) => targets.insert(place, (instance, address)),
+            (Err(_), None) => {}
         }
         self.send_table(&service);
     }
@@ -137,11 +140,11 @@ impl Executor {
     fn watch(&mut self, id: CommandId, instance: &InstanceId, known: &Knowledge, secrets: &dyn Secrets) {
         self.unwatch(instance);
         let Some(plan) = watching::prepare(known, secrets, instance) else { return };
-        let (events, watched) = (self.events.clone(), instance.clone());
-        let report = move |health| {
-            events(Event::Probed { instance: watched.clone(), watch: id, health }.into());
+        let events = self.events.clone();
+        let report = move |instance: &InstanceId, health| {
+            events(Event::Probed { instance: instance.clone(), watch: id, health }.into());
         };
-        let task = self.tasks.spawn(watching::run(plan, instance.clone(), report));
+        let task = self.tasks.spawn(watching::run(plan, report));
         self.watches.insert(instance.clone(), task.abort_handle());
     }
 
@@ -162,8 +165,13 @@ impl Executor {
             former.abort();
         }
         if self.jobs.len() > 2 * LIGHT_AT_ONCE {
-            self.jobs.retain(|_, job| !job.is_finished());
+            self.tidy();
         }
+    }
+
+    /// Lets go of what is left of jobs that have ended.
+    pub(crate) fn tidy(&mut self) {
+        self.jobs.retain(|_, job| !job.is_finished());
     }
 
     fn fail(&self, id: CommandId, failure: Failure) {
@@ -363,7 +371,7 @@ impl Hands for Executor {
                 let somewhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
                 let opened = self.keeper.listen(service.to_string(), address.unwrap_or(somewhere), true);
                 if !self.routes.contains_key(service) {
-                    self.routes.insert(service.clone(), BTreeMap::new());
+                    self.routes.insert(service.clone(), Vec::new());
                     self.send_table(service); // from now on callers wait instead of being closed
                 }
                 let service = service.clone();

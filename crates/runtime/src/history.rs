@@ -1,7 +1,7 @@
 //! Facts as people and scripts see them: `ostler journal`.
 
 use ostler_manager::{Command, Fact, FactKind, Outcome};
-use ostler_model::health::Health;
+use ostler_model::health::{Health, SymptomKind};
 use ostler_model::ids::{CommandId, InstanceId, ServiceName};
 use ostler_model::time::in_words;
 use serde::{Deserialize, Serialize};
@@ -105,9 +105,11 @@ pub fn in_plain_words(kind: &FactKind) -> String {
             }
         },
         FactKind::EstateDeclared { estate } => {
-            format!("`{}` was declared, {} services", estate.name, estate.services.len())
+            format!("`{}` was declared, {}", estate.name, counted(estate.services.len(), "service"))
         }
-        FactKind::CatalogSeen { provider, catalog } => format!("{provider} offers {} things", catalog.offerings.len()),
+        FactKind::CatalogSeen { provider, catalog } => {
+            format!("{provider} offers {}", counted(catalog.offerings.len(), "offering"))
+        }
         FactKind::ServicePlaced { service, placement } => {
             let version = placement.version.as_ref().map_or(String::new(), |version| format!(" {version}"));
             format!(
@@ -128,6 +130,9 @@ pub fn in_plain_words(kind: &FactKind) -> String {
         FactKind::HealthChanged { instance, health } => match health {
             Health::Ready => format!("{instance} is ready"),
             Health::Shallow(symptom) => format!("{instance} is ready itself, but its deep check fails: {symptom}"),
+            Health::Unready(symptom) if symptom.kind == SymptomKind::Unknown => {
+                format!("{instance}'s probe cannot be made: {symptom}")
+            }
             Health::Unready(symptom) => format!("{instance} is not ready: {symptom}"),
         },
         FactKind::RepairBegan { instance, diagnosis } => format!("concluded: {instance} {}", diagnosis.in_words()),
@@ -151,6 +156,11 @@ pub fn in_plain_words(kind: &FactKind) -> String {
         FactKind::BackupAsked { service, name } => format!("{service} is to be backed up as {name}"),
         FactKind::RestoreAsked { service, name } => format!("a person asked to restore {service} from {name}"),
     }
+}
+
+/// A number of things: `1 service`, `2 services`.
+pub fn counted(count: usize, thing: &str) -> String {
+    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
 }
 
 fn died_in_words(

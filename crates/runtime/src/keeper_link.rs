@@ -47,6 +47,18 @@ pub struct ReportNumber {
     number: u64,
 }
 
+impl ReportNumber {
+    /// The `number`-th report of the `keeper`-th keeper.
+    pub fn new(keeper: u64, number: u64) -> Self {
+        Self { keeper, number }
+    }
+
+    /// Its number among the reports of its keeper.
+    pub fn number(self) -> u64 {
+        self.number
+    }
+}
+
 /// A handle on the link; cheap to clone.
 #[derive(Clone)]
 pub struct Keeper {

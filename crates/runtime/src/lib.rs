@@ -14,6 +14,7 @@ pub mod history;
 pub mod home;
 pub mod keeper_link;
 pub mod keeper_port;
+mod memory;
 mod news;
 pub mod notify;
 pub mod orders;

@@ -280,7 +280,7 @@ pub fn wrong_files(what: &str, wrong: &[Problems]) -> Refused {
         causes: Vec::new(),
         remedy: "correct the file and try again".to_owned(),
         problems: wrong.iter().flat_map(Problems::located).collect(),
-        rendered: Some(wrong.iter().map(|problems| problems.render(false)).collect::<Vec<_>>().join("\n")),
+        rendered: Some(wrong.iter().map(|problems| problems.render(true)).collect::<Vec<_>>().join("\n")),
     }
 }
 
@@ -331,32 +331,40 @@ async fn apply(context: &Context, file: EstateFile) -> Response {
 }
 
 async fn asked(context: &Context, ask: Ask) -> Response {
-    let event = Event::Asked(ask);
     let refusal = {
-        let event = event.clone();
-        context.handle.known(move |known| refusal_of(known, &event)).await
+        let ask = ask.clone();
+        context.handle.known(move |known| refusal_of(known, &ask)).await
     };
     match refusal {
-        Some(cause) => Response::Refused(Refused {
-            what: "cannot do what was asked".to_owned(),
-            causes: vec![cause],
-            remedy: "see `ostler status`".to_owned(),
-            problems: Vec::new(),
-            rendered: None,
-        }),
+        Some(refused) => Response::Refused(refused),
         None => {
-            context.handle.tell(event);
+            context.handle.tell(Event::Asked(ask));
             context.handle.known(|_| ()).await;
             Response::Accepted
         }
     }
 }
 
-fn refusal_of(known: &Knowledge, event: &Event) -> Option<String> {
-    decide(known, event, clock::now()).withheld.into_iter().find_map(|withheld| match withheld.reason {
+fn refusal_of(known: &Knowledge, ask: &Ask) -> Option<Refused> {
+    let (verb, service) = match ask {
+        Ask::Restart { service } => ("restart", service),
+        Ask::Scale { service, .. } => ("scale", service),
+        Ask::Delete { service } => ("delete", service),
+        Ask::Backup { service, .. } => ("back up", service),
+        Ask::Restore { service, .. } => ("restore", service),
+        Ask::Down => return None, // everything may always be stopped
+    };
+    let what = format!("cannot {verb} `{service}`");
+    if !known.services.contains_key(service) {
+        return Some(no_such_service(what, known, service));
+    }
+    let withheld = decide(known, &Event::Asked(ask.clone()), clock::now()).withheld;
+    let cause = withheld.into_iter().find_map(|withheld| match withheld.reason {
         Reason::Refused(why) => Some(why),
         _ => None,
-    })
+    })?;
+    let remedy = "see `ostler status`".to_owned();
+    Some(Refused { what, causes: vec![cause], remedy, problems: Vec::new(), rendered: None })
 }
 
 async fn down(line: Line, context: &Context, delete_data: bool) -> io::Result<()> {

@@ -17,7 +17,7 @@ use crate::keeper_link::ReportNumber;
 /// The most events of one turn: a bound on how long one commit makes everybody else wait.
 pub const EVENTS_AT_ONCE: usize = 256;
 /// The version of the serialized [`Knowledge`] in snapshots. Another one is ignored, and the facts are folded anew.
-pub const SNAPSHOT_VERSION: u32 = 1;
+pub const SNAPSHOT_VERSION: u32 = 2;
 /// A snapshot is saved after so many facts: folding this many takes well under a second.
 const FACTS_A_SNAPSHOT: u64 = 20_000;
 

@@ -16,13 +16,15 @@ use crate::turn::Secrets;
 
 /// A watch that is ready to run.
 pub(crate) struct Prepared {
+    instance: InstanceId,
     policy: ProbePolicy,
     target: Target,
     before: Option<Health>,
 }
 
-/// How `instance` is watched; `None` if it does not run or nobody knows how.
-pub(crate) fn prepare(known: &Knowledge, secrets: &dyn Secrets, instance: &InstanceId) -> Option<Prepared> {
+/// How `instance` is watched; `None` if it does not run or nobody knows how. In a box, because it is moved about, and
+/// each place that something big passes through on its way into a task makes the task as much bigger.
+pub(crate) fn prepare(known: &Knowledge, secrets: &dyn Secrets, instance: &InstanceId) -> Option<Box<Prepared>> {
     let service = known.services.get(instance.service())?;
     let found = known.instance(instance)?;
     let policy = known.probe_policy(service)?;
@@ -36,13 +38,14 @@ pub(crate) fn prepare(known: &Knowledge, secrets: &dyn Secrets, instance: &Insta
         target.user = user_of(pid);
         target.folder = known.estate.as_ref()?.folder.clone();
     }
-    Some(Prepared { policy, target, before: found.health.clone() })
+    Some(Box::new(Prepared { instance: instance.clone(), policy, target, before: found.health.clone() }))
 }
 
 /// Watches until it is dropped.
-pub(crate) async fn run(prepared: Prepared, instance: InstanceId, report: impl FnMut(Health)) {
-    let Prepared { policy, target, before } = prepared;
-    match watch(&instance, &policy, &target, before, report).await {}
+pub(crate) async fn run(mut prepared: Box<Prepared>, mut report: impl FnMut(&InstanceId, Health)) {
+    let before = prepared.before.take();
+    let Prepared { instance, policy, target, .. } = &*prepared;
+    match watch(instance, policy, target, before, |health| report(instance, health)).await {}
 }
 
 /// The environment that a process of this machine was started with: command probes run in the instance's own.

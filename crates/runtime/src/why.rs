@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ostler_manager::{Command, Fact, FactKind, Outcome, ServiceView};
+use ostler_manager::{Command, Diagnosis, Fact, FactKind, Outcome, ServiceView};
 use ostler_model::health::{Health, State};
 use ostler_model::ids::{CommandId, InstanceId, ServiceName};
-use ostler_model::time::{Timestamp, in_words};
+use ostler_model::time::{Timestamp, in_words, rfc3339};
 use serde::{Deserialize, Serialize};
 
-use crate::history::outcome_in_words;
+use crate::history::{counted, outcome_in_words};
 
 /// How many troubles a report tells.
 pub const EPISODES_MAX: usize = 5;
@@ -40,12 +40,14 @@ pub struct Episode {
     /// Of which instance.
     pub instance: InstanceId,
     /// When it was seen.
+    #[serde(with = "rfc3339")]
     pub seen: Timestamp,
     /// What was concluded, without the subject: "ended with signal 9 (SIGKILL)".
     pub concluded: String,
     /// What was done and what came of it.
     pub done: Vec<Step>,
     /// When it worked again.
+    #[serde(with = "rfc3339::option")]
     pub over: Option<Timestamp>,
     /// What callers noticed.
     pub callers: Option<Callers>,
@@ -55,6 +57,7 @@ pub struct Episode {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Step {
     /// When.
+    #[serde(with = "rfc3339")]
     pub at: Timestamp,
     /// What.
     pub what: String,
@@ -64,15 +67,32 @@ pub struct Step {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Callers {
     /// From when.
+    #[serde(with = "rfc3339")]
     pub from: Timestamp,
     /// Until when.
+    #[serde(with = "rfc3339")]
     pub until: Timestamp,
     /// Connections that waited and were then served.
     pub waited: u64,
     /// Connections that were failed.
     pub failed: u64,
-    /// The longest wait.
+    /// The longest wait; in JSON `longest_us`, in whole microseconds.
+    #[serde(rename = "longest_us", with = "micros")]
     pub longest: Duration,
+}
+
+mod micros {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(length: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(length.as_micros()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_micros)
+    }
 }
 
 /// The report on `service`, from its facts in their order.
@@ -155,10 +175,15 @@ impl Fold {
             }
             FactKind::RepairBegan { instance, diagnosis } if self.is_mine(instance) => {
                 let episode = self.episode(instance, at);
+                let concluded = match diagnosis {
+                    // Why the keeper did not start it again is told as what was done.
+                    Diagnosis::Died { exit, .. } => format!("ended with {exit}"),
+                    other => other.in_words(),
+                };
                 if episode.concluded.is_empty() {
-                    episode.concluded = diagnosis.in_words();
-                } else if episode.concluded != diagnosis.in_words() {
-                    episode.done.push(Step { at, what: format!("concluded: it {}", diagnosis.in_words()) });
+                    episode.concluded = concluded;
+                } else if episode.concluded != concluded {
+                    episode.done.push(Step { at, what: format!("concluded: it {concluded}") });
                 }
             }
             FactKind::BackedOff { instance, until, failures } => {
@@ -300,10 +325,6 @@ pub fn in_words_of(report: &WhyReport) -> String {
         }
     }
     out
-}
-
-fn counted(count: usize, word: &str) -> String {
-    if count == 1 { format!("{count} {word}") } else { format!("{count} {word}s") }
 }
 
 fn episode_in_words(episode: &Episode) -> String {
