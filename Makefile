@@ -10,6 +10,8 @@ export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 BUILD := $(or $(CARGO_TARGET_DIR),target)
 # Property tests look at the same cases each time, so that a change is what makes them fail; another seed looks elsewhere.
 export PROPTEST_RNG_SEED ?= 2
+# The simulator looks at some storms that depend on the commit.
+export OSTLER_STORM_SEED ?= $(shell git rev-parse HEAD 2>/dev/null)
 
 .PHONY: help
 help: ## show this list
@@ -39,6 +41,10 @@ deny: ## check the licences, sources and versions of all dependencies
 bench: ## run all benchmarks and write docs/benchmarks.md
 	scripts/setup.sh bench
 	scripts/bench.sh
+
+.PHONY: soak
+soak: ## run simulated storms from FROM (0) on until stopped; what breaks a promise is shrunk and printed
+	cargo run --release -p ostler-sim --example soak -- $(or $(FROM),0)
 
 .PHONY: docs
 docs: ## build the guide (docs/book) and the documentation of the code

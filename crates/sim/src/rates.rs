@@ -1,0 +1,308 @@
+//! How often what goes wrong, and the plan of a run: every act with its time, drawn before the run begins.
+//!
+//! Invariant: the acts of one kind on one target are a stream of their own. Two plans from the same seed for estates
+//! that differ in one service agree in everything else, so estates can be compared under the same faults.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ostler_model::time::Span;
+use serde::{Deserialize, Serialize};
+
+use crate::act::{Act, CutAt, Errand, Planned, Spoil};
+use crate::dice::{Concern, Dice, Stream, key};
+use crate::sketch::{Kind, Town};
+
+/// The kinds of fault that a rate can be given for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fault {
+    /// Per instance.
+    Crash,
+    /// Per instance.
+    Hang,
+    /// Per instance.
+    Slow,
+    /// Per instance.
+    Leak,
+    /// Per instance.
+    CrashLoop,
+    /// Per instance.
+    NeverReady,
+    /// Per instance.
+    Lose,
+    /// Per service with a one-off command.
+    BeforeFails,
+    /// Per service.
+    AddressTaken,
+    /// Per provider.
+    Spoil,
+    /// Per provider.
+    ControlOut,
+    /// Per provider.
+    ProviderOut,
+    /// Per provider.
+    Partition,
+    /// Per provider.
+    Drops,
+    /// Per region.
+    RegionOut,
+    /// Per estate.
+    ManagerDies,
+    /// Per estate.
+    KeeperDies,
+    /// Per estate.
+    PowerLoss,
+    /// Per estate.
+    DiskFull,
+    /// Per estate.
+    ClockJumps,
+    /// Per estate: people, whose doings are no fault, but come at bad moments.
+    People,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 21] = [
+        Self::Crash,
+        Self::Hang,
+        Self::Slow,
+        Self::Leak,
+        Self::CrashLoop,
+        Self::NeverReady,
+        Self::Lose,
+        Self::BeforeFails,
+        Self::AddressTaken,
+        Self::Spoil,
+        Self::ControlOut,
+        Self::ProviderOut,
+        Self::Partition,
+        Self::Drops,
+        Self::RegionOut,
+        Self::ManagerDies,
+        Self::KeeperDies,
+        Self::PowerLoss,
+        Self::DiskFull,
+        Self::ClockJumps,
+        Self::People,
+    ];
+
+    fn concern(self) -> Concern {
+        match self {
+            Self::Crash
+            | Self::Hang
+            | Self::Slow
+            | Self::Leak
+            | Self::CrashLoop
+            | Self::NeverReady
+            | Self::Lose
+            | Self::BeforeFails => Concern::Processes,
+            Self::Spoil | Self::ControlOut | Self::ProviderOut | Self::RegionOut => Concern::Providers,
+            Self::AddressTaken | Self::Partition | Self::Drops => Concern::Networks,
+            Self::ManagerDies | Self::KeeperDies | Self::PowerLoss | Self::DiskFull | Self::ClockJumps => {
+                Concern::Ostler
+            }
+            Self::People => Concern::People,
+        }
+    }
+}
+
+/// How often one kind of fault comes to one target, and how long it lasts, on average.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rate {
+    /// The mean time between two of them.
+    pub every: Duration,
+    /// How long one lasts at least and at most, where it lasts.
+    pub lasts: (Duration, Duration),
+}
+
+/// What goes wrong how often: in general, and for single targets in other ways.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// For every target; a kind that is missing does not happen.
+    pub general: BTreeMap<Fault, Rate>,
+    /// For single services, providers and regions by name, in front of the general ones; `None` for never.
+    pub special: BTreeMap<(Fault, String), Option<Rate>>,
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+impl Rates {
+    /// Drawn by chance for a storm of `length` over `town`: half of the kinds do not happen; of the others there are
+    /// one to a dozen in all.
+    pub fn draw(dice: Dice, town: &Town, length: Duration) -> Self {
+        let mut draw = dice.stream(Concern::Rates, 0);
+        let mut general = BTreeMap::new();
+        for fault in Fault::ALL {
+            let happens = draw.chance(500);
+            let times = u32::try_from(draw.between(1, 12)).expect("at most a dozen");
+            let longest = [2 * MINUTE, 10 * MINUTE, HOUR / 2][draw.index(3)];
+            let count = u32::try_from(targets(fault, town).len()).unwrap_or(u32::MAX);
+            if happens && count > 0 {
+                let every = (length * count / times).max(Duration::from_millis(1));
+                general.insert(fault, Rate { every, lasts: (Duration::from_millis(200), longest) });
+            }
+        }
+        Self { general, special: BTreeMap::new() }
+    }
+
+    /// All kinds of fault, as often as a large estate that is not well off may see them: for the benchmark of a year.
+    pub fn harsh() -> Self {
+        let second = Duration::from_secs(1);
+        let of = |fault, every, least, most| (fault, Rate { every, lasts: (least, most) });
+        let general = [
+            of(Fault::Crash, 60 * DAY, second, second),
+            of(Fault::Hang, 180 * DAY, second, second),
+            of(Fault::Slow, 365 * DAY, MINUTE, 20 * MINUTE),
+            of(Fault::Leak, 365 * DAY, HOUR, DAY),
+            of(Fault::CrashLoop, 730 * DAY, MINUTE, HOUR),
+            of(Fault::NeverReady, 730 * DAY, MINUTE, HOUR),
+            of(Fault::Lose, 3650 * DAY, second, second),
+            of(Fault::BeforeFails, 365 * DAY, MINUTE, HOUR),
+            of(Fault::AddressTaken, 365 * DAY, MINUTE, HOUR),
+            of(Fault::Spoil, 7 * DAY, second, second),
+            of(Fault::ControlOut, 30 * DAY, MINUTE, 2 * HOUR),
+            of(Fault::ProviderOut, 90 * DAY, MINUTE, 2 * HOUR),
+            of(Fault::Partition, 30 * DAY, second, 10 * MINUTE),
+            of(Fault::Drops, 7 * DAY, second, 10 * MINUTE),
+            of(Fault::RegionOut, 180 * DAY, 10 * MINUTE, 4 * HOUR),
+            of(Fault::ManagerDies, 14 * DAY, second, MINUTE),
+            of(Fault::KeeperDies, 60 * DAY, second / 10, 10 * second),
+            of(Fault::PowerLoss, 180 * DAY, MINUTE, HOUR),
+            of(Fault::DiskFull, 60 * DAY, MINUTE, HOUR),
+            of(Fault::ClockJumps, 30 * DAY, second, second),
+            of(Fault::People, DAY, second, second),
+        ];
+        Self { general: general.into_iter().collect(), special: BTreeMap::new() }
+    }
+
+    fn of(&self, fault: Fault, target: &str) -> Option<Rate> {
+        match self.special.get(&(fault, target.to_owned())) {
+            Some(special) => *special,
+            None => self.general.get(&fault).copied(),
+        }
+    }
+
+    /// Everything that is to happen between `from` and `until`, in the order of its time.
+    pub fn plan(&self, dice: Dice, town: &Town, from: Duration, until: Duration) -> Vec<Planned> {
+        let mut planned = Vec::new();
+        for fault in Fault::ALL {
+            for (target, nth) in targets(fault, town) {
+                let Some(rate) = self.of(fault, &target) else { continue };
+                let mut draw = dice.stream(fault.concern(), key(&[&target], fault as u64 * 1_000_003 + nth));
+                let mut at = from + draw.exponential(rate.every);
+                while at < until {
+                    let lasts = Span::millis(millis(draw.duration(rate.lasts.0, rate.lasts.1)));
+                    let act = act(fault, &target, nth, lasts, &mut draw, town);
+                    planned.push(Planned { at: Span::millis(millis(at)), act });
+                    at += draw.exponential(rate.every);
+                }
+            }
+        }
+        planned.sort_by_key(|planned| planned.at);
+        planned
+    }
+}
+
+fn millis(length: Duration) -> u64 {
+    u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What a kind of fault can come to, by name, and for instances their place among those of their service.
+fn targets(fault: Fault, town: &Town) -> Vec<(String, u64)> {
+    let services = || town.estate.services.values();
+    let providers = || town.estate.providers.keys().map(|name| (name.to_string(), 0));
+    match fault {
+        Fault::Crash | Fault::Hang | Fault::Slow | Fault::Leak | Fault::CrashLoop | Fault::NeverReady | Fault::Lose => {
+            services()
+                .flat_map(|service| (0..u64::from(service.instances)).map(|nth| (service.name.to_string(), nth)))
+                .collect()
+        }
+        Fault::BeforeFails => services()
+            .filter(|service| !service.before.is_empty())
+            .map(|service| (service.name.to_string(), 0))
+            .collect(),
+        Fault::AddressTaken => services().map(|service| (service.name.to_string(), 0)).collect(),
+        Fault::Spoil | Fault::ControlOut | Fault::ProviderOut | Fault::Drops => providers().collect(),
+        // Nothing lies between ostler and its own machine.
+        Fault::Partition => town
+            .kinds
+            .iter()
+            .filter(|(_, kind)| **kind == Kind::Broker)
+            .map(|(name, _)| (name.to_string(), 0))
+            .collect(),
+        Fault::RegionOut => {
+            let regions = town.estate.providers.keys().map(|name| town.region(name));
+            let regions: std::collections::BTreeSet<String> = regions.collect();
+            regions.into_iter().map(|region| (region, 0)).collect()
+        }
+        Fault::ManagerDies
+        | Fault::KeeperDies
+        | Fault::PowerLoss
+        | Fault::DiskFull
+        | Fault::ClockJumps
+        | Fault::People => vec![(String::new(), 0)],
+    }
+}
+
+fn act(fault: Fault, target: &str, nth: u64, lasts: Span, draw: &mut Stream, town: &Town) -> Act {
+    let (service, provider) = (target.to_owned(), target.to_owned());
+    let nth = usize::try_from(nth).unwrap_or(usize::MAX);
+    match fault {
+        Fault::Crash => Act::Crash { service, nth },
+        Fault::Hang => Act::Hang { service, nth },
+        Fault::Slow => Act::Slow { service, nth, lasts },
+        Fault::Leak => Act::Leak { service, nth, lasts },
+        Fault::CrashLoop => Act::CrashLoop { service, nth, lasts },
+        Fault::NeverReady => Act::NeverReady { service, nth, lasts },
+        Fault::Lose => Act::Lose { service, nth },
+        Fault::BeforeFails => Act::BeforeFails { service, lasts },
+        Fault::AddressTaken => Act::AddressTaken { service, lasts },
+        Fault::Spoil => {
+            let how = Spoil::ALL[draw.index(Spoil::ALL.len())];
+            Act::Spoil { provider, how, times: u32::try_from(draw.between(1, 3)).expect("a few") }
+        }
+        Fault::ControlOut => Act::ControlOut { provider, lasts },
+        Fault::ProviderOut => Act::ProviderOut { provider, lasts },
+        Fault::Partition => Act::Partition { provider, lasts },
+        Fault::Drops => Act::Drops { provider, lasts },
+        Fault::RegionOut => Act::RegionOut { region: target.to_owned(), lasts },
+        Fault::ManagerDies => {
+            let mid = CutAt::HandingOver(draw.index(6));
+            let at = [CutAt::Rest, CutAt::BeforeStoring, CutAt::MidStoring, CutAt::AfterStoring, mid][draw.index(5)];
+            Act::ManagerDies { at, away: lasts }
+        }
+        Fault::KeeperDies => Act::KeeperDies { away: lasts },
+        Fault::PowerLoss => Act::PowerLoss { away: lasts },
+        Fault::DiskFull => Act::DiskFull { lasts },
+        Fault::ClockJumps => {
+            let by = i64::try_from(draw.between(1_000, 7_200_000_000)).expect("two hours at most");
+            Act::ClockJumps { by: if draw.chance(500) { by } else { -by } }
+        }
+        Fault::People => Act::Person(errand(draw, town)),
+    }
+}
+
+fn errand(draw: &mut Stream, town: &Town) -> Errand {
+    let services = &town.estate.services;
+    let index = draw.index(services.len().max(1));
+    let service = services.keys().nth(index).map_or_else(String::new, ToString::to_string);
+    let instances = u32::try_from(draw.between(0, 5)).expect("a few");
+    let nth = draw.index(4);
+    match draw.between(0, 99) {
+        0..16 => Errand::Restart { service },
+        16..28 => Errand::Scale { service, instances },
+        28..36 => Errand::Backup { service },
+        36..40 => Errand::Restore { service },
+        40..43 => Errand::Down,
+        43..53 => Errand::Apply,
+        53..65 => Errand::Edit { service },
+        65..70 => Errand::Remove { service },
+        70..78 => Errand::PutBack { service },
+        78..82 => Errand::Delete { service },
+        82..92 => Errand::Kill { service, nth },
+        _ => Errand::Answer,
+    }
+}

@@ -1,0 +1,273 @@
+//! Estates in a few words: small enough to be drawn by chance, shrunk, and kept in a story.
+//!
+//! Invariant: every sketch becomes an estate that the parser would accept: needs point backwards, so there is no cycle.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ostler_model::catalog::{Actions, Catalog, Limits, Offering, Plan, ProbePolicy};
+use ostler_model::estate::{
+    Check, DataPolicy, Estate, Heal, HostProvider, Listen, ProbeOverride, Provider, ProviderKind, Service, StopPolicy,
+};
+use ostler_model::ids::{EstateName, OfferingName, PlanName, ProviderName, ServiceName};
+use ostler_model::time::Span;
+use ostler_model::version::{Version, VersionRange};
+use serde::{Deserialize, Serialize};
+
+use crate::dice::{Concern, Dice, Stream};
+
+/// An estate in a few words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sketch {
+    /// Percent of its instances that may be under repair together.
+    pub at_once: u8,
+    /// From whom things are bought.
+    pub providers: Vec<ProviderSketch>,
+    /// What is declared at first.
+    pub services: Vec<ServiceSketch>,
+}
+
+/// A provider in a few words: `p0`, `p1` and so on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProviderSketch {
+    /// Where it is: `r0`, `r1` and so on.
+    pub region: u32,
+    /// Whose things run there.
+    pub kind: Kind,
+}
+
+/// What stands behind a provider, in the simulated world. The manager never learns it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A machine with a keeper: fast, it reports deaths, and its reflex starts again what died.
+    Machine,
+    /// Somebody behind a network: slow, silent about what it runs, with answers that can be wrong or lost.
+    Broker,
+}
+
+/// A service in a few words: `s0`, `s1` and so on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceSketch {
+    /// What it is.
+    pub sort: Sort,
+    /// Which provider it is bought from.
+    pub provider: usize,
+    /// How many instances.
+    pub instances: u32,
+    /// Which of the services before it it needs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<usize>,
+    /// It has a one-off command.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub before: bool,
+    /// It is backed up so often, in minutes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup_every: Option<u64>,
+}
+
+/// The sorts of services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sort {
+    /// The buyer's own program.
+    Program,
+    /// A server whose data outlives it.
+    Database,
+    /// A server whose data does not.
+    Cache,
+}
+
+impl Sort {
+    /// The offering's name.
+    fn offering(self) -> OfferingName {
+        let name = match self {
+            Self::Program => "program",
+            Self::Database => "postgresql",
+            Self::Cache => "redis",
+        };
+        name.parse().expect("the names of offerings above are labels")
+    }
+}
+
+/// An estate and what its providers offer.
+#[derive(Clone, Debug)]
+pub struct Town {
+    /// What is declared.
+    pub estate: Arc<Estate>,
+    /// What can be had.
+    pub catalogs: BTreeMap<ProviderName, Arc<Catalog>>,
+    /// What stands behind each provider.
+    pub kinds: BTreeMap<ProviderName, Kind>,
+}
+
+impl Town {
+    /// Where the provider is: its region, or a place of its own if it names none.
+    pub fn region(&self, provider: &ProviderName) -> String {
+        let region = self.estate.providers.get(provider).and_then(|provider| provider.region.clone());
+        region.unwrap_or_else(|| provider.to_string())
+    }
+}
+
+/// The name of the `index`-th service of a sketch.
+pub fn service_name(index: usize) -> ServiceName {
+    format!("s{index}").parse().expect("a letter and digits are a label")
+}
+
+/// The name of the `index`-th provider of a sketch.
+pub fn provider_name(index: usize) -> ProviderName {
+    format!("p{index}").parse().expect("a letter and digits are a label")
+}
+
+impl Sketch {
+    /// An estate drawn by chance: up to `services` services at up to `providers` providers.
+    pub fn draw(dice: Dice, services: usize, providers: usize) -> Self {
+        let mut draw = dice.stream(Concern::Estate, 0);
+        let regions = draw.between(1, 3);
+        let providers: Vec<ProviderSketch> = (0..=draw.index(providers))
+            .map(|index| ProviderSketch {
+                region: u32::try_from(draw.between(0, regions - 1)).expect("a few regions"),
+                kind: if index == 0 || draw.chance(400) { Kind::Machine } else { Kind::Broker },
+            })
+            .collect();
+        let services =
+            (0..=draw.index(services)).map(|index| ServiceSketch::draw(&mut draw, index, providers.len())).collect();
+        let at_once = [5, 20, 20, 50][draw.index(4)];
+        Self { at_once, providers, services }
+    }
+
+    /// An estate of a given size, evenly spread: `services` services with `instances` instances each at `providers`
+    /// providers in `regions` regions. Every tenth is a database, every tenth a cache, and the eight programs between
+    /// them need these two.
+    pub fn even(services: usize, instances: u32, providers: usize, regions: u32, backup_every: Option<u64>) -> Self {
+        let providers_made = (0..providers).map(|index| ProviderSketch {
+            region: u32::try_from(index).unwrap_or(0) % regions,
+            kind: if index % 4 == 3 { Kind::Broker } else { Kind::Machine },
+        });
+        let services_made = (0..services).map(|index| {
+            let (sort, needs) = match index % 10 {
+                0 => (Sort::Database, Vec::new()),
+                1 => (Sort::Cache, Vec::new()),
+                place => (Sort::Program, vec![index - place, index - place + 1]),
+            };
+            let provider = index / 10 % providers;
+            let backup_every = backup_every.filter(|_| sort == Sort::Database);
+            ServiceSketch { sort, provider, instances, needs, before: index % 50 == 2, backup_every }
+        });
+        Self { at_once: 20, providers: providers_made.collect(), services: services_made.collect() }
+    }
+
+    /// The estate and what its providers offer.
+    pub fn town(&self) -> Town {
+        let providers: BTreeMap<ProviderName, Provider> = self
+            .providers
+            .iter()
+            .enumerate()
+            .map(|(index, sketch)| {
+                let name = provider_name(index);
+                let kind = ProviderKind::Host(HostProvider::default());
+                (name.clone(), Provider { name, region: Some(format!("r{}", sketch.region)), kind })
+            })
+            .collect();
+        let catalog = Arc::new(catalog());
+        let catalogs = providers.keys().map(|name| (name.clone(), catalog.clone())).collect();
+        let kinds = self.providers.iter().enumerate().map(|(index, sketch)| (provider_name(index), sketch.kind));
+        let services = self.services.iter().enumerate();
+        let estate = Estate {
+            name: "simulated".parse::<EstateName>().expect("letters are a label"),
+            currency: "EUR".to_owned().try_into().expect("EUR is a currency"),
+            folder: PathBuf::from("/"),
+            heal: Heal { at_once_percent: self.at_once },
+            notify: Vec::new(),
+            providers,
+            services: services.map(|(index, sketch)| (service_name(index), sketch.service(index))).collect(),
+        };
+        Town { estate: Arc::new(estate), catalogs, kinds: kinds.collect() }
+    }
+}
+
+impl ServiceSketch {
+    /// A service drawn by chance; its needs are some of those before it.
+    fn draw(draw: &mut Stream, index: usize, providers: usize) -> Self {
+        let sort = [Sort::Program, Sort::Program, Sort::Database, Sort::Cache][draw.index(4)];
+        Self {
+            sort,
+            provider: draw.index(providers),
+            instances: u32::try_from(draw.between(1, 4)).expect("a few"),
+            needs: (0..index).filter(|_| draw.chance(1000 / (index as u64 + 1))).collect(),
+            before: draw.chance(200),
+            backup_every: [None, Some(15), Some(240)][draw.index(3)].filter(|_| sort == Sort::Database),
+        }
+    }
+
+    /// The service as it is declared, as the `index`-th of its estate.
+    pub fn service(&self, index: usize) -> Service {
+        let command = |text: &str| vec![text.parse().expect("a word without braces is a template")];
+        let is_program = self.sort == Sort::Program;
+        Service {
+            name: service_name(index),
+            offering: self.sort.offering(),
+            version: VersionRange::any(),
+            plan: None,
+            prefer: vec![provider_name(self.provider)],
+            run: if is_program { command("./run") } else { Vec::new() },
+            before: if self.before { command("./migrate") } else { Vec::new() },
+            env: BTreeMap::new(),
+            needs: self.needs.iter().map(|need| service_name(*need)).collect::<BTreeSet<_>>(),
+            instances: self.instances,
+            endpoint: None::<SocketAddr>,
+            probe: ProbeOverride::default(),
+            data: DataPolicy {
+                durable: None,
+                backup_every: self.backup_every.map(|minutes| Span::seconds(minutes * 60)),
+            },
+            listen: Listen::Port,
+            limits: Limits::default(),
+            stop: StopPolicy::default(),
+        }
+    }
+}
+
+/// What every provider of a sketch offers.
+fn catalog() -> Catalog {
+    let offerings = [Sort::Program, Sort::Database, Sort::Cache].map(|sort| {
+        let name = sort.offering();
+        (name.clone(), offering(name, sort))
+    });
+    Catalog { offerings: offerings.into_iter().collect() }
+}
+
+fn offering(name: OfferingName, sort: Sort) -> Offering {
+    let versions: &[&str] = match sort {
+        Sort::Program => &[],
+        Sort::Database => &["15.8", "16.4"],
+        Sort::Cache => &["7.2", "8.0"],
+    };
+    let plan = Plan {
+        name: "small".parse::<PlanName>().expect("letters are a label"),
+        description: "simulated".to_owned(),
+        limits: Limits::default(),
+        price: None,
+    };
+    Offering {
+        description: format!("{name}, simulated"),
+        name,
+        versions: versions.iter().map(|text| text.parse::<Version>().expect("two numbers are a version")).collect(),
+        plans: vec![plan],
+        runs_program: sort == Sort::Program,
+        bindable: true,
+        durable: sort == Sort::Database,
+        instances_max: None,
+        actions: Actions { start_stop: true, backup: sort == Sort::Database },
+        probe: ProbePolicy {
+            ready: Check::Tcp,
+            deep: None,
+            every: Span::seconds(5),
+            timeout: Span::millis(500),
+            start_within: Span::seconds(60),
+        },
+        stop_grace: Span::seconds(10),
+    }
+}

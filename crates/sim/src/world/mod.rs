@@ -1,0 +1,605 @@
+//! The simulated world, and the real loop that looks after it.
+//!
+//! Invariant: everything follows from the seed, the estate and the acts. The loop is `runtime`'s own
+//! ([`Turner`]); what it drives are this world's journal, hands and clock. A probe that shows no change is no event.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ostler_journal::AppendError;
+use ostler_keeper::grant::Bucket;
+use ostler_manager::{Command, Event, Knowledge, ResumeCause, Target, evolve};
+use ostler_model::estate::{Estate, Service};
+use ostler_model::health::Exit;
+use ostler_model::ids::{CommandId, EstateUuid, InstanceId, ServiceName};
+use ostler_model::time::Timestamp;
+use ostler_runtime::clock::Steady;
+use ostler_runtime::daemon::REFLEXES;
+use ostler_runtime::envelope;
+use ostler_runtime::turn::{Incoming, Turner, recall};
+
+use self::hands::{Cut, SimHands};
+use self::orders::Order;
+pub(crate) use self::truth::Truth;
+use crate::act::{Act, CutAt, Planned};
+use crate::callers::Callers;
+use crate::dice::{Concern, Dice, Stream, key};
+use crate::disk::{Disk, DiskJournal, Keep, Lie, NextAppend};
+use crate::mutant::Mutant;
+use crate::promise::Promise;
+use crate::sketch::Town;
+use crate::witness::{Scene, Witness};
+
+mod acts;
+mod hands;
+mod orders;
+mod people;
+mod seeing;
+mod truth;
+
+/// 2026-01-05, a Monday, 12:00 UTC: when every run begins.
+pub const START: Timestamp = Timestamp(1_767_614_400_000_000);
+/// How often what cannot be stored is tried again, as the server does.
+const STUCK_RETRY: Duration = Duration::from_secs(1);
+/// Everything is looked at after so many steps.
+const LOOK_EVERY: u64 = 1000;
+/// Estates up to this size are compared with their facts at each crash.
+const COMPARED_MAX: usize = 200;
+
+/// Something that will happen.
+#[derive(Debug)]
+enum Happening {
+    /// The next planned act, and those of the same time.
+    Acts,
+    /// An act that lasted is over.
+    Over(Act),
+    /// An order is carried out.
+    Done(u64),
+    /// News reaches this incarnation of ostler.
+    Arrives(u32, Box<Incoming>, Option<(CommandId, Target)>),
+    /// The keeper's report reaches ostler.
+    Report(u64),
+    /// Something about an instance is to be looked at: it may have become ready, or slow, or well.
+    Refresh(InstanceId),
+    /// The process ends by itself.
+    Dies(InstanceId, u32, Exit, &'static str),
+    /// The watch on an instance looks at it.
+    Sees(InstanceId, CommandId),
+    /// The watch on an instance is mistaken.
+    FalseAlarm(InstanceId),
+    /// The provider starts again what died there.
+    SelfHeals(InstanceId),
+    /// It should be healed by now.
+    Overdue(InstanceId),
+    /// Ostler is started.
+    ManagerBack(u32),
+    /// The keeper is started.
+    KeeperBack(u32),
+    /// What could not be stored is tried again.
+    Retry,
+}
+
+/// Counts of what happened, for people.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Steps of the run.
+    pub steps: u64,
+    /// Turns of the loop.
+    pub turns: u64,
+    /// Commands that the manager gave.
+    pub commands: u64,
+    /// Faults that came.
+    pub faults: u64,
+    /// Times that ostler was started.
+    pub starts: u64,
+    /// Times that people were told something.
+    pub told: u64,
+}
+
+/// What a run is made of.
+pub struct Setting {
+    /// The estate, its providers and what they offer.
+    pub town: Town,
+    /// The seed of everything that is drawn.
+    pub seed: u64,
+    /// What happens, in the order of its time.
+    pub plan: Vec<Planned>,
+    /// How much of the past the disk keeps.
+    pub keep: Keep,
+    /// What is wrong with this world's manager or providers; to show that the checks see it.
+    pub mutant: Option<Mutant>,
+}
+
+/// The world.
+pub struct World {
+    town: Town,
+    dice: Dice,
+    now: Timestamp,
+    /// How far ostler's machine's clock is ahead of the time, in microseconds.
+    skew: i64,
+    steady: Steady,
+    queue: BTreeMap<(Timestamp, u64), Happening>,
+    sequence: u64,
+    ostler: Option<Turner<DiskJournal, SimHands>>,
+    incarnation: u32,
+    /// Nothing more is tried before, because nothing can be stored.
+    stuck_until: Timestamp,
+    /// Where ostler is to be cut off, and for how long it stays away.
+    cut: Option<(CutAt, Duration)>,
+    disk: Arc<Mutex<Disk>>,
+    inbox: VecDeque<Incoming>,
+    reports: BTreeMap<u64, Event>,
+    last_report: u64,
+    keeper_up: bool,
+    keeper_epoch: u32,
+    reflexes: Bucket,
+    /// Buckets count real instants: this one stands for the beginning of the run.
+    beginning: Instant,
+    /// The estate file as it is now.
+    file: Arc<Estate>,
+    /// What people took out of it.
+    removed: BTreeMap<ServiceName, Service>,
+    truth: Truth,
+    callers: Callers,
+    witness: Witness,
+    orders: BTreeMap<u64, Order>,
+    last_order: u64,
+    mutant: Option<Mutant>,
+    /// A provider said something wrong about what exists.
+    lied: bool,
+    plan: VecDeque<Planned>,
+    counts: Counts,
+}
+
+impl World {
+    /// A world in which ostler has just been started and was given its estate.
+    pub fn new(setting: Setting) -> Self {
+        let Setting { town, seed, plan, keep, mutant } = setting;
+        let beginning = Instant::now();
+        let mut disk = Disk::new(keep);
+        disk.lie = match mutant {
+            Some(Mutant::ForgetfulDisk) => Some(Lie::ForgetsLastAppend),
+            Some(Mutant::SwappingDisk) => Some(Lie::SwapsFacts),
+            Some(Mutant::SecretlessDisk) => Some(Lie::DropsSecrets),
+            _ => None,
+        };
+        let mut callers = Callers::default();
+        callers.declare(town.estate.services.iter().map(|(name, service)| (name, &service.needs)), START);
+        let mut world = Self {
+            dice: Dice::new(seed),
+            now: START,
+            skew: 0,
+            steady: Steady::new(START, Duration::ZERO),
+            queue: BTreeMap::new(),
+            sequence: 0,
+            ostler: None,
+            incarnation: 1, // 0 is nobody's
+            stuck_until: START,
+            cut: None,
+            disk: Arc::new(Mutex::new(disk)),
+            inbox: VecDeque::new(),
+            reports: BTreeMap::new(),
+            last_report: 0,
+            keeper_up: true,
+            keeper_epoch: 0,
+            reflexes: Bucket::new(REFLEXES, beginning),
+            beginning,
+            file: town.estate.clone(),
+            removed: BTreeMap::new(),
+            truth: Truth::of(&town),
+            callers,
+            witness: Witness::default(),
+            orders: BTreeMap::new(),
+            last_order: 0,
+            mutant,
+            lied: false,
+            plan: plan.into(),
+            counts: Counts::default(),
+            town,
+        };
+        world.plan_acts();
+        world.start_ostler();
+        world.apply();
+        world
+    }
+
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// How long the run has lasted.
+    pub fn elapsed(&self) -> Duration {
+        self.now.since(START)
+    }
+
+    /// What happened so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// The promises that were broken so far.
+    pub fn violations(&self) -> &[crate::promise::Violation] {
+        &self.witness.violations
+    }
+
+    /// What the manager knows, while it is there.
+    pub fn knowledge(&self) -> Option<&Knowledge> {
+        self.ostler.as_ref().map(Turner::knowledge)
+    }
+
+    /// How many facts are stored, and the SHA-256 of their bytes.
+    pub fn facts(&self) -> (u64, String) {
+        let disk = self.disk();
+        (disk.end(), disk.digest())
+    }
+
+    /// The accounts of the callers, which are closed with it.
+    pub fn close_accounts(&mut self) -> BTreeMap<ServiceName, crate::callers::Service> {
+        std::mem::take(&mut self.callers).closed(self.now)
+    }
+
+    /// From now on callers are counted.
+    pub fn open_accounts(&mut self) {
+        self.callers.begin(self.now);
+    }
+
+    fn disk(&self) -> MutexGuard<'_, Disk> {
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn after(&mut self, delay: Duration, happening: Happening) {
+        self.sequence += 1;
+        self.queue.insert((self.now + delay, self.sequence), happening);
+    }
+
+    /// A stream for the next draw about an instance.
+    fn draw(&mut self, concern: Concern, id: &InstanceId) -> Stream {
+        let count = self.truth.instances.get_mut(id).map_or(0, |truth| {
+            truth.draws += 1;
+            truth.draws
+        });
+        self.dice.stream(concern, key(&[id.service().as_str()], u64::from(id.number()) << 32 | count))
+    }
+
+    /// What the clock of ostler's machine shows.
+    fn wall(&self) -> Timestamp {
+        Timestamp(self.now.0 + self.skew)
+    }
+
+    fn instant(&self) -> Instant {
+        self.beginning + self.elapsed()
+    }
+
+    fn shown(&mut self) -> Timestamp {
+        let (wall, elapsed) = (self.wall(), self.elapsed());
+        self.steady.now(wall, elapsed)
+    }
+
+    /// Runs until `until` after the start of the run, or until a promise is broken.
+    pub fn run_until(&mut self, until: Duration) {
+        let until = START + until;
+        while self.witness.violations.is_empty() && self.step(until) {}
+        if self.witness.violations.is_empty() {
+            self.now = self.now.max(until);
+        }
+    }
+
+    /// One step: a turn of the loop if something waits for it, or whatever comes next before `until`.
+    fn step(&mut self, until: Timestamp) -> bool {
+        self.counts.steps += 1;
+        self.witness.step = self.counts.steps;
+        if self.counts.steps.is_multiple_of(LOOK_EVERY) {
+            self.look_at_all();
+        }
+        let ready = self.ostler.is_some() && self.now >= self.stuck_until;
+        if ready && !self.inbox.is_empty() {
+            self.turn();
+            return true;
+        }
+        let happens = self.queue.first_key_value().map(|((at, _), _)| *at);
+        let wakes = self.wakes_at().filter(|_| ready);
+        let next = [happens, wakes].into_iter().flatten().min();
+        let Some(next) = next.filter(|next| *next <= until) else { return false };
+        self.now = self.now.max(next);
+        if happens == Some(next) {
+            let (_, happening) = self.queue.pop_first().expect("it was just seen");
+            self.happen(happening);
+        } else {
+            self.turn();
+        }
+        true
+    }
+
+    /// When the loop asked to be called again, in the world's time: at the earliest, since ostler's clock may go slower.
+    fn wakes_at(&mut self) -> Option<Timestamp> {
+        let wake = self.ostler.as_ref()?.next_wake()?;
+        let shown = self.shown();
+        Some(self.now + wake.since(shown).max(Duration::from_micros(u64::from(wake > shown))))
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Acts => self.planned_acts(),
+            Happening::Over(act) => self.over(&act),
+            Happening::Done(order) => self.done(order),
+            Happening::Arrives(incarnation, incoming, ended) => {
+                if incarnation == self.incarnation && self.ostler.is_some() {
+                    if let Some((id, target)) = ended {
+                        self.witness.ended(id, &target);
+                    }
+                    self.inbox.push_back(*incoming);
+                }
+            }
+            Happening::Report(number) => self.report(number),
+            Happening::Refresh(id) => self.refresh(&id),
+            Happening::Dies(id, pid, exit, cause) => self.dies(&id, pid, exit, cause),
+            Happening::Sees(id, watch) => self.sees(&id, watch),
+            Happening::FalseAlarm(id) => self.false_alarm(&id),
+            Happening::SelfHeals(id) => self.self_heals(&id),
+            Happening::Overdue(id) => self.overdue(&id),
+            Happening::ManagerBack(incarnation) if incarnation == self.incarnation => self.start_ostler(),
+            Happening::KeeperBack(epoch) if epoch == self.keeper_epoch => self.keeper_back(),
+            Happening::Retry if self.ostler.as_ref().is_some_and(Turner::is_stuck) => self.turn(),
+            Happening::ManagerBack(_) | Happening::KeeperBack(_) | Happening::Retry => {}
+        }
+    }
+
+    /// One turn of the real loop.
+    fn turn(&mut self) {
+        self.counts.turns += 1;
+        let shown = self.shown();
+        let Some(mut ostler) = self.ostler.take() else { return };
+        let only_looks = self.inbox.is_empty();
+        let small = ostler.knowledge().services.len() <= COMPARED_MAX;
+        let was_stuck = ostler.is_stuck();
+        let was_settled = only_looks && small && !was_stuck && ostler.knowledge().is_settled();
+        self.arm(&mut ostler);
+        let inbox = &mut self.inbox;
+        let result = ostler.turn(shown, &mut std::iter::from_fn(|| inbox.pop_front()));
+        let handed = ostler.hands().take();
+        self.ostler = Some(ostler);
+        for trouble in handed.troubles {
+            self.witness.broken(Promise::SecretsKept, self.now, trouble);
+        }
+        if let Some(stored) = handed.stored {
+            self.reports.retain(|number, _| *number > stored);
+        }
+        let batch = match self.mutant {
+            Some(mutant) => mutant.orders(handed.commands, self.knowledge(), was_settled),
+            None => handed.commands,
+        };
+        self.order_all(&batch, was_settled, was_stuck);
+        if self.disk().cut || handed.cut {
+            let away = self.cut.take().map_or(Duration::from_millis(100), |(_, away)| away);
+            return self.manager_dies(away);
+        }
+        if let Err(error) = result {
+            if !matches!(error, AppendError::DiskFull { .. }) {
+                self.witness.broken(Promise::FactsKept, self.now, format!("the journal refuses: {error}"));
+            }
+            self.stuck_until = self.now + STUCK_RETRY;
+            self.witness.disturb_all(self.now);
+            self.after(STUCK_RETRY, Happening::Retry);
+        }
+    }
+
+    /// Prepares the cut that was ordered, so that it comes within this turn.
+    fn arm(&mut self, ostler: &mut Turner<DiskJournal, SimHands>) {
+        let Some((at, _)) = self.cut else { return };
+        let next = match at {
+            CutAt::Rest => return,
+            CutAt::BeforeStoring => NextAppend::CutBefore,
+            CutAt::MidStoring => NextAppend::Torn,
+            CutAt::AfterStoring => NextAppend::CutAfter,
+            CutAt::HandingOver(count) => {
+                ostler.hands().cut = Some(Cut { after: count });
+                return;
+            }
+        };
+        self.disk().next = next;
+    }
+
+    fn order_all(&mut self, batch: &[(CommandId, Command)], was_settled: bool, was_stuck: bool) {
+        let now = self.now;
+        for (id, command) in batch {
+            self.counts.commands += 1;
+            if let Some(ostler) = &self.ostler {
+                let scene = Scene { now, known: ostler.knowledge(), truth: &self.truth, batch, is_late: was_stuck };
+                self.witness.ordered(*id, command, &scene);
+            }
+            let harmless = match command {
+                Command::Backup { name, .. } => name.starts_with("scheduled-"),
+                Command::Notify { .. } => true,
+                _ => false,
+            };
+            if was_settled && !harmless {
+                let what = format!("the estate was settled, and ostler ordered: {}", command.in_words());
+                self.witness.broken(Promise::SettledLeftAlone, now, what);
+            }
+            self.accept(*id, command);
+        }
+    }
+
+    /// Ostler is started, and folds what is stored.
+    fn start_ostler(&mut self) {
+        if self.ostler.is_some() {
+            return;
+        }
+        self.counts.starts += 1;
+        self.disk().before_start();
+        let lost = self.disk().lost();
+        if let Some(lost) = lost {
+            self.witness.broken(Promise::FactsKept, self.now, lost);
+        }
+        let turner = match Turner::new(DiskJournal::on(&self.disk), SimHands::default()) {
+            Ok(turner) => turner,
+            Err(error) => {
+                return self.witness.broken(Promise::FactsKept, self.now, format!("ostler cannot start: {error}"));
+            }
+        };
+        // What the gateway is told before anything else.
+        for (name, service) in &turner.knowledge().services {
+            for (number, instance) in service.instances.iter().filter(|(_, instance)| instance.routed) {
+                let id = InstanceId::new(name.clone(), *number);
+                if let Some(truth) = self.truth.instances.get_mut(&id) {
+                    truth.routed = instance.address();
+                }
+            }
+        }
+        self.ostler = Some(turner);
+        self.stuck_until = self.now;
+        self.steady = Steady::new(self.wall(), self.elapsed());
+        self.witness.ostler_started(self.now);
+        self.inbox.clear();
+        self.inbox.push_back(self.resumed(ResumeCause::Started));
+        let numbers: Vec<u64> = self.reports.keys().copied().collect();
+        for number in numbers {
+            self.after(Duration::from_micros(200), Happening::Report(number));
+        }
+        self.recount_all();
+    }
+
+    fn resumed(&self, cause: ResumeCause) -> Incoming {
+        let uuid = EstateUuid::from_random([7; 16]);
+        Event::Resumed { cause, uuid }.into()
+    }
+
+    /// The manager process is gone: what it held in memory is lost, what others do for it goes on or not.
+    fn manager_dies(&mut self, away: Duration) {
+        let Some(ostler) = self.ostler.take() else { return };
+        let cut = self.disk().cut;
+        if !cut && !ostler.is_stuck() && ostler.knowledge().instances <= COMPARED_MAX {
+            self.compare(ostler.knowledge());
+        }
+        drop(ostler);
+        self.incarnation += 1;
+        self.cut = None;
+        self.inbox.clear();
+        for truth in self.truth.instances.values_mut() {
+            truth.watch = None;
+        }
+        self.leave_orders();
+        self.witness.disturb_all(self.now);
+        self.after(away, Happening::ManagerBack(self.incarnation));
+    }
+
+    /// Compares what is known with what a start would know.
+    fn compare(&mut self, known: &Knowledge) {
+        match recall(&DiskJournal::on(&self.disk)) {
+            Ok((recalled, _)) if recalled == *known => {}
+            Ok(_) => self.witness.broken(Promise::ReplayEqual, self.now, "a start would know something else"),
+            Err(error) => {
+                self.witness.broken(Promise::FactsKept, self.now, format!("the journal cannot be read: {error}"))
+            }
+        }
+    }
+
+    fn look_at_all(&mut self) {
+        if let Some(ostler) = &self.ostler {
+            self.witness.look_at_all(ostler.knowledge(), &self.truth, self.now);
+        }
+    }
+
+    /// Everything that can be checked when nothing is under way: what is known is what is so, and follows from the
+    /// facts alone.
+    fn look_at_the_end(&mut self) {
+        self.look_at_all();
+        let Some(ostler) = &self.ostler else { return };
+        let known = ostler.knowledge();
+        for (id, truth) in &self.truth.instances {
+            let Some(instance) = known.instance(id) else { continue };
+            // Where a provider lied about what is not to run, nobody looks again.
+            if self.lied && known.down {
+                continue;
+            }
+            let runs = truth.running().map(|running| (running.pid, running.address));
+            let held = instance.running.map(|running| (running.pid, running.address));
+            if runs != held {
+                let what = format!("{id} runs as {runs:?}, and ostler thinks {held:?}");
+                self.witness.broken(Promise::Converges, self.now, what);
+            }
+        }
+        if !self.disk().is_whole() {
+            return;
+        }
+        let mut folded = Knowledge::default();
+        let mut readable = true;
+        for record in self.disk().records() {
+            match envelope::unwrap(record) {
+                Ok(fact) => evolve(&mut folded, &fact),
+                Err(_) => readable = false,
+            }
+        }
+        if !readable || folded != *known {
+            self.witness.broken(
+                Promise::ReplayEqual,
+                self.now,
+                "the facts alone give something else than what is known",
+            );
+        }
+    }
+
+    /// Ends every fault, lets people answer, and runs until everything is as declared; a promise is broken if that
+    /// takes longer than `within`.
+    pub fn calm(&mut self, within: Duration) {
+        self.end_all_faults();
+        let end = self.elapsed() + within;
+        let round = Duration::from_secs(300);
+        while self.witness.violations.is_empty() {
+            let next = self.elapsed() + round;
+            self.run_until(next);
+            if self.is_quiet() {
+                self.leave_alone();
+                return self.look_at_the_end();
+            }
+            if self.elapsed() >= end {
+                let what = format!("not as declared {} s after the last fault: {}", within.as_secs(), self.unsettled());
+                return self.witness.broken(Promise::Converges, self.now, what);
+            }
+            self.answer();
+        }
+    }
+
+    fn is_quiet(&self) -> bool {
+        let settled = self.knowledge().is_some_and(|known| known.is_settled() && (!known.down || known.is_at_rest()));
+        settled && self.orders.is_empty() && self.inbox.is_empty()
+    }
+
+    fn unsettled(&self) -> String {
+        let Some(known) = self.knowledge() else { return "ostler is away".to_owned() };
+        let status = ostler_manager::status(known, self.now);
+        let services = status.services.iter().filter(|service| service.state != ostler_model::health::State::Ready);
+        let lines: Vec<String> = services
+            .map(|service| {
+                let instances: Vec<String> = service
+                    .instances
+                    .iter()
+                    .map(|instance| format!("{} {} {:?}", instance.id, instance.state, instance.because))
+                    .collect();
+                format!("{} {} [{}] {:?}", service.name, service.state, instances.join(", "), service.troubles)
+            })
+            .collect();
+        format!("{}; orders {:?}", lines.join("; "), self.orders.values().map(Order::in_words).collect::<Vec<_>>())
+    }
+
+    /// A settled estate is looked at from anew: nothing may be stopped or started.
+    fn leave_alone(&mut self) {
+        for cause in [ResumeCause::Started, ResumeCause::HolderReturned] {
+            let before = self.processes();
+            self.inbox.push_back(self.resumed(cause));
+            self.witness.holder_returned();
+            let until = self.elapsed() + Duration::from_secs(600);
+            self.run_until(until);
+            if self.processes() != before && self.witness.violations.is_empty() {
+                let what = "a look at everything stopped or started something".to_owned();
+                self.witness.broken(Promise::SettledLeftAlone, self.now, what);
+            }
+        }
+    }
+
+    fn processes(&self) -> Vec<u32> {
+        self.truth.instances.values().filter_map(|truth| Some(truth.process.as_ref()?.pid)).collect()
+    }
+}

@@ -1,0 +1,389 @@
+//! Carrying out what the manager orders, with all the ways in which that goes wrong.
+//!
+//! Invariant: an order has at most one effect, and the manager hears of it at most once unless the provider says it
+//! twice. What was under way when ostler died goes on or not, and nobody hears of it.
+
+use std::time::Duration;
+
+use ostler_journal::SealedChange;
+use ostler_keeper::grant::Bucket;
+use ostler_keeper::protocol::Grant;
+use ostler_manager::{Command, Event, Outcome, Target};
+use ostler_model::health::Exit;
+use ostler_model::ids::{CommandId, InstanceId, ProviderName, SecretId, ServiceName};
+use ostler_model::outcome::{BackupMade, Failure, FailureClass, Observation};
+use ostler_model::time::Timestamp;
+use ostler_runtime::turn::Incoming;
+
+use super::seeing::cause;
+use super::truth::Watching;
+use super::{Happening, World};
+use crate::act::Spoil;
+use crate::dice::{Concern, key};
+use crate::mutant::Mutant;
+use crate::promise::Promise;
+use crate::sketch::Kind;
+
+/// An order under way.
+#[derive(Debug)]
+pub(crate) struct Order {
+    id: CommandId,
+    command: Command,
+    spoil: Option<Spoil>,
+    /// The ostler that gave it.
+    incarnation: u32,
+    /// The keeper that took it.
+    keeper: u32,
+}
+
+impl Order {
+    /// It takes far longer than such orders do.
+    pub(crate) fn is_slow(&self) -> bool {
+        self.spoil == Some(Spoil::Slow)
+    }
+
+    /// It is done to this instance.
+    pub(crate) fn is_for(&self, instance: &InstanceId) -> bool {
+        self.command.target() == Target::Instance(instance.clone())
+    }
+
+    pub(crate) fn in_words(&self) -> String {
+        self.command.in_words()
+    }
+}
+
+fn failure(class: FailureClass, detail: &str) -> Outcome {
+    Outcome::Failed(Failure { class, detail: detail.to_owned(), remedy: "look at the provider".to_owned() })
+}
+
+const MILLI: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+/// Nothing takes longer than this.
+const SLOWEST: Duration = Duration::from_secs(1800);
+/// An answer that does not come is given up after this time.
+const GIVEN_UP: Duration = Duration::from_secs(60);
+
+impl World {
+    /// Takes an order: at once where it has no outcome, and after its time elsewhere.
+    pub(super) fn accept(&mut self, id: CommandId, command: &Command) {
+        match command {
+            Command::Watch { instance, .. } => self.watch(id, instance),
+            Command::Unwatch { instance } => {
+                if let Some(truth) = self.truth.instances.get_mut(instance) {
+                    truth.watch = None;
+                }
+            }
+            Command::Route { instance, address } => {
+                if let Some(truth) = self.truth.instances.get_mut(instance) {
+                    truth.routed = *address;
+                }
+                self.recount(instance, cause(command));
+            }
+            Command::Notify { .. } => self.counts.told += 1,
+            Command::OpenEndpoint { .. } | Command::CloseEndpoint { .. } => {
+                self.send(id, command.clone(), None, 2 * MILLI);
+            }
+            Command::Provision { instance }
+            | Command::Observe { instance }
+            | Command::Before { instance, .. }
+            | Command::Start { instance, .. }
+            | Command::Stop { instance, .. }
+            | Command::Deprovision { instance }
+            | Command::Bind { instance, .. }
+            | Command::Unbind { instance, .. }
+            | Command::Backup { instance, .. }
+            | Command::Restore { instance, .. } => self.hand_to_provider(id, command, instance),
+        }
+    }
+
+    fn watch(&mut self, id: CommandId, instance: &InstanceId) {
+        let reported =
+            self.knowledge().and_then(|known| known.instance(instance)).and_then(|known| known.health.clone());
+        let now = self.now;
+        if let Some(truth) = self.truth.instances.get_mut(instance) {
+            truth.watch = Some(Watching { id, since: now, reported, looks_at: None });
+        }
+        self.plan_look(instance);
+    }
+
+    fn send(&mut self, id: CommandId, command: Command, spoil: Option<Spoil>, length: Duration) {
+        self.last_order += 1;
+        let order = Order { id, command, spoil, incarnation: self.incarnation, keeper: self.keeper_epoch };
+        self.orders.insert(self.last_order, order);
+        self.after(length, Happening::Done(self.last_order));
+    }
+
+    fn hand_to_provider(&mut self, id: CommandId, command: &Command, instance: &InstanceId) {
+        let Some(name) = self.provider_of(instance) else {
+            return self.send(id, command.clone(), Some(Spoil::Fails), MILLI);
+        };
+        self.truth.place(instance, &name);
+        // A new order ends the one before it, as the server's hands do: what it has begun may go on, unheard.
+        for former in self.orders.values_mut() {
+            if former.incarnation == self.incarnation && former.command.target() == command.target() {
+                former.incarnation = 0;
+            }
+        }
+        let length = self.length_of(command, instance);
+        let Some(provider) = self.truth.providers.get_mut(&name) else { return };
+        let spoil = if provider.answers() { provider.spoils.pop_front() } else { None };
+        let length = if spoil == Some(Spoil::Slow) { (length * 100).min(SLOWEST) } else { length };
+        let now = self.now;
+        let Some(truth) = self.truth.instances.get_mut(instance) else { return };
+        if matches!(command, Command::Stop { .. }) && spoil != Some(Spoil::Fails) {
+            truth.bucket = None; // what is being stopped is not started again
+        }
+        // A provider does one thing at a time to one instance, whoever asked.
+        let end = truth.busy_until.max(now) + length;
+        truth.busy_until = end;
+        self.send(id, command.clone(), spoil, end.since(now));
+    }
+
+    fn provider_of(&self, instance: &InstanceId) -> Option<ProviderName> {
+        if let Some(truth) = self.truth.instances.get(instance) {
+            return Some(truth.provider.clone());
+        }
+        let service = self.knowledge()?.services.get(instance.service())?;
+        Some(service.placement.as_ref()?.provider.clone())
+    }
+
+    /// How long an order takes, drawn.
+    fn length_of(&mut self, command: &Command, instance: &InstanceId) -> Duration {
+        let mut draw = self.draw(Concern::Latency, instance);
+        let Some(truth) = self.truth.instances.get(instance) else { return MILLI };
+        let machine = truth.kind == Kind::Machine;
+        let hung = truth.process.as_ref().is_some_and(|process| process.hung);
+        let (least, most) = match (command, machine) {
+            (Command::Provision { .. }, true) => (50 * MILLI, 3 * SECOND),
+            (Command::Provision { .. }, false) => (20 * SECOND, 600 * SECOND),
+            (Command::Observe { .. }, true) => (MILLI, 5 * MILLI),
+            (Command::Observe { .. }, false) => (50 * MILLI, SECOND),
+            (Command::Before { .. }, _) => (20 * MILLI, 5 * SECOND),
+            (Command::Start { .. }, true) => (MILLI, 20 * MILLI),
+            (Command::Start { .. } | Command::Stop { .. }, false) => (SECOND, 30 * SECOND),
+            (Command::Stop { .. }, true) => (5 * MILLI, 500 * MILLI),
+            (Command::Deprovision { .. }, true) => (10 * MILLI, 500 * MILLI),
+            (Command::Deprovision { .. }, false) => (10 * SECOND, 300 * SECOND),
+            (Command::Bind { .. } | Command::Unbind { .. }, true) => (5 * MILLI, 200 * MILLI),
+            (Command::Bind { .. } | Command::Unbind { .. }, false) => (200 * MILLI, 5 * SECOND),
+            (Command::Backup { .. } | Command::Restore { .. }, true) => (100 * MILLI, 60 * SECOND),
+            (Command::Backup { .. } | Command::Restore { .. }, false) => (10 * SECOND, 600 * SECOND),
+            _ => (MILLI, 2 * MILLI),
+        };
+        let more = match command {
+            Command::Stop { grace, .. } if hung => grace.get(),
+            _ => Duration::ZERO,
+        };
+        draw.duration(least, most) + more
+    }
+
+    /// An order's time has come.
+    pub(super) fn done(&mut self, number: u64) {
+        let Some(order) = self.orders.remove(&number) else { return };
+        let heard = order.incarnation == self.incarnation && self.ostler.is_some();
+        let (outcome, secrets, delay) = self.carry_out(&order);
+        if !heard {
+            return;
+        }
+        if self.mutant == Some(Mutant::LosesOutcomes) && order.id.0.is_multiple_of(7) {
+            return;
+        }
+        let twice = order.spoil == Some(Spoil::Twice);
+        let target = order.command.target();
+        for again in 0..=u32::from(twice) {
+            let event = Event::Ended { id: order.id, outcome: outcome.clone() };
+            let incoming = Incoming { event: Some(event), secrets: secrets.clone(), report: None };
+            let ended = Some((order.id, target.clone()));
+            self.after(delay + SECOND * again, Happening::Arrives(self.incarnation, Box::new(incoming), ended));
+        }
+    }
+
+    /// The outcome, the secrets that come with it, and how long the answer is on its way.
+    fn carry_out(&mut self, order: &Order) -> (Outcome, Vec<SealedChange>, Duration) {
+        let instance = match order.command.target() {
+            Target::Endpoint(service) => return (self.endpoint(&order.command, &service), Vec::new(), MILLI),
+            Target::Nothing => return (Outcome::Done, Vec::new(), MILLI),
+            Target::Instance(instance) => instance,
+        };
+        let Some(truth) = self.truth.instances.get(&instance) else {
+            // Deleted meanwhile.
+            let outcome = match order.command {
+                Command::Observe { .. } => Outcome::Observed(Observation::Absent),
+                Command::Deprovision { .. } | Command::Unbind { .. } => Outcome::Done,
+                Command::Stop { .. } => Outcome::Stopped { exit: None, killed: false, cut: 0 },
+                _ => failure(FailureClass::Temporary, "there is no such instance"),
+            };
+            return (outcome, Vec::new(), MILLI);
+        };
+        let machine = truth.kind == Kind::Machine;
+        let Some(provider) = self.truth.providers.get(&truth.provider) else {
+            return (failure(FailureClass::Temporary, "there is no such provider"), Vec::new(), MILLI);
+        };
+        let keeper_gone = machine && (!self.keeper_up || order.keeper != self.keeper_epoch);
+        if provider.out > 0 {
+            return (failure(FailureClass::Temporary, "the provider does not answer"), Vec::new(), 10 * SECOND);
+        }
+        if !provider.answers() || keeper_gone {
+            // Whether it reached the provider before the line was cut is a matter of chance.
+            let mut draw = self.dice.stream(Concern::Leftovers, key(&[instance.service().as_str()], order.id.0));
+            if draw.chance(500) {
+                drop(self.perform(&order.command, &instance));
+                return (failure(FailureClass::Interrupted, "the answer was cut off"), Vec::new(), 10 * SECOND);
+            }
+            let class = if keeper_gone { FailureClass::Interrupted } else { FailureClass::Temporary };
+            return (failure(class, "it cannot be reached"), Vec::new(), SECOND);
+        }
+        self.lied |= matches!(order.spoil, Some(Spoil::SaysAbsent | Spoil::SaysStopped));
+        let transit = if machine { MILLI / 5 } else { 50 * MILLI };
+        let observes = matches!(order.command, Command::Observe { .. });
+        let outcome = match order.spoil {
+            None | Some(Spoil::Twice | Spoil::Slow) => {
+                let (outcome, secrets) = self.perform(&order.command, &instance);
+                return (outcome, secrets, transit);
+            }
+            Some(Spoil::Refuses) => failure(FailureClass::NeedsPerson, "the provider refuses: the account is closed"),
+            Some(Spoil::FailsThoughDone) => {
+                drop(self.perform(&order.command, &instance));
+                failure(FailureClass::Temporary, "500: something went wrong")
+            }
+            Some(Spoil::NoAnswerThoughDone) => {
+                drop(self.perform(&order.command, &instance));
+                return (failure(FailureClass::Interrupted, "no answer in time"), Vec::new(), GIVEN_UP);
+            }
+            Some(Spoil::NoAnswer) => {
+                return (failure(FailureClass::Interrupted, "no answer in time"), Vec::new(), GIVEN_UP);
+            }
+            Some(Spoil::SaysAbsent) if observes => Outcome::Observed(Observation::Absent),
+            Some(Spoil::SaysStopped) if observes => Outcome::Observed(Observation::Stopped { exit: None }),
+            Some(Spoil::Fails | Spoil::SaysAbsent | Spoil::SaysStopped) => {
+                failure(FailureClass::Temporary, "503: try again")
+            }
+        };
+        (outcome, Vec::new(), transit)
+    }
+
+    fn endpoint(&mut self, command: &Command, service: &ServiceName) -> Outcome {
+        match command {
+            Command::OpenEndpoint { .. } if self.truth.taken.contains_key(service) => {
+                failure(FailureClass::Temporary, "somebody else listens there")
+            }
+            Command::OpenEndpoint { address, .. } => {
+                let free = self.truth.free_endpoint();
+                let address = address.unwrap_or(free);
+                self.truth.endpoints.insert(service.clone(), address);
+                Outcome::Open(address)
+            }
+            _ => {
+                self.truth.endpoints.remove(service);
+                Outcome::Done
+            }
+        }
+    }
+
+    /// What an order does when nothing goes wrong.
+    fn perform(&mut self, command: &Command, instance: &InstanceId) -> (Outcome, Vec<SealedChange>) {
+        let plain = |outcome| (outcome, Vec::new());
+        let gone = || plain(failure(FailureClass::Temporary, "there is no such instance"));
+        let now = self.now;
+        let runs = self.truth.serves(instance, now);
+        let Some(truth) = self.truth.instances.get_mut(instance) else { return gone() };
+        let times = truth.times_made;
+        match command {
+            Command::Provision { .. } => {
+                if !truth.made {
+                    truth.made = true;
+                    truth.lost = false;
+                    truth.times_made += 1;
+                    if self.mutant == Some(Mutant::MakesOrphans) && instance.number().is_multiple_of(2) {
+                        let other = InstanceId::new(instance.service().clone(), instance.number() + 1000);
+                        let provider = truth.provider.clone();
+                        self.truth.place(&other, &provider).made = true;
+                    }
+                }
+                let times = self.truth.instances.get(instance).map_or(0, |truth| truth.times_made);
+                let secret = format!("admin of {instance}, made for the {times}th time").into_bytes();
+                (Outcome::Done, vec![SealedChange::set(SecretId::of_instance(instance), secret)])
+            }
+            Command::Observe { .. } => plain(Outcome::Observed(match (truth.running(), truth.made) {
+                (Some(running), _) => Observation::Running(running),
+                (None, true) => Observation::Stopped { exit: None },
+                (None, false) => Observation::Absent,
+            })),
+            Command::Before { .. } if self.truth.before_fails.contains_key(instance.service()) => {
+                plain(failure(FailureClass::Temporary, "the one-off command ended with exit code 1"))
+            }
+            Command::Before { .. } if !truth.made => gone(),
+            Command::Before { .. } => plain(Outcome::Done),
+            Command::Start { reflex_burst, reflex_refill, .. } => {
+                if !truth.made {
+                    return gone();
+                }
+                let refill_ms = u64::try_from(reflex_refill.get().as_millis()).unwrap_or(u64::MAX);
+                let grant = Grant { burst: *reflex_burst, refill_ms };
+                let instant = self.beginning + now.since(super::START);
+                match &mut truth.bucket {
+                    Some(bucket) => bucket.replace(grant, instant),
+                    None => truth.bucket = Some(Bucket::new(grant, instant)),
+                }
+                if truth.process.is_none() {
+                    self.start_process(instance);
+                } else if self.mutant == Some(Mutant::StartsTwins) {
+                    self.witness.broken(
+                        Promise::OneProcess,
+                        now,
+                        format!("{instance} was started beside a live process"),
+                    );
+                }
+                let running = self.truth.instances.get(instance).and_then(super::truth::InstanceTruth::running);
+                plain(running.map_or_else(|| failure(FailureClass::Temporary, "it ended at once"), Outcome::Started))
+            }
+            Command::Stop { .. } => {
+                let killed = truth.process.as_ref().is_some_and(|process| process.hung);
+                truth.bucket = None;
+                let was = truth.process.take();
+                self.refresh_because(instance, cause(command));
+                let exit = was.map(|_| if killed { Exit::Signal(9) } else { Exit::Code(0) });
+                plain(Outcome::Stopped { exit, killed, cut: 0 })
+            }
+            Command::Deprovision { .. } => {
+                self.recount_gone(instance);
+                self.truth.remove(instance);
+                (Outcome::Done, vec![SealedChange::delete(SecretId::of_instance(instance))])
+            }
+            Command::Bind { binding, endpoint, .. } if runs => {
+                let held = super::truth::BindingTruth { instance: instance.clone() };
+                self.truth.bindings.insert(binding.clone(), held);
+                let digest = format!("{instance} made {times} times at {endpoint}");
+                let secret = SealedChange::set(SecretId::of_binding(binding), digest.clone().into_bytes());
+                (Outcome::Bound { digest }, vec![secret])
+            }
+            Command::Bind { .. } => plain(failure(FailureClass::Temporary, "the server does not answer")),
+            Command::Unbind { binding, .. } if runs || !truth.made => {
+                self.truth.bindings.remove(binding);
+                (Outcome::Done, vec![SealedChange::delete(SecretId::of_binding(binding))])
+            }
+            Command::Unbind { .. } => plain(failure(FailureClass::Temporary, "the server does not answer")),
+            Command::Backup { name, .. } if runs => {
+                self.truth.backups.insert(instance.service().clone(), now);
+                let made = BackupMade { name: name.clone(), bytes: 1000, sha256: "00".repeat(32) };
+                plain(Outcome::BackedUp(made))
+            }
+            Command::Backup { .. } => plain(failure(FailureClass::Temporary, "the server does not answer")),
+            Command::Restore { .. } if truth.made => plain(Outcome::Done),
+            Command::Restore { .. } => gone(),
+            _ => plain(Outcome::Done),
+        }
+    }
+
+    /// Ostler is gone: of what it had under way, some goes on, and some never reached anybody.
+    pub(super) fn leave_orders(&mut self) {
+        let dice = self.dice;
+        self.orders.retain(|number, order| {
+            let runs_elsewhere = !matches!(order.command, Command::Observe { .. });
+            runs_elsewhere && dice.stream(Concern::Leftovers, *number).chance(500)
+        });
+    }
+}
+
+/// The time before all others: nothing is busy then.
+pub(super) const FREE: Timestamp = Timestamp(0);

@@ -1,0 +1,232 @@
+//! What there really is: processes, data, bindings, endpoints, providers. The manager only ever hears of it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use ostler_keeper::grant::Bucket;
+use ostler_model::health::Health;
+use ostler_model::ids::{BindingId, CommandId, InstanceId, ProviderName, ServiceName};
+use ostler_model::outcome::Running;
+use ostler_model::time::Timestamp;
+
+use crate::act::Spoil;
+use crate::sketch::{Kind, Town};
+
+/// What there really is.
+#[derive(Default)]
+pub(crate) struct Truth {
+    pub(crate) providers: BTreeMap<ProviderName, ProviderTruth>,
+    pub(crate) instances: BTreeMap<InstanceId, InstanceTruth>,
+    pub(crate) endpoints: BTreeMap<ServiceName, SocketAddr>,
+    pub(crate) bindings: BTreeMap<BindingId, BindingTruth>,
+    /// Services whose endpoint's address somebody else has.
+    pub(crate) taken: BTreeMap<ServiceName, u32>,
+    /// Services whose one-off command fails.
+    pub(crate) before_fails: BTreeMap<ServiceName, u32>,
+    /// The newest backup of each service, and of which data.
+    pub(crate) backups: BTreeMap<ServiceName, Timestamp>,
+    pub(crate) pids: u32,
+    addresses: u32,
+    endpoints_made: u32,
+}
+
+/// A provider.
+pub(crate) struct ProviderTruth {
+    pub(crate) kind: Kind,
+    pub(crate) region: String,
+    /// It and all it runs is gone; counts what makes it so.
+    pub(crate) out: u32,
+    /// It answers no orders.
+    pub(crate) control_out: u32,
+    /// Nothing passes between it and ostler.
+    pub(crate) partition: u32,
+    /// How its next answers go wrong.
+    pub(crate) spoils: VecDeque<Spoil>,
+    pub(crate) instances: BTreeSet<InstanceId>,
+}
+
+impl ProviderTruth {
+    /// Whether an order reaches it and is answered.
+    pub(crate) fn answers(&self) -> bool {
+        self.out == 0 && self.control_out == 0 && self.partition == 0
+    }
+}
+
+/// An instance at its provider.
+pub(crate) struct InstanceTruth {
+    pub(crate) provider: ProviderName,
+    pub(crate) kind: Kind,
+    pub(crate) address: SocketAddr,
+    /// It exists. What is gone is remembered: it may be made again.
+    pub(crate) made: bool,
+    /// How many times it was made: data of another time is other data.
+    pub(crate) times_made: u32,
+    /// Its data is gone, and nobody has said yet that an empty one will do.
+    pub(crate) lost: bool,
+    pub(crate) process: Option<Process>,
+    /// Whoever holds it knows how to start it again, so often.
+    pub(crate) bucket: Option<Bucket>,
+    /// Its processes end soon after their start; counts what makes it so.
+    pub(crate) loops: u32,
+    /// Its processes do not become ready.
+    pub(crate) never_ready: u32,
+    /// The provider is busy with it until then.
+    pub(crate) busy_until: Timestamp,
+    /// Callers are sent to it here.
+    pub(crate) routed: Option<SocketAddr>,
+    pub(crate) watch: Option<Watching>,
+    /// Counts what is drawn for it.
+    pub(crate) draws: u64,
+    /// Since when it does not serve.
+    pub(crate) failing_since: Option<Timestamp>,
+    /// Somebody will see whether it was healed in time.
+    pub(crate) is_timed: bool,
+    /// It is slow, and somebody will see when that changes.
+    pub(crate) slow_seen_at: Timestamp,
+    /// What came to it last.
+    pub(crate) cause: &'static str,
+    /// What the accounts of the callers hold of it: sent to and served, sent to and not served.
+    pub(crate) counted: (bool, bool),
+}
+
+/// A process.
+#[derive(Clone, Debug)]
+pub(crate) struct Process {
+    pub(crate) pid: u32,
+    pub(crate) since: Timestamp,
+    pub(crate) ready_at: Timestamp,
+    pub(crate) hung: bool,
+    /// It answers only now and then until then.
+    pub(crate) slow_until: Timestamp,
+}
+
+/// The watch on an instance.
+#[derive(Clone, Debug)]
+pub(crate) struct Watching {
+    pub(crate) id: CommandId,
+    pub(crate) since: Timestamp,
+    pub(crate) reported: Option<Health>,
+    /// A look is planned at that time.
+    pub(crate) looks_at: Option<Timestamp>,
+}
+
+/// A binding at its provider.
+pub(crate) struct BindingTruth {
+    pub(crate) instance: InstanceId,
+}
+
+impl Truth {
+    pub(crate) fn of(town: &Town) -> Self {
+        let providers = town.estate.providers.keys().map(|name| {
+            let kind = town.kinds.get(name).copied().unwrap_or(Kind::Machine);
+            let provider = ProviderTruth {
+                kind,
+                region: town.region(name),
+                out: 0,
+                control_out: 0,
+                partition: 0,
+                spoils: VecDeque::new(),
+                instances: BTreeSet::new(),
+            };
+            (name.clone(), provider)
+        });
+        Self { providers: providers.collect(), pids: 1000, ..Self::default() }
+    }
+
+    /// The place of an instance, as its provider keeps it; made when it is first heard of.
+    pub(crate) fn place(&mut self, id: &InstanceId, provider: &ProviderName) -> &mut InstanceTruth {
+        if !self.instances.contains_key(id) {
+            let kind = self.providers.get(provider).map_or(Kind::Machine, |provider| provider.kind);
+            self.addresses += 1;
+            let truth = InstanceTruth::new(provider.clone(), kind, address(INSTANCES, self.addresses));
+            self.instances.insert(id.clone(), truth);
+            if let Some(provider) = self.providers.get_mut(provider) {
+                provider.instances.insert(id.clone());
+            }
+        }
+        self.instances.get_mut(id).expect("it was just seen or made")
+    }
+
+    /// An address that no endpoint has had yet.
+    pub(crate) fn free_endpoint(&mut self) -> SocketAddr {
+        self.endpoints_made += 1;
+        address(ENDPOINTS, self.endpoints_made)
+    }
+
+    pub(crate) fn remove(&mut self, id: &InstanceId) {
+        if let Some(truth) = self.instances.remove(id)
+            && let Some(provider) = self.providers.get_mut(&truth.provider)
+        {
+            provider.instances.remove(id);
+        }
+        self.bindings.retain(|_, binding| binding.instance != *id);
+    }
+
+    /// Its provider is there, and its process answers callers.
+    pub(crate) fn serves(&self, id: &InstanceId, now: Timestamp) -> bool {
+        let Some(truth) = self.instances.get(id) else { return false };
+        let there = self.providers.get(&truth.provider).is_some_and(|provider| provider.out == 0);
+        there && truth.process.as_ref().is_some_and(|process| process.answers(now))
+    }
+}
+
+impl InstanceTruth {
+    fn new(provider: ProviderName, kind: Kind, address: SocketAddr) -> Self {
+        Self {
+            provider,
+            kind,
+            address,
+            made: false,
+            times_made: 0,
+            lost: false,
+            process: None,
+            bucket: None,
+            loops: 0,
+            never_ready: 0,
+            busy_until: Timestamp::default(),
+            routed: None,
+            watch: None,
+            draws: 0,
+            failing_since: None,
+            is_timed: false,
+            slow_seen_at: Timestamp::default(),
+            cause: "not started yet",
+            counted: (false, false),
+        }
+    }
+
+    /// Its process as a provider describes it. Brokers name no process.
+    pub(crate) fn running(&self) -> Option<Running> {
+        let process = self.process.as_ref()?;
+        let pid = (self.kind == Kind::Machine).then_some(process.pid);
+        Some(Running { pid, address: self.address, since: process.since })
+    }
+}
+
+impl Process {
+    /// Whether it answers callers at this time. A slow one answers for 20 seconds of each minute.
+    pub(crate) fn answers(&self, now: Timestamp) -> bool {
+        let into_round = now.since(self.since).as_micros() % SLOW_ROUND.as_micros();
+        let slow = now < self.slow_until && into_round >= SLOW_ANSWERS.as_micros();
+        !self.hung && now >= self.ready_at && !slow
+    }
+}
+
+/// A slow process answers for so long of each round.
+pub(crate) const SLOW_ANSWERS: Duration = Duration::from_secs(20);
+/// The length of a round.
+pub(crate) const SLOW_ROUND: Duration = Duration::from_secs(60);
+
+/// Where instances are: from 127.0.0.1 on.
+const INSTANCES: u32 = 0x7f00_0001;
+/// Where endpoints are: from 127.128.0.1 on.
+const ENDPOINTS: u32 = 0x7f80_0001;
+
+/// The `number`-th address; ports from 10,000 on, and then the next host.
+fn address(first: u32, number: u32) -> SocketAddr {
+    const PORTS: u32 = 50_000;
+    let (host, port) = (number / PORTS, number % PORTS);
+    let port = u16::try_from(10_000 + port).expect("10,000 and less than 50,000 fit");
+    SocketAddr::from((Ipv4Addr::from(first + host), port))
+}
