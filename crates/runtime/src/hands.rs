@@ -3,7 +3,7 @@
 //! Invariant: at most one job runs for one instance; a new command for it ends the job of a former one, which then is
 //! from before everything was looked at again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,6 +15,7 @@ use ostler_manager::{Command, Event, Knowledge, Outcome, Target};
 use ostler_model::binding::Credentials;
 use ostler_model::ids::{CommandId, InstanceId, ProviderName, SecretId, ServiceName};
 use ostler_model::outcome::{Failure, FailureClass};
+use ostler_providers::host::choose_for_endpoint;
 use ostler_providers::{InstanceOrder, Provider, ReflexGrant};
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
@@ -50,6 +51,8 @@ pub struct Executor {
     watches: BTreeMap<InstanceId, AbortHandle>,
     /// Where callers of each service go, in the order of the instances.
     routes: BTreeMap<ServiceName, Vec<(InstanceId, SocketAddr)>>,
+    /// Ports of endpoints: those known when the first was chosen, and those chosen since, known or not yet.
+    endpoint_ports: BTreeSet<u16>,
     drains: Drains,
     heavy: Arc<Semaphore>,
     light: Arc<Semaphore>,
@@ -95,6 +98,7 @@ impl Executor {
             jobs: BTreeMap::new(),
             watches: BTreeMap::new(),
             routes: BTreeMap::new(),
+            endpoint_ports: BTreeSet::new(),
             drains,
             heavy: Arc::new(Semaphore::new(HEAVY_AT_ONCE)),
             light: Arc::new(Semaphore::new(LIGHT_AT_ONCE)),
@@ -135,6 +139,21 @@ impl Executor {
             (Err(_), None) => {}
         }
         self.send_table(&service);
+    }
+
+    /// An address for an endpoint that nobody gave one: of no other endpoint, and none that an outgoing connection could
+    /// take while it is closed. Where all are taken, the kernel chooses.
+    fn address_for(&mut self, service: &ServiceName, known: &Knowledge) -> SocketAddr {
+        if self.endpoint_ports.is_empty() {
+            let kept = known.services.values().filter_map(|service| Some(service.endpoint.address?.port()));
+            self.endpoint_ports.extend(kept);
+        }
+        let estate = known.estate.as_ref().map_or("", |estate| estate.name.as_str());
+        let digest = Sha256::digest(format!("{estate}/{service}"));
+        let hash = digest.iter().take(7).fold(0, |hash, byte| hash << 8 | u64::from(*byte));
+        let port = choose_for_endpoint(hash, &self.endpoint_ports);
+        self.endpoint_ports.extend(port);
+        SocketAddr::from((Ipv4Addr::LOCALHOST, port.unwrap_or(0)))
     }
 
     fn watch(&mut self, id: CommandId, instance: &InstanceId, known: &Knowledge, secrets: &dyn Secrets) {
@@ -368,8 +387,8 @@ impl Hands for Executor {
     fn hand_over(&mut self, id: CommandId, command: Command, known: &Knowledge, secrets: &dyn Secrets) {
         match &command {
             Command::OpenEndpoint { service, address } => {
-                let somewhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-                let opened = self.keeper.listen(service.to_string(), address.unwrap_or(somewhere), true);
+                let address = address.unwrap_or_else(|| self.address_for(service, known));
+                let opened = self.keeper.listen(service.to_string(), address, true);
                 if !self.routes.contains_key(service) {
                     self.routes.insert(service.clone(), Vec::new());
                     self.send_table(service); // from now on callers wait instead of being closed

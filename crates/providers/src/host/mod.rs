@@ -46,6 +46,7 @@ pub use environment::PATH;
 pub use folder::MARKER;
 pub use keeper_port::{KeeperAnswer, KeeperError, KeeperPort, Started};
 pub use limits::LimitsKind;
+pub use ports::choose_for_endpoint;
 pub use program::check_program;
 
 /// What the host provider needs.

@@ -14,21 +14,34 @@ use super::failure::temporary;
 /// Where instances listen: on this machine only.
 pub(super) const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const RANGE: RangeInclusive<u16> = 21_000..=31_999;
+/// Where endpoints are that nobody gave an address.
+const ENDPOINT_RANGE: RangeInclusive<u16> = 15_000..=20_999;
 
 /// A free port for whoever hashes to `hash`, none of `taken`.
 pub(super) fn choose(hash: u64, taken: &BTreeSet<u16>) -> Result<u16, Failure> {
-    let ephemeral = ephemeral_range();
-    let usable: Vec<u16> = RANGE.filter(|port| !ephemeral.contains(port)).collect();
-    let usable = if usable.is_empty() { RANGE.collect() } else { usable };
-    // Homes begin at different places, so that two of them rarely choose a port that the other will want later.
-    let start = usize::try_from(hash % usable.len() as u64).unwrap_or(0);
-    let from_start = usable[start..].iter().chain(&usable[..start]).copied();
-    from_start.filter(|port| !taken.contains(port)).find(|&port| is_free(port)).ok_or_else(|| {
+    choose_from(RANGE, hash, taken).ok_or_else(|| {
         temporary(
             format!("no port from {} to {} is free on {HOST}", RANGE.start(), RANGE.end()),
             "Stop programs that listen there, or delete instances that are no longer needed.",
         )
     })
+}
+
+/// A free port for the endpoint of whoever hashes to `hash`, none of `taken`; `None` if there is none. Endpoints are
+/// kept for good: a port of the kernel's choice could be another program's by the next start, and consumers would hand
+/// that one their credentials.
+pub fn choose_for_endpoint(hash: u64, taken: &BTreeSet<u16>) -> Option<u16> {
+    choose_from(ENDPOINT_RANGE, hash, taken)
+}
+
+fn choose_from(range: RangeInclusive<u16>, hash: u64, taken: &BTreeSet<u16>) -> Option<u16> {
+    let ephemeral = ephemeral_range();
+    let usable: Vec<u16> = range.clone().filter(|port| !ephemeral.contains(port)).collect();
+    let usable = if usable.is_empty() { range.collect() } else { usable };
+    // Homes begin at different places, so that two of them rarely choose a port that the other will want later.
+    let start = usize::try_from(hash % usable.len() as u64).unwrap_or(0);
+    let from_start = usable[start..].iter().chain(&usable[..start]).copied();
+    from_start.filter(|port| !taken.contains(port)).find(|&port| is_free(port))
 }
 
 /// A free port of the kernel's choice, for a moment.
@@ -108,6 +121,16 @@ mod tests {
         assert!(listener(port).unwrap().contains(&format!("(pid {})", std::process::id())));
         assert!(taken("start", port).remedy.contains(&port.to_string()));
         drop(held);
+    }
+
+    #[test]
+    fn endpoints_lie_outside_the_range_of_outgoing_connections() {
+        let first = choose_for_endpoint(7, &BTreeSet::new()).unwrap();
+        let second = choose_for_endpoint(7, &BTreeSet::from([first])).unwrap();
+        assert_ne!(first, second);
+        for port in [first, second] {
+            assert!(ENDPOINT_RANGE.contains(&port) && !RANGE.contains(&port) && !ephemeral_range().contains(&port));
+        }
     }
 
     #[test]
