@@ -16,6 +16,8 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::reach::trust;
+
 /// The most that is moved by one read, and the most that is kept for a direction whose receiver is slow.
 pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
 
@@ -46,11 +48,16 @@ pub(crate) enum Ended {
 /// Carries until both directions have ended or one side is broken.
 pub(crate) async fn pump(caller: &mut TcpStream, target: &mut TcpStream, traffic: &Traffic) -> Ended {
     let (mut inward, mut outward) = (Direction::default(), Direction::default());
+    let mut trusted = false;
     poll_fn(|cx| {
         CHUNK.with_borrow_mut(|chunk| {
             let inward = inward.poll(cx, caller, target, &traffic.bytes_in, chunk);
-            let outward = outward.poll(cx, target, caller, &traffic.bytes_out, chunk);
-            match (inward, outward) {
+            let ended = outward.poll(cx, target, caller, &traffic.bytes_out, chunk);
+            if outward.moved && !trusted {
+                trusted = true;
+                trust(target);
+            }
+            match (inward, ended) {
                 (Poll::Ready(End::SourceLost), _) | (_, Poll::Ready(End::SourceLost)) => Poll::Ready(Ended::Broken),
                 (Poll::Ready(End::Reached), Poll::Ready(End::Reached)) => Poll::Ready(Ended::Orderly),
                 // One sink is lost: what its owner sent before is still carried, up to the end or error that follows.
@@ -82,6 +89,8 @@ struct Direction {
     /// What was read and not yet written, from `written` on.
     kept: Vec<u8>,
     written: usize,
+    /// Something has come from the source.
+    moved: bool,
     end: Option<End>,
 }
 
@@ -130,6 +139,7 @@ impl Direction {
                 Poll::Ready(Ok(())) => {}
             }
             let bytes = buffer.filled();
+            self.moved |= !bytes.is_empty();
             if bytes.is_empty() {
                 return Poll::Ready(match ready!(Pin::new(sink).poll_shutdown(cx)) {
                     Ok(()) => End::Reached,

@@ -28,6 +28,11 @@ const PAUSE_MIN: Duration = Duration::from_micros(200);
 /// … and for no longer than this.
 const PAUSE_MAX: Duration = Duration::from_millis(20);
 
+/// A connection from which no byte has come is asked after this time whether anybody is there.
+const DOUBT: Duration = Duration::from_secs(1);
+/// One from which bytes have come, after this time.
+const TRUST: Duration = Duration::from_secs(60);
+
 /// Connects a caller that was accepted at `accepted` to an instance of the service. `None` if it was held in vain.
 pub(crate) async fn reach(service: &Arc<Service>, accepted: Instant) -> Option<(TcpStream, Lease)> {
     let mut caller = Caller { service, accepted, affected: false };
@@ -115,7 +120,28 @@ async fn connect(address: SocketAddr, held: Duration) -> io::Result<TcpStream> {
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
     stream.set_nodelay(true)?;
+    doubt(&stream);
     Ok(stream)
+}
+
+/// A connect that meets a listener that is just dying can succeed here while the other end never comes to be, and no
+/// word of that arrives. So the kernel asks soon whether anybody is there, until the first byte from there proves it.
+fn doubt(stream: &TcpStream) {
+    // Without it a connection works as well, except in that rare case.
+    let _ = ask_after(stream, DOUBT);
+}
+
+/// Somebody is there: from now on it is enough to notice within minutes that a machine has vanished.
+pub(crate) fn trust(stream: &TcpStream) {
+    let _ = ask_after(stream, TRUST); // as above
+}
+
+fn ask_after(stream: &TcpStream, quiet: Duration) -> rustix::io::Result<()> {
+    use rustix::net::sockopt;
+    sockopt::set_tcp_keepidle(stream, quiet)?;
+    sockopt::set_tcp_keepintvl(stream, quiet)?;
+    sockopt::set_tcp_keepcnt(stream, 3)?;
+    sockopt::set_socket_keepalive(stream, true)
 }
 
 fn connect_time(address: SocketAddr, held: Duration) -> Duration {
@@ -141,7 +167,7 @@ fn is_our_own_lack(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpSocket;
+    use tokio::net::{TcpListener, TcpSocket};
     use tokio::sync::mpsc;
 
     use super::*;
@@ -211,11 +237,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_connection_is_doubted_until_its_first_byte() {
+        use rustix::net::sockopt;
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut target = connect(address, Duration::ZERO).await.unwrap();
+        let (mut instance, _) = listener.accept().await.unwrap();
+        assert!(sockopt::socket_keepalive(&target).unwrap());
+        assert_eq!(sockopt::tcp_keepidle(&target).unwrap(), DOUBT);
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let (mut caller, _) = listener.accept().await.unwrap();
+        instance.write_all(b"hello").await.unwrap();
+        let mut word = [0; 5];
+        let traffic = crate::pump::Traffic::default();
+        tokio::select! {
+            _ = crate::pump::pump(&mut caller, &mut target, &traffic) => panic!("nobody ended it"),
+            read = client.read_exact(&mut word) => drop(read.unwrap()),
+        }
+        assert_eq!(sockopt::tcp_keepidle(&target).unwrap(), TRUST);
+    }
+
+    #[tokio::test]
     async fn a_table_ends_the_wait_for_one() {
         let (service, mut said) = service();
         service.set_table(Some(Table { targets: Vec::new(), hold_ms: HOLD_MS }));
         let callers = held_callers(&service, 3).await;
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         service.set_table(Some(table(listener.local_addr().unwrap())));
         for caller in callers {
             assert!(caller.await.unwrap());
@@ -232,7 +281,7 @@ mod tests {
         let own = socket.local_addr().unwrap();
         assert!(is_connected_to_itself(&socket.connect(own).await.unwrap()));
 
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         assert!(!is_connected_to_itself(&connect(listener.local_addr().unwrap(), Duration::ZERO).await.unwrap()));
     }
 }
