@@ -37,6 +37,8 @@ pub(crate) struct Witness {
     under_way: BTreeMap<Target, CommandId>,
     /// Orders that repair something.
     treatments: BTreeMap<CommandId, InstanceId>,
+    /// Instances whose repair has begun.
+    in_repair: BTreeSet<InstanceId>,
     /// When repairs of an instance were tried.
     tries: BTreeMap<InstanceId, VecDeque<Timestamp>>,
     /// Services that a person asked to be deleted.
@@ -99,6 +101,7 @@ impl Witness {
     pub(crate) fn ostler_started(&mut self, now: Timestamp) {
         self.under_way.clear();
         self.treatments.clear();
+        self.in_repair.clear();
         self.tries.clear();
         self.holder_returned = false;
         self.disturb_all(now);
@@ -155,7 +158,7 @@ impl Witness {
             Command::Deprovision { instance } if !self.deletions.contains(instance.service()) => {
                 self.broken(Promise::NoUnaskedDeletion, now, format!("{instance} is to be deleted, unasked"));
             }
-            Command::Restore { instance, .. } if !self.restores.remove(instance.service()) => {
+            Command::Restore { instance, .. } if !self.restores.contains(instance.service()) => {
                 self.broken(Promise::DataKept, now, format!("{instance} is to be restored, unasked"));
             }
             Command::Provision { instance } => self.provisioned(instance, scene),
@@ -225,7 +228,7 @@ impl Witness {
         let Some(service) = scene.known.services.get(instance.service()) else { return };
         let Some(known) = service.instances.get(&instance.number()) else { return };
         let wanted = scene.known.is_wanted(service) && !known.retired;
-        if wanted && known.repair.is_none() && !service.outdated.contains(&instance.number()) {
+        if wanted && !scene.is_late && known.repair.is_none() && !service.outdated.contains(&instance.number()) {
             self.broken(Promise::Explained, scene.now, format!("{instance} is to be stopped, and nothing says why"));
         }
     }
@@ -235,10 +238,15 @@ impl Witness {
             self.treatments.retain(|id, _| scene.known.commands.contains_key(id));
         }
         self.treatments.insert(id, instance.clone());
-        let Some(estate) = &scene.known.estate else { return };
-        let most = estate.heal.at_once(scene.known.instances);
-        let treated: BTreeSet<&InstanceId> = self.treatments.values().collect();
-        if treated.len() > most {
+        let active = |id: &InstanceId| scene.known.instance(id)?.repair.as_ref().map(|repair| repair.active);
+        self.in_repair.retain(|id| active(id) == Some(true));
+        // What was begun goes on when people make the estate smaller: only a new repair can be one too many.
+        let begins = self.in_repair.insert(instance.clone());
+        let most = scene.known.estate.as_ref().map_or(1, |estate| estate.heal.at_once(scene.known.instances));
+        // What is not to run any more is not under repair either.
+        let sick = |id: &&InstanceId| scene.known.instance(id).is_some_and(|instance| instance.repair.is_some());
+        let treated: BTreeSet<&InstanceId> = self.treatments.values().filter(sick).collect();
+        if begins && treated.len() > most {
             let what = format!("{} instances are under repair at once, {most} may be", treated.len());
             self.broken(Promise::Brakes, scene.now, what);
         }

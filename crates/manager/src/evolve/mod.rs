@@ -158,7 +158,7 @@ fn die(instance: &mut Instance, restarted: Option<Process>, seen: Timestamp, at:
         operation.overtaken = matches!(operation.kind, OperationKind::Start | OperationKind::Observe);
     }
     instance.watch = None;
-    instance.since = seen;
+    instance.since = seen.min(at); // the clock may have been set back since
     instance.proven = false;
     set_health(instance, None, at);
     match (restarted, &mut instance.running) {

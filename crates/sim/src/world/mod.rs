@@ -510,8 +510,9 @@ impl World {
         let known = ostler.knowledge();
         for (id, truth) in &self.truth.instances {
             let Some(instance) = known.instance(id) else { continue };
-            // Where a provider lied about what is not to run, nobody looks again.
-            if self.lied && known.down {
+            // Where a provider lied about what is not to run, or brought it back by itself, nobody looks again.
+            let wanted = known.services.get(id.service()).is_some_and(|s| known.is_wanted(s)) && !instance.retired;
+            if !wanted && (self.lied || truth.kind == crate::sketch::Kind::Broker) {
                 continue;
             }
             let runs = truth.running().map(|running| (running.pid, running.address));
@@ -592,14 +593,26 @@ impl World {
             self.witness.holder_returned();
             let until = self.elapsed() + Duration::from_secs(600);
             self.run_until(until);
-            if self.processes() != before && self.witness.violations.is_empty() {
-                let what = "a look at everything stopped or started something".to_owned();
+            let after = self.processes();
+            if after != before && self.witness.violations.is_empty() {
+                let changed: Vec<&(InstanceId, u32)> = before.iter().filter(|one| !after.contains(one)).collect();
+                let what = format!("after {cause:?} a look at everything stopped or started {changed:?}");
                 self.witness.broken(Promise::SettledLeftAlone, self.now, what);
             }
         }
     }
 
-    fn processes(&self) -> Vec<u32> {
-        self.truth.instances.values().filter_map(|truth| Some(truth.process.as_ref()?.pid)).collect()
+    /// The processes of what is to run. What a provider brought back by itself of what is not, is stopped when it is seen.
+    fn processes(&self) -> Vec<(InstanceId, u32)> {
+        let wanted = |id: &InstanceId| {
+            self.knowledge().is_some_and(|known| {
+                let service = known.services.get(id.service()).filter(|service| known.is_wanted(service));
+                service
+                    .and_then(|service| service.instances.get(&id.number()))
+                    .is_some_and(|instance| !instance.retired)
+            })
+        };
+        let living = self.truth.instances.iter().filter_map(|(id, truth)| Some((id, truth.process.as_ref()?.pid)));
+        living.filter(|(id, _)| wanted(id)).map(|(id, pid)| (id.clone(), pid)).collect()
     }
 }
