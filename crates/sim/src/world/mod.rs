@@ -370,7 +370,8 @@ impl World {
             Some(mutant) => mutant.orders(handed.commands, self.knowledge(), was_settled),
             None => handed.commands,
         };
-        self.order_all(&batch, was_settled, was_stuck);
+        // What was cut off in the middle says too little to be judged alone.
+        self.order_all(&batch, was_settled, was_stuck || handed.cut);
         if self.disk().cut || handed.cut {
             let away = self.cut.take().map_or(Duration::from_millis(100), |(_, away)| away);
             return self.manager_dies(away);
@@ -401,12 +402,12 @@ impl World {
         self.disk().next = next;
     }
 
-    fn order_all(&mut self, batch: &[(CommandId, Command)], was_settled: bool, was_stuck: bool) {
+    fn order_all(&mut self, batch: &[(CommandId, Command)], was_settled: bool, is_late: bool) {
         let now = self.now;
         for (id, command) in batch {
             self.counts.commands += 1;
             if let Some(ostler) = &self.ostler {
-                let scene = Scene { now, known: ostler.knowledge(), truth: &self.truth, batch, is_late: was_stuck };
+                let scene = Scene { now, known: ostler.knowledge(), truth: &self.truth, batch, is_late };
                 self.witness.ordered(*id, command, &scene);
             }
             let harmless = match command {
