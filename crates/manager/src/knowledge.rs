@@ -370,15 +370,15 @@ impl Knowledge {
         service.spec.data.durable.unwrap_or_else(|| self.offering(service).is_some_and(|offering| offering.durable))
     }
 
-    /// Whether the consumer's binding to `need` is what it has to be: at an instance that still knows it, and pointing at
-    /// where the need's endpoint is.
+    /// Whether the consumer's binding to `need` is what it has to be: at an instance that still knows it and that stays,
+    /// if any does, and pointing at where the need's endpoint is.
     pub fn is_bound(&self, consumer: &ServiceKnowledge, need: &ServiceName) -> bool {
         let (Some(binding), Some(needed)) = (consumer.bindings.get(need), self.services.get(need)) else {
             return false;
         };
         binding.state == BindingState::Made
             && Some(binding.endpoint) == needed.endpoint.address
-            && needed.instances.contains_key(&binding.instance.number())
+            && needed.instances.get(&binding.instance.number()).is_some_and(|i| !i.retired || needed.active == 0)
     }
 
     /// Whether something still uses `need`.

@@ -59,15 +59,21 @@ impl Story {
         Self { seed, storm: Span::seconds(storm.as_secs()), estate, acts }
     }
 
-    /// Runs it: the storm, then calm until everything is as declared.
+    /// What comes of it.
     pub fn run(&self, mutant: Option<Mutant>) -> Ended {
+        let world = self.play(mutant);
+        let (facts, digest) = world.facts();
+        let (violations, counts, lasted) = (world.violations().to_vec(), world.counts(), world.elapsed());
+        Ended { violations, counts, facts, digest, lasted }
+    }
+
+    /// The world after it: the storm, then calm until everything is as declared.
+    pub fn play(&self, mutant: Option<Mutant>) -> World {
         let town = self.estate.town();
         let mut world = World::new(Setting { town, seed: self.seed, plan: self.acts.clone(), keep: Keep::All, mutant });
         world.run_until(self.storm.get());
         world.calm(CONVERGES_WITHIN);
-        let (facts, digest) = world.facts();
-        let (violations, counts, lasted) = (world.violations().to_vec(), world.counts(), world.elapsed());
-        Ended { violations, counts, facts, digest, lasted }
+        world
     }
 
     fn breaks(&self, promise: Promise, mutant: Option<Mutant>) -> bool {

@@ -262,9 +262,8 @@ impl Witness {
         }
     }
 
-    /// Until when it cannot be held against ostler that `service` does not work: the time of the last disturbance of it
-    /// or of anything that it depends on, and the bound.
-    pub(crate) fn excused_until(&self, service: &ServiceName, known: &Knowledge, now: Timestamp) -> Timestamp {
+    /// When something last stood in the way of `service` or of anything that it depends on.
+    pub(crate) fn disturbed_until(&self, service: &ServiceName, known: &Knowledge, now: Timestamp) -> Timestamp {
         let mut seen = BTreeSet::from([service.clone()]);
         let mut line = vec![service.clone()];
         let mut last = if self.is_obstructed(EVERYTHING) { now } else { self.disturbed_all };
@@ -284,7 +283,7 @@ impl Witness {
                 }
             }
         }
-        last + HEALED_WITHIN
+        last
     }
 
     /// An instance has not served for the bound's time, and nothing stood in its way.
@@ -334,7 +333,7 @@ impl Witness {
                 continue;
             };
             let since = *self.backup_since.entry(name.clone()).or_insert(now);
-            let excused = self.excused_until(name, known, now);
+            let excused = self.disturbed_until(name, known, now) + HEALED_WITHIN;
             let last = truth.backups.get(name).copied().unwrap_or_default().max(since);
             // Ostler's clock goes at half its pace while the machine's was set back.
             if now > excused && now.since(last) > every.get() * 2 + BACKUP_LATE {

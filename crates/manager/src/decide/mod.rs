@@ -210,7 +210,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Everybody who uses the service: what they wait for may be there now.
-    fn look_at_consumers(&mut self, service: &ServiceName) {
+    pub(crate) fn look_at_consumers(&mut self, service: &ServiceName) {
         let consumers = self.known.consumers.get(service).into_iter().flatten().cloned();
         self.decision.look.extend(consumers.map(Scope::Service));
     }

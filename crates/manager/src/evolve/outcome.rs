@@ -361,6 +361,7 @@ fn runs(instance: &mut Instance, running: Running, at: Timestamp) {
         instance.watch = None;
         instance.proven = false;
         set_health(instance, None, at);
+        instance.health_since = at; // of this process nothing has been known so far
     }
 }
 

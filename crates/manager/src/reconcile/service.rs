@@ -74,11 +74,11 @@ fn count_instances(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
         if retired.is_empty() {
             return;
         }
-        for number in retired {
-            draft.fact(FactKind::InstanceRetired { instance: service.instance_id(number) });
+        for number in &retired {
+            draft.fact(FactKind::InstanceRetired { instance: service.instance_id(*number) });
         }
-        // Who waited for one of these to be bound to it is bound to another.
-        draft.look_at_waiting(&service.spec.name, None);
+        // Who is bound to one of these, or waited for that, is bound to another.
+        draft.look_at_consumers(&service.spec.name);
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ostler_journal::AppendError;
 use ostler_keeper::grant::Bucket;
-use ostler_manager::{Command, Event, Knowledge, ResumeCause, Target, evolve};
+use ostler_manager::{Command, Event, FactKind, Knowledge, ResumeCause, Target, evolve};
 use ostler_model::estate::{Estate, Service};
 use ostler_model::health::Exit;
 use ostler_model::ids::{CommandId, EstateUuid, InstanceId, ServiceName};
@@ -42,6 +42,8 @@ mod truth;
 pub const START: Timestamp = Timestamp(1_767_614_400_000_000);
 /// How often what cannot be stored is tried again, as the server does.
 const STUCK_RETRY: Duration = Duration::from_secs(1);
+/// Ostler's clock waits for its machine's if it is ahead by more than this; it is by less when it is asked often.
+const SLOWED: Duration = Duration::from_secs(1);
 /// Everything is looked at after so many steps.
 const LOOK_EVERY: u64 = 1000;
 /// Estates up to this size are compared with their facts at each crash.
@@ -119,6 +121,8 @@ pub struct World {
     /// How far ostler's machine's clock is ahead of the time, in microseconds.
     skew: i64,
     steady: Steady,
+    /// When ostler's clock was last seen to wait for its machine's, which had been set back.
+    slowed_until: Timestamp,
     queue: BTreeMap<(Timestamp, u64), Happening>,
     sequence: u64,
     ostler: Option<Turner<DiskJournal, SimHands>>,
@@ -171,6 +175,7 @@ impl World {
             now: START,
             skew: 0,
             steady: Steady::new(START, Duration::ZERO),
+            slowed_until: Timestamp::default(),
             queue: BTreeMap::new(),
             sequence: 0,
             ostler: None,
@@ -235,6 +240,19 @@ impl World {
         (disk.end(), disk.digest())
     }
 
+    /// Every fact that is kept, in the order of its time, one line each; estates and catalogs by their names only.
+    pub fn tale(&self) -> Vec<String> {
+        let disk = self.disk();
+        let told = disk.records().filter_map(|record| envelope::unwrap(record).ok()).map(|fact| {
+            let body = match &fact.kind {
+                FactKind::EstateDeclared { .. } | FactKind::CatalogSeen { .. } => fact.kind.word().to_owned(),
+                kind => serde_json::to_string(kind).unwrap_or_default(),
+            };
+            format!("{} {body}", fact.at.to_millis())
+        });
+        told.collect()
+    }
+
     /// The accounts of the callers, which are closed with it.
     pub fn close_accounts(&mut self) -> BTreeMap<ServiceName, crate::callers::Service> {
         std::mem::take(&mut self.callers).closed(self.now)
@@ -274,7 +292,11 @@ impl World {
 
     fn shown(&mut self) -> Timestamp {
         let (wall, elapsed) = (self.wall(), self.elapsed());
-        self.steady.now(wall, elapsed)
+        let shown = self.steady.now(wall, elapsed);
+        if shown > wall + SLOWED {
+            self.slowed_until = self.now;
+        }
+        shown
     }
 
     /// Runs until `until` after the start of the run, or until a promise is broken.

@@ -34,6 +34,7 @@ pub(crate) struct Order {
     incarnation: u32,
     /// The keeper that took it.
     keeper: u32,
+    since: Timestamp,
 }
 
 impl Order {
@@ -58,6 +59,8 @@ fn failure(class: FailureClass, detail: &str) -> Outcome {
 
 const MILLI: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
+/// What takes longer than this stands in the way of whatever comes after it.
+const LONG: Duration = Duration::from_secs(300);
 /// Nothing takes longer than this.
 const SLOWEST: Duration = Duration::from_secs(1800);
 /// An answer that does not come is given up after this time.
@@ -108,7 +111,8 @@ impl World {
 
     fn send(&mut self, id: CommandId, command: Command, spoil: Option<Spoil>, length: Duration) {
         self.last_order += 1;
-        let order = Order { id, command, spoil, incarnation: self.incarnation, keeper: self.keeper_epoch };
+        let (incarnation, keeper, since) = (self.incarnation, self.keeper_epoch, self.now);
+        let order = Order { id, command, spoil, incarnation, keeper, since };
         self.orders.insert(self.last_order, order);
         self.after(length, Happening::Done(self.last_order));
     }
@@ -180,6 +184,11 @@ impl World {
     /// An order's time has come.
     pub(super) fn done(&mut self, number: u64) {
         let Some(order) = self.orders.remove(&number) else { return };
+        if self.now.since(order.since) > LONG
+            && let Target::Instance(instance) = order.command.target()
+        {
+            self.witness.disturb(instance.service().as_str(), self.now);
+        }
         let heard = order.incarnation == self.incarnation && self.ostler.is_some();
         let (outcome, secrets, delay) = self.carry_out(&order);
         if !heard {

@@ -17,6 +17,8 @@ use crate::sketch::Kind;
 use crate::witness::HEALED_WITHIN;
 
 const SECOND: Duration = Duration::from_secs(1);
+/// What became a process is ready within this time, or something is wrong with it.
+const STARTS_WITHIN: Duration = Duration::from_secs(60);
 /// How soon ostler hears what the keeper saw.
 const REPORT_TAKES: Duration = Duration::from_micros(200);
 /// A watch that has never seen its instance ready says so after about this time (thirty tries with growing pauses).
@@ -295,12 +297,19 @@ impl World {
             // It may be wanted again: then it is to work within the bound from then on.
             return self.after(HEALED_WITHIN, Happening::Overdue(id.clone()));
         }
-        let excused = self.witness.excused_until(id.service(), known, self.now).max(since + HEALED_WITHIN);
+        // Ostler's clock goes at half its pace while the machine's was set back.
+        let slow = self.now < self.slowed_until + HEALED_WITHIN;
+        let bound = HEALED_WITHIN * if slow { 2 } else { 1 };
+        let excused = self.witness.disturbed_until(id.service(), known, self.now).max(since) + bound;
         // It is being worked on, or waits for its turn among the repairs: that takes as long as it takes, and ends,
         // because everything is to be as declared within a bound in the end.
         let worked_on = self.orders.values().any(|order| order.is_slow() || order.is_for(id));
+        // A start that is under way, and ends by itself.
+        let starts = self.truth.instances.get(id).and_then(|truth| truth.process.as_ref());
+        let starts = starts
+            .is_some_and(|process| self.now < process.ready_at && process.ready_at.since(self.now) < STARTS_WITHIN);
         let waits = known.repairing.len() >= known.repairs_at_once() && !known.repairing.contains(id);
-        if worked_on || waits {
+        if worked_on || starts || waits {
             return self.after(HEALED_WITHIN, Happening::Overdue(id.clone()));
         }
         if self.now < excused {
