@@ -94,6 +94,8 @@ pub enum ResumeCause {
     Started,
     /// What holds the instances died and has come back.
     HolderReturned,
+    /// Facts could not be stored for a while, and the commands that followed from them are out of date.
+    StoredLate,
 }
 
 /// A process that took another's place.

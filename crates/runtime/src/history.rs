@@ -103,6 +103,9 @@ pub fn in_plain_words(kind: &FactKind) -> String {
             ostler_manager::ResumeCause::HolderReturned => {
                 "the keeper is another one: everything is looked at".to_owned()
             }
+            ostler_manager::ResumeCause::StoredLate => {
+                "facts could not be stored for a while: everything is looked at".to_owned()
+            }
         },
         FactKind::EstateDeclared { estate } => {
             format!("`{}` was declared, {}", estate.name, counted(estate.services.len(), "service"))

@@ -2,12 +2,13 @@
 //! store all their facts in one commit, hand over every command, and only then take more.
 //!
 //! Invariant: no command is handed over before the facts it follows from are stored. Where they cannot be stored (a
-//! full disk), nothing is handed over and nothing more is taken until they can: changes stop, services do not.
+//! full disk), nothing is handed over and nothing more is taken until they can: changes stop, services do not. What was
+//! decided for a world of then is not carried out in the world of later: everything is looked at anew instead.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ostler_journal::{AppendError, Journal, ReadError, SealedChange, SecretValue};
-use ostler_manager::{Command, Decision, Event, Fact, Knowledge, Scope, evolve, take};
+use ostler_manager::{Command, Decision, Event, Fact, Knowledge, ResumeCause, Scope, evolve, take};
 use ostler_model::ids::{CommandId, Position, SecretId};
 use ostler_model::time::Timestamp;
 
@@ -74,6 +75,10 @@ pub struct Turner<J, H> {
     woken_at: BTreeMap<Scope, Timestamp>,
     /// Decided and not stored yet.
     pending: Pending,
+    /// What is or was pending could not be stored when it was decided.
+    late: bool,
+    /// Commands of then that still hold: where callers go and what is watched is as it is known to be.
+    carried: Vec<(CommandId, Command)>,
     since_snapshot: u64,
 }
 
@@ -140,6 +145,8 @@ impl<J: Journal, H: Hands> Turner<J, H> {
             wakes: BTreeSet::new(),
             woken_at: BTreeMap::new(),
             pending: Pending::default(),
+            late: false,
+            carried: Vec::new(),
             since_snapshot,
         })
     }
@@ -181,6 +188,15 @@ impl<J: Journal, H: Hands> Turner<J, H> {
     pub fn turn(&mut self, now: Timestamp, events: &mut dyn Iterator<Item = Incoming>) -> Result<(), AppendError> {
         self.store()?;
         let mut decided = Pending::default();
+        if std::mem::take(&mut self.late)
+            && let Some(uuid) = self.knowledge.uuid
+        {
+            // Together with what the look decides: what was withdrawn then and is sent callers again now is never without.
+            decided.commands = std::mem::take(&mut self.carried);
+            let anew = Event::Resumed { cause: ResumeCause::StoredLate, uuid };
+            let decision = take(&mut self.knowledge, &anew, now);
+            self.absorb(&mut decided, decision);
+        }
         for event in self.due(now) {
             let decision = take(&mut self.knowledge, &event, now);
             self.absorb(&mut decided, decision);
@@ -231,12 +247,19 @@ impl<J: Journal, H: Hands> Turner<J, H> {
     fn store(&mut self) -> Result<(), AppendError> {
         if !self.pending.facts.is_empty() {
             let facts: Vec<_> = self.pending.facts.iter().map(envelope::wrap).collect();
-            self.journal.append(self.journal.end(), &facts, &self.pending.secrets)?;
+            if let Err(error) = self.journal.append(self.journal.end(), &facts, &self.pending.secrets) {
+                self.late = true;
+                return Err(error);
+            }
             self.since_snapshot += facts.len() as u64;
         }
         let Pending { commands, report, .. } = std::mem::take(&mut self.pending);
-        for (id, command) in commands {
-            self.hands.hand_over(id, command, &self.knowledge, &SecretsOf(&self.journal));
+        if self.late {
+            self.carried.extend(commands.into_iter().filter(|(_, command)| !command.has_outcome()));
+        } else {
+            for (id, command) in commands {
+                self.hands.hand_over(id, command, &self.knowledge, &SecretsOf(&self.journal));
+            }
         }
         if let Some(report) = report {
             self.hands.stored(report);

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use ostler_journal::sealed::Key;
 use ostler_journal::{AppendError, Journal, Memory, NewFact, ReadError, Record, SealedChange, SecretValue, Snapshots};
-use ostler_manager::{Command, Event, FactKind, Knowledge, Outcome, ResumeCause, check};
+use ostler_manager::{Command, Event, Fact, FactKind, Knowledge, Outcome, ResumeCause, check};
 use ostler_model::catalog::{Actions, Catalog, Limits, Offering, Plan, ProbePolicy};
 use ostler_model::estate::{Check, parse};
 use ostler_model::health::Health;
@@ -279,6 +279,16 @@ fn while_facts_cannot_be_stored_nothing_is_done_and_nothing_is_lost() {
     *disk.full.lock().unwrap() = false;
     engine.turn(Timestamp(52), &mut std::iter::empty()).unwrap();
     assert!(!engine.is_stuck());
+    let records: Vec<_> = ostler_journal::oldest_first(&disk, Position(0)).map(Result::unwrap).collect();
+    let facts: Vec<_> = records.iter().map(|record| envelope::unwrap(record).unwrap()).collect();
+    let late = |fact: &Fact| matches!(fact.kind, FactKind::Resumed { cause: ResumeCause::StoredLate });
+    let late = facts.iter().position(late).expect("everything is looked at anew");
+    let handed: Vec<_> = world.0.borrow().handed.iter().map(|(id, _)| *id).collect();
+    let decided_late = |id: &CommandId| {
+        let issued = |fact: &Fact| matches!(&fact.kind, FactKind::CommandIssued { id: issued, .. } if issued == id);
+        facts[..late].iter().any(issued)
+    };
+    assert!(!handed.is_empty() && !handed.iter().any(decided_late), "what was decided for another time is not done");
     assert!(run(&mut engine, &world, 1000));
     assert!(engine.knowledge().is_settled());
     assert_eq!(world.0.borrow().starts.len(), 3);

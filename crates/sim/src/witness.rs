@@ -17,9 +17,9 @@ use crate::world::Truth;
 /// What fails is healed or asked about within this time after the last thing that stood in its way: the longest pause
 /// between two tries is five minutes, a process may take one minute to be ready, and three tries should do.
 pub const HEALED_WITHIN: Duration = Duration::from_secs(20 * 60);
-/// So many tries to repair one instance within an hour are within the pauses: nine until the longest pause, then one in
-/// five minutes, and each a stop and a start.
-const TRIES_AN_HOUR: usize = 50;
+/// So many tries to repair one instance within an hour are within the pauses: nine until the longest pause, each a stop
+/// and a start, four times over, because what works for a while in between begins anew, and one in five minutes.
+const TRIES_AN_HOUR: usize = 4 * 2 * 9 + 2 * 12;
 const HOUR: Duration = Duration::from_secs(3600);
 /// A backup may be late by this much: it waits for repairs and for other operations on its instance.
 const BACKUP_LATE: Duration = Duration::from_secs(20 * 60);
@@ -62,8 +62,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) truth: &'a Truth,
     /// All orders of the same turn.
     pub(crate) batch: &'a [(CommandId, Command)],
-    /// They were decided earlier and could not be stored until now, or are only a part of what was decided.
-    pub(crate) is_late: bool,
+    /// They are only a part of what was decided: ostler was cut off, or what could not be stored in time was dropped.
+    pub(crate) is_part: bool,
 }
 
 impl Witness {
@@ -218,7 +218,7 @@ impl Witness {
         });
         let was_serving = scene.truth.instances.get(instance).is_some_and(|truth| truth.routed.is_some())
             && scene.truth.serves(instance, scene.now);
-        if wanted && was_serving && !scene.is_late && !others && !scene.batch.iter().any(stops) {
+        if wanted && was_serving && !scene.is_part && !others && !scene.batch.iter().any(stops) {
             let what = format!("callers are taken from {instance}, the last one that serves");
             self.broken(Promise::LastOneServes, scene.now, what);
         }
@@ -228,7 +228,7 @@ impl Witness {
         let Some(service) = scene.known.services.get(instance.service()) else { return };
         let Some(known) = service.instances.get(&instance.number()) else { return };
         let wanted = scene.known.is_wanted(service) && !known.retired;
-        if wanted && !scene.is_late && known.repair.is_none() && !service.outdated.contains(&instance.number()) {
+        if wanted && !scene.is_part && known.repair.is_none() && !service.outdated.contains(&instance.number()) {
             self.broken(Promise::Explained, scene.now, format!("{instance} is to be stopped, and nothing says why"));
         }
     }
@@ -354,6 +354,8 @@ pub(crate) fn all_of(service: &ServiceName) -> std::ops::RangeInclusive<Instance
 fn treated<'a>(command: &'a Command, scene: &Scene<'_>) -> Option<&'a InstanceId> {
     let (instance, stops) = match command {
         Command::Stop { instance, .. } => (instance, true),
+        // As far as ostler can know it runs, and whoever holds it is only told how to start it again.
+        Command::Start { entrust: true, .. } => return None,
         Command::Start { instance, .. } | Command::Provision { instance } | Command::Before { instance, .. } => {
             (instance, false)
         }

@@ -430,6 +430,7 @@ impl World {
                 self.wakes.clear();
             }
             // Outcomes from before can still arrive: nobody waits for them.
+            ResumeCause::StoredLate => {}
             ResumeCause::HolderReturned => self.instances.values_mut().for_each(|truth| truth.grant = 0),
         }
         self.give(&Event::Resumed { cause, uuid: uuid() })

@@ -381,6 +381,9 @@ impl World {
         let inbox = &mut self.inbox;
         let result = ostler.turn(shown, &mut std::iter::from_fn(|| inbox.pop_front()));
         let handed = ostler.hands().take();
+        if was_stuck && !ostler.is_stuck() {
+            self.witness.holder_returned(); // what could not be stored in time is not carried out, but looked at anew
+        }
         self.ostler = Some(ostler);
         for trouble in handed.troubles {
             self.witness.broken(Promise::SecretsKept, self.now, trouble);
@@ -424,12 +427,12 @@ impl World {
         self.disk().next = next;
     }
 
-    fn order_all(&mut self, batch: &[(CommandId, Command)], was_settled: bool, is_late: bool) {
+    fn order_all(&mut self, batch: &[(CommandId, Command)], was_settled: bool, is_part: bool) {
         let now = self.now;
         for (id, command) in batch {
             self.counts.commands += 1;
             if let Some(ostler) = &self.ostler {
-                let scene = Scene { now, known: ostler.knowledge(), truth: &self.truth, batch, is_late };
+                let scene = Scene { now, known: ostler.knowledge(), truth: &self.truth, batch, is_part };
                 self.witness.ordered(*id, command, &scene);
             }
             let harmless = match command {

@@ -68,12 +68,7 @@ impl World {
                 });
             }
             Errand::Remove { service } => self.remove(service),
-            Errand::PutBack { service } => {
-                let Ok(service) = service.parse::<ServiceName>() else { return };
-                if let Some(spec) = self.removed.remove(&service) {
-                    self.edit(|file| drop(file.services.insert(service, spec)));
-                }
-            }
+            Errand::PutBack { service } => self.put_back(service),
             Errand::Delete { service } => {
                 let Ok(service) = service.parse::<ServiceName>() else { return };
                 // Ostler refuses for what is declared, unless everything is down.
@@ -110,6 +105,20 @@ impl World {
         if let Some(spec) = self.file.services.get(&service).cloned() {
             self.removed.insert(service.clone(), spec);
             self.edit(|file| drop(file.services.remove(&service)));
+        }
+    }
+
+    /// Puts a service back into the file, with all that it needs.
+    fn put_back(&mut self, service: &str) {
+        let Ok(service) = service.parse::<ServiceName>() else { return };
+        let (mut line, mut back) = (vec![service], Vec::new());
+        while let Some(name) = line.pop() {
+            let Some(spec) = self.removed.remove(&name) else { continue };
+            line.extend(spec.needs.iter().filter(|need| self.removed.contains_key(*need)).cloned());
+            back.push(spec);
+        }
+        if !back.is_empty() {
+            self.edit(|file| file.services.extend(back.into_iter().map(|spec| (spec.name.clone(), spec))));
         }
     }
 
