@@ -78,7 +78,7 @@ pub struct ServiceKnowledge {
     /// Counts the restarts that people asked for.
     pub restart_round: u32,
     /// Its instances by number.
-    pub instances: BTreeMap<u32, Instance>,
+    pub instances: BTreeMap<u32, Box<Instance>>,
     /// Its bindings to what it needs.
     pub bindings: BTreeMap<ServiceName, Binding>,
     /// Why the last binding, or its end, failed, and until when it is not tried again.
@@ -320,7 +320,7 @@ pub enum Wanted {
 impl Knowledge {
     /// The instance, if it is known.
     pub fn instance(&self, id: &InstanceId) -> Option<&Instance> {
-        self.services.get(id.service())?.instances.get(&id.number())
+        self.services.get(id.service())?.instances.get(&id.number()).map(Box::as_ref)
     }
 
     /// What the service's provider says of its offering.

@@ -253,6 +253,93 @@ fn endpoints() {
     );
 }
 
+/// A table `[failures]` with this line in it.
+macro_rules! failures {
+    ($line:literal) => {
+        concat!("[failures]\n", $line)
+    };
+}
+
+/// A provider with these terms, beside that of the head.
+macro_rules! terms {
+    ($terms:literal) => {
+        concat!("[estate]\nname = \"shop\"\n\n[provider.here]\nkind = \"host\"\nterms = ", $terms)
+    };
+}
+
+#[test]
+fn failures() {
+    check(
+        "failures",
+        &[
+            ("an unknown kind", failures!("crsh = \"60d\"")),
+            ("an unknown kind of a service", a!("failures = { power_los = \"60d\", hnag = \"1d\" }")),
+            ("a provider's under a service", a!("failures = { outage = \"60d\" }")),
+            ("the estate's under a service", a!("[service.a.failures]\npower_loss = \"60d\"")),
+            ("a service's under a provider", "[provider.here.failures]\ncrash = \"60d\"\nbefore_fails = \"60d\""),
+            ("a region's under a provider", "[provider.here.failures]\nregion_outage = \"60d\""),
+            ("not a table", a!("failures = \"often\"")),
+            ("a general table that is none", "[[failures]]\ncrash = \"60d\""),
+            ("a number", failures!("crash = 60")),
+            ("a number for what lasts", failures!("outage = 60")),
+            ("a list", failures!("drops = [\"60d\"]")),
+            ("not a length of time", failures!("crash = \"nevr\"")),
+            ("a year", failures!("crash = \"1y\"")),
+            ("months", failures!("outage = { every = \"3 months\", lasts = \"1mo\" }")),
+            ("too often", failures!("crash = \"59s\"")),
+            ("too rarely", failures!("outage = { every = \"36501d\" }")),
+            ("never in a table", failures!("outage = { every = \"never\", lasts = \"1m\" }")),
+            ("a table without every", failures!("outage = { lasts = \"1m\" }")),
+            ("an unknown key of a rate", failures!("outage = { evry = \"60d\", last = \"1m\" }")),
+            ("a moment that lasts", failures!("crash = { every = \"60d\", lasts = \"1m\" }")),
+            ("lasts as a list", failures!("outage = { every = \"60d\", lasts = [\"1m\", \"2h\"] }")),
+            ("lasts too short", failures!("outage = { every = \"60d\", lasts = \"0s - 1m\" }")),
+            ("lasts too long", failures!("outage = { every = \"60d\", lasts = \"31d\" }")),
+            ("half a range", failures!("outage = { every = \"60d\", lasts = \"1m -\" }")),
+            ("a range of what is none", failures!("outage = { every = \"60d\", lasts = \"short - long\" }")),
+            ("a range of three", failures!("outage = { every = \"60d\", lasts = \"1m - 2m - 3m\" }")),
+            ("a range the wrong way round", failures!("outage = { every = \"60d\", lasts = \"2h - 1m\" }")),
+        ],
+    );
+}
+
+#[test]
+fn terms() {
+    check(
+        "terms",
+        &[
+            ("not a table", terms!("\"99.95%\"")),
+            ("nothing promised", terms!("{}")),
+            ("an unknown key", terms!("{ availabilty = \"99.95%\" }")),
+            ("a number", terms!("{ availability = 99.95 }")),
+            ("no percent sign", terms!("{ availability = \"0.9995\" }")),
+            ("too many decimals", terms!("{ availability = \"99.99999%\" }")),
+            ("a comma", terms!("{ availability = \"99,95%\" }")),
+            ("more than the whole", terms!("{ availability = \"100.0001%\" }")),
+            ("no availability at all", terms!("{ availability = \"0%\" }")),
+            ("credits that are no list", terms!("{ credits = { below = \"99%\", refund = \"10%\" } }")),
+            ("a credit that is no table", terms!("{ credits = [\"10%\"] }")),
+            ("half a credit", terms!("{ credits = [{ below = \"99%\" }, { refund = \"10%\" }] }")),
+            ("a credit written wrong", terms!("{ credits = [{ bellow = \"99%\", refnd = \"10%\" }] }")),
+            ("a refund of more than was paid", terms!("{ credits = [{ below = \"99%\", refund = \"110%\" }] }")),
+            ("below nothing", terms!("{ credits = [{ below = \"0.0%\", refund = \"100%\" }] }")),
+            (
+                "the same bound twice",
+                terms!(
+                    "{ credits = [{ below = \"99%\", refund = \"5%\" }, { below = \"99.00%\", refund = \"10%\" }] }"
+                ),
+            ),
+            (
+                "refunds that fall",
+                terms!(
+                    "{ credits = [{ below = \"90%\", refund = \"7%\" }, { below = \"99%\", refund = \"5%\" }, \
+                     { below = \"99.9%\", refund = \"10%\" }] }"
+                ),
+            ),
+        ],
+    );
+}
+
 #[test]
 fn policies() {
     check(

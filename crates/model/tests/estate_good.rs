@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use ostler_model::catalog::Limits;
+use ostler_model::estate::failures::{FailureKind, FailureRate, FailureScope, Failures};
+use ostler_model::estate::terms::{Credit, Percent, Terms};
 use ostler_model::estate::{
     Check, DataPolicy, Estate, Heal, HostProvider, Listen, Notify, NotifyVia, Occasion, Parsed, ProbeOverride,
     Provider, ProviderKind, Service, StopPolicy, parse,
@@ -41,6 +43,7 @@ fn service(name: &str, offering: &str) -> Service {
         listen: Listen::Port,
         limits: Limits::default(),
         stop: StopPolicy::default(),
+        failures: Failures::default(),
     }
 }
 
@@ -92,12 +95,44 @@ fn web() -> Service {
     }
 }
 
+fn days(days: u64) -> Span {
+    Span::seconds(days * 86_400)
+}
+
+fn rate(every: Span, lasts: Option<(Span, Span)>) -> Option<FailureRate> {
+    Some(FailureRate { every, lasts })
+}
+
+fn here() -> Provider {
+    let percent = |text: &str| text.parse::<Percent>().unwrap();
+    let credit = |below, refund| Credit { below: percent(below), refund: percent(refund) };
+    Provider {
+        name: "here".parse().unwrap(),
+        region: Some("eu-local".to_owned()),
+        failures: Failures::from_iter([
+            (FailureKind::Outage, rate(days(90), Some((Span::seconds(60), Span::seconds(7200))))),
+            (FailureKind::WrongAnswer, rate(days(30), None)),
+            (FailureKind::Partition, None),
+        ]),
+        terms: Some(Terms {
+            availability: Some(percent("99.95%")),
+            credits: vec![credit("99.95%", "10%"), credit("99%", "25%")],
+        }),
+        kind: ProviderKind::Host(HostProvider { offerings: Some("/srv/bookshop/offerings".into()) }),
+    }
+}
+
 #[test]
 fn every_key_arrives() {
     let cache = Service {
         data: DataPolicy { durable: Some(false), backup_every: None },
         limits: Limits { memory_bytes: Some(256 << 20), cpu_millicores: Some(2000), ..Limits::default() },
         probe: ProbeOverride { ready: Some(Check::Redis), ..ProbeOverride::default() },
+        failures: Failures::from_iter([
+            (FailureKind::Crash, rate(days(30), None)),
+            (FailureKind::Hang, None),
+            (FailureKind::BeforeFails, rate(days(364), Some((Span::millis(500), Span::seconds(5400))))),
+        ]),
         ..service("cache", "redis")
     };
     let mail = Service {
@@ -107,11 +142,6 @@ fn every_key_arrives() {
             ..ProbeOverride::default()
         },
         ..service("mail", "mailpit")
-    };
-    let here = Provider {
-        name: "here".parse().unwrap(),
-        region: Some("eu-local".to_owned()),
-        kind: ProviderKind::Host(HostProvider { offerings: Some("/srv/bookshop/offerings".into()) }),
     };
     let expected = Estate {
         name: "bookshop".parse().unwrap(),
@@ -128,8 +158,12 @@ fn every_key_arrives() {
                 via: NotifyVia::Webhook("http://127.0.0.1:9000/ostler?from=bookshop".to_owned()),
             },
         ],
-        providers: BTreeMap::from([(here.name.clone(), here)]),
+        providers: BTreeMap::from([("here".parse().unwrap(), here())]),
         services: [db(), cache, mail, web()].into_iter().map(|service| (service.name.clone(), service)).collect(),
+        failures: Failures::from_iter([
+            (FailureKind::Crash, rate(days(60), None)),
+            (FailureKind::PowerLoss, rate(days(365), Some((Span::seconds(300), Span::seconds(300))))),
+        ]),
     };
     assert_eq!(good(include_str!("estates/full.toml")).estate, expected);
 }
@@ -139,6 +173,46 @@ fn an_estate_survives_json() {
     let estate = good(include_str!("estates/full.toml")).estate;
     let json = serde_json::to_string(&estate).unwrap();
     assert_eq!(serde_json::from_str::<Estate>(&json).unwrap(), estate);
+}
+
+/// Facts that were stored before these keys existed are read, and an estate that does not use them is stored as then.
+#[test]
+fn without_failures_and_terms_an_estate_is_stored_as_before() {
+    let estate = good(include_str!("estates/bookshop.toml")).estate;
+    let json = serde_json::to_string(&estate).unwrap();
+    assert!(!json.contains("failures") && !json.contains("terms"), "{json}");
+    assert_eq!(serde_json::from_str::<Estate>(&json).unwrap(), estate);
+}
+
+/// Whatever may be said in the general table can be said of a service, of a provider, or only there; never of two.
+#[test]
+fn each_kind_of_failure_has_its_places() {
+    let base = "[estate]\nname = \"a\"\n[provider.here]\nkind = \"host\"\n[service.a]\noffering = \"redis\"\n";
+    for kind in FailureKind::ALL {
+        let lasts = if kind.lasts() { ", lasts = \"1ms - 30d\"" } else { "" };
+        let said = |table: &str| {
+            let text = format!("{base}[{table}]\n{kind} = {{ every = \"36500d\"{lasts} }}\n");
+            parse("ostler.toml", Path::new("/"), &text)
+        };
+        let everywhere = said("failures").unwrap().estate.failures;
+        let of_service = said("service.a.failures").map(|parsed| parsed.estate.services.into_values().next().unwrap());
+        let of_provider = said("provider.here.failures").map(|parsed| parsed.estate.providers.into_values().next());
+        match kind.scope() {
+            FailureScope::Instance | FailureScope::Service => {
+                assert_eq!(of_service.unwrap().failures, everywhere);
+                of_provider.unwrap_err();
+            }
+            FailureScope::Provider => {
+                assert_eq!(of_provider.unwrap().unwrap().failures, everywhere);
+                of_service.unwrap_err();
+            }
+            FailureScope::Region | FailureScope::Estate => {
+                of_service.unwrap_err();
+                of_provider.unwrap_err();
+            }
+        }
+        assert_eq!(everywhere.get(kind).unwrap().unwrap().lasts.is_some(), kind.lasts());
+    }
 }
 
 #[test]
@@ -194,4 +268,33 @@ fn endpoints_on_several_addresses_of_one_port_are_fine() {
         text.push_str(&format!("[service.s{index}]\noffering = \"redis\"\nendpoint = \"{endpoint}\"\n"));
     }
     assert_eq!(good(&text).estate.services.len(), 4);
+}
+
+/// What the guide's page shows of failures and terms is an estate, and its table of failures is this one.
+#[test]
+fn the_page_on_failures_and_terms_is_true() {
+    let page = include_str!("../../../docs/src/estate-file.md");
+    let shown = page.split("```toml\n").skip(1).map(|rest| rest.split_once("```").unwrap().0);
+    let shown: String = shown.collect();
+    let text = format!("[estate]\nname = \"a\"\n{shown}\n[service.web]\noffering = \"redis\"\n");
+    let estate = good(&text).estate;
+    let web = estate.services.values().next().unwrap().failures.in_front_of(&estate.failures);
+    assert_eq!(web.get(FailureKind::Crash), Some(rate(days(7), None)));
+    assert_eq!(web.get(FailureKind::Hang), Some(None));
+    let provider = estate.providers.values().next().unwrap();
+    assert_eq!(provider.failures.iter().count(), 1);
+    let refund = |share: &str| provider.terms.as_ref().unwrap().refund(share.parse().unwrap()).to_string();
+    assert_eq!(["99.5%", "98%", "99.95%"].map(refund), ["10%", "25%", "0%"]);
+    for kind in FailureKind::ALL {
+        let (whom, places) = match kind.scope() {
+            FailureScope::Instance => ("instance", "service, general"),
+            FailureScope::Service => ("service", "service, general"),
+            FailureScope::Provider => ("provider", "provider, general"),
+            FailureScope::Region => ("region", "general"),
+            FailureScope::Estate => ("estate", "general"),
+        };
+        let lasts = if kind.lasts() { "yes" } else { "no" };
+        let row = page.lines().find(|line| line.starts_with(&format!("| `{kind}` | {whom} |"))).unwrap();
+        assert!(row.ends_with(&format!("| {lasts} | {places} |")), "{row}");
+    }
 }

@@ -4,8 +4,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use ostler_model::diagnostics::Problems;
+use ostler_model::estate::failures::{FailureKind, FailureRate, FailureScope, Failures};
+use ostler_model::estate::terms::{Percent, Terms};
 use ostler_model::estate::{Estate, Parsed, parse};
 use ostler_model::ids::ServiceName;
+use ostler_model::time::Span;
 use proptest::prelude::*;
 
 const GOOD: &str = include_str!("estates/full.toml");
@@ -54,6 +57,20 @@ const BITS: &[&str] = &[
     "probe.ready = \"tcp\"\n",
     "endpoint = \"0.0.0.0:8080\"\n",
     "endpoint = \"[::]:8080\"\n",
+    "%",
+    "-",
+    "[failures]\n",
+    "[service.db.failures]\n",
+    "[provider.here.failures]\n",
+    "crash = \"60d\"\n",
+    "power_loss = \"never\"\n",
+    "outage = { every = \"90d\", lasts = \"1m - 2h\" }\n",
+    "lasts = \"99999999999999999999d - 1ns\"\n",
+    "[provider.here.terms]\n",
+    "availability = \"99.95%\"\n",
+    "credits = [{ below = \"99%\", refund = \"10%\" }]\n",
+    "[[provider.here.terms.credits]]\n",
+    "below = \"99.9%\"\nrefund = \"99999999999999999999%\"\n",
 ];
 
 fn read(text: &str) -> Result<Parsed, Problems> {
@@ -96,12 +113,60 @@ fn check_whole(text: &str, parsed: &Parsed) {
             }
         }
     }
+    check_failures(&estate.failures);
+    for service in estate.services.values() {
+        check_failures(&service.failures);
+        let scopes = [FailureScope::Instance, FailureScope::Service];
+        assert!(service.failures.iter().all(|(kind, _)| scopes.contains(&kind.scope())));
+    }
+    for provider in estate.providers.values() {
+        check_failures(&provider.failures);
+        assert!(provider.failures.iter().all(|(kind, _)| kind.scope() == FailureScope::Provider));
+        provider.terms.iter().for_each(check_terms);
+    }
     assert!(has_an_order(estate), "needs have a cycle");
     let endpoints: Vec<_> = estate.services.values().filter_map(|service| service.endpoint).collect();
     assert_eq!(endpoints.iter().collect::<BTreeSet<_>>().len(), endpoints.len());
     assert!(parsed.spans.values().all(|span| text.get(span.clone()).is_some()));
     let json = serde_json::to_string(estate).expect("an estate has a JSON form");
     assert_eq!(&serde_json::from_str::<Estate>(&json).expect("what was written can be read"), estate);
+}
+
+fn check_failures(failures: &Failures) {
+    for (kind, rate) in failures.iter() {
+        let Some(FailureRate { every, lasts }) = rate else { continue };
+        assert!(every >= Span::seconds(60) && every <= Span::seconds(36_500 * 86_400), "{kind}: {every}");
+        let Some((least, most)) = lasts else { continue };
+        assert!(kind.lasts() && least <= most, "{kind}: {least} - {most}");
+        assert!(least >= Span::millis(1) && most <= Span::seconds(30 * 86_400), "{kind}: {least} - {most}");
+    }
+}
+
+fn check_terms(terms: &Terms) {
+    assert_ne!(terms.availability, Some(Percent::ZERO));
+    for pair in terms.credits.windows(2) {
+        assert!(pair[0].below > pair[1].below && pair[0].refund <= pair[1].refund, "{terms:?}");
+    }
+    assert!(terms.credits.iter().all(|credit| credit.below > Percent::ZERO));
+    assert_eq!(terms.refund(Percent::WHOLE), Percent::ZERO);
+    let most = terms.credits.last().map_or(Percent::ZERO, |credit| credit.refund);
+    assert_eq!(terms.refund(Percent::ZERO), most);
+}
+
+/// Any rate that a file can declare for `kind`.
+fn rate(kind: FailureKind) -> impl Strategy<Value = Option<FailureRate>> {
+    let (least, most) = (60_000_u64, 36_500 * 86_400_000_u64);
+    let length = || 1..=30 * 86_400_000_u64;
+    let lasts = (length(), length()).prop_map(|(a, b)| (Span::millis(a.min(b)), Span::millis(a.max(b))));
+    let lasts = prop::option::of(lasts).prop_map(move |lasts| lasts.filter(|_| kind.lasts()));
+    let every = (least..=most).prop_map(Span::millis);
+    prop::option::weighted(0.8, (every, lasts).prop_map(|(every, lasts)| FailureRate { every, lasts }))
+}
+
+/// Any table of failures of the whole estate.
+fn failures() -> impl Strategy<Value = Failures> {
+    let entries = FailureKind::ALL.map(|kind| prop::option::of(rate(kind)).prop_map(move |rate| Some((kind, rate?))));
+    Vec::from(entries).prop_map(|entries| entries.into_iter().flatten().collect())
 }
 
 /// Whether the services can be started one after the other, each after its needs.
@@ -147,6 +212,35 @@ proptest! {
 
     #[test]
     fn mutated_estates_never_panic(text in mutated()) {
+        check(&text);
+    }
+
+    /// What is shown of a rate can be written into a file, and is read as the same.
+    #[test]
+    fn rates_are_read_as_they_are_shown(failures in failures()) {
+        let mut text = "[estate]\nname = \"a\"\n[provider.here]\nkind = \"host\"\n[failures]\n".to_owned();
+        for (kind, rate) in failures.iter() {
+            let rate = rate.map_or_else(|| "\"never\"".to_owned(), |rate| rate.to_string());
+            text.push_str(&format!("{kind} = {rate}\n"));
+        }
+        let parsed = read(&text).expect("every rate can be declared");
+        prop_assert_eq!(&parsed.estate.failures, &failures);
+        check_whole(&text, &parsed);
+    }
+
+    /// Terms are refused exactly if a bound stands twice or is 0%, or if less is paid back for less.
+    #[test]
+    fn terms_are_whole_or_refused(credits in prop::collection::vec((0..6_u32, 0..6_u32), 0..5)) {
+        let mut text = "[estate]\nname = \"a\"\n[provider.here]\nkind = \"host\"\nterms.credits = [".to_owned();
+        for (below, refund) in &credits {
+            text.push_str(&format!("{{ below = \"{below}%\", refund = \"{refund}%\" }}, "));
+        }
+        text.push_str("]\n");
+        let mut sorted = credits.clone();
+        sorted.sort_by_key(|(below, _)| std::cmp::Reverse(*below));
+        let is_wrong = credits.iter().any(|(below, _)| *below == 0)
+            || sorted.windows(2).any(|pair| pair[0].0 == pair[1].0 || pair[0].1 > pair[1].1);
+        prop_assert_eq!(read(&text).is_err(), is_wrong);
         check(&text);
     }
 

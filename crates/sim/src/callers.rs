@@ -26,7 +26,16 @@ struct Account {
     serving: u32,
     /// Instances that callers are sent to and that do not answer, though they take the connection.
     failing: u32,
-    /// What of its traffic is answered now, in thousandths.
+    /// As callers see it, with its needs.
+    seen: Ledger,
+    /// Its own instances alone: what its provider answers for.
+    own: Ledger,
+}
+
+/// How much of the traffic is answered, and the times when it is not all of it.
+#[derive(Clone, Debug, Default)]
+struct Ledger {
+    /// What is answered now, in thousandths.
     share: u32,
     since: Timestamp,
     /// Time times thousandths not answered, in microseconds.
@@ -58,6 +67,8 @@ pub struct Service {
     pub lost: Duration,
     /// Every outage.
     pub outages: Vec<Outage>,
+    /// Every outage of its own instances, whatever became of its needs.
+    pub own_outages: Vec<Outage>,
 }
 
 const WHOLE: u32 = 1000;
@@ -71,8 +82,9 @@ impl Callers {
     ) {
         self.consumers.clear();
         for (name, needs) in services {
-            let account =
-                self.services.entry(name.clone()).or_insert_with(|| Account { since: now, ..Account::default() });
+            let begun = || Ledger { since: now, ..Ledger::default() };
+            let new = || Account { seen: begun(), own: begun(), ..Account::default() };
+            let account = self.services.entry(name.clone()).or_insert_with(new);
             account.needs = needs.iter().cloned().collect();
             for need in needs {
                 self.consumers.entry(need.clone()).or_default().insert(name.clone());
@@ -84,11 +96,8 @@ impl Callers {
     pub(crate) fn begin(&mut self, now: Timestamp) {
         self.counting = true;
         for account in self.services.values_mut() {
-            account.since = now;
-            account.outage = None;
-            if account.share < WHOLE {
-                account.outage = Some(Outage { from: now, until: now, lost: Duration::ZERO, cause: "not up yet" });
-            }
+            account.seen.begin(now);
+            account.own.begin(now);
         }
     }
 
@@ -112,21 +121,17 @@ impl Callers {
         let mut line = vec![(service.clone(), cause)];
         while let Some((name, cause)) = line.pop() {
             let Some(account) = self.services.get(&name) else { continue };
-            let needs = account.needs.iter().map(|need| self.services.get(need).map_or(0, |need| need.share)).min();
+            let needs =
+                account.needs.iter().map(|need| self.services.get(need).map_or(0, |need| need.seen.share)).min();
             let own = match account.serving + account.failing {
                 0 => 0,
                 all => WHOLE * account.serving / all,
             };
-            let share = own.min(needs.unwrap_or(WHOLE));
-            if share == account.share {
-                continue;
-            }
-            let counting = self.counting;
+            let (counting, share) = (self.counting, own.min(needs.unwrap_or(WHOLE)));
             let account = self.services.get_mut(&name).expect("it was just found");
-            account.count(now, counting);
-            account.share = share;
-            if counting {
-                account.open_or_close(cause, now);
+            account.own.set(own, cause, now, counting);
+            if !account.seen.set(share, cause, now, counting) {
+                continue;
             }
             let consumers = self.consumers.get(&name).into_iter().flatten();
             line.extend(consumers.map(|consumer| (consumer.clone(), cause)));
@@ -135,20 +140,44 @@ impl Callers {
 
     /// The accounts up to now.
     pub(crate) fn closed(mut self, now: Timestamp) -> BTreeMap<ServiceName, Service> {
-        for account in self.services.values_mut() {
-            account.count(now, true);
-            account.close(now);
-        }
-        let services = self.services.into_iter().map(|(name, account)| {
+        let services = self.services.iter_mut().map(|(name, account)| {
+            account.own.end(now);
+            account.seen.end(now);
+            let Ledger { lost, total, outages, .. } = std::mem::take(&mut account.seen);
             let micros = |sum: u128| Duration::from_micros(u64::try_from(sum).unwrap_or(u64::MAX));
-            let lost = micros(account.lost / u128::from(WHOLE));
-            (name, Service { total: micros(account.total), lost, outages: account.outages })
+            let (total, lost) = (micros(total), micros(lost / u128::from(WHOLE)));
+            let own_outages = std::mem::take(&mut account.own.outages);
+            (name.clone(), Service { total, lost, outages, own_outages })
         });
         services.collect()
     }
 }
 
-impl Account {
+impl Ledger {
+    fn begin(&mut self, now: Timestamp) {
+        self.since = now;
+        let not_up = Outage { from: now, until: now, lost: Duration::ZERO, cause: "not up yet" };
+        self.outage = (self.share < WHOLE).then_some(not_up);
+    }
+
+    /// Sets what is answered from now on, and says whether that is a change.
+    fn set(&mut self, share: u32, cause: &'static str, now: Timestamp, counting: bool) -> bool {
+        if share == self.share {
+            return false;
+        }
+        self.count(now, counting);
+        self.share = share;
+        if !counting {
+            return true;
+        }
+        if share == WHOLE {
+            self.close(now);
+        } else if self.outage.is_none() {
+            self.outage = Some(Outage { from: now, until: now, lost: Duration::ZERO, cause });
+        }
+        true
+    }
+
     fn count(&mut self, now: Timestamp, counting: bool) {
         let length = now.since(self.since);
         self.since = self.since.max(now);
@@ -163,18 +192,15 @@ impl Account {
         }
     }
 
-    fn open_or_close(&mut self, cause: &'static str, now: Timestamp) {
-        if self.share == WHOLE {
-            self.close(now);
-        } else if self.outage.is_none() {
-            self.outage = Some(Outage { from: now, until: now, lost: Duration::ZERO, cause });
-        }
-    }
-
     fn close(&mut self, now: Timestamp) {
         if let Some(outage) = self.outage.take() {
             self.outages.push(Outage { until: now, ..outage });
         }
+    }
+
+    fn end(&mut self, now: Timestamp) {
+        self.count(now, true);
+        self.close(now);
     }
 }
 
@@ -203,7 +229,7 @@ mod tests {
         callers.changed(&web, (false, false), up, "start", at(0));
         callers.begin(at(0));
         callers.changed(&db, up, (false, true), "hang", at(100));
-        assert_eq!(callers.services[&web].share, 500);
+        assert_eq!(callers.services[&web].seen.share, 500);
         callers.changed(&db, (false, true), (false, false), "hang", at(110));
         let accounts = callers.closed(at(200));
         for service in [&db, &web] {

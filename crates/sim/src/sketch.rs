@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ostler_model::catalog::{Actions, Catalog, Limits, Offering, Plan, ProbePolicy};
+use ostler_model::estate::failures::Failures;
 use ostler_model::estate::{
     Check, DataPolicy, Estate, Heal, HostProvider, Listen, ProbeOverride, Provider, ProviderKind, Service, StopPolicy,
 };
@@ -168,7 +169,8 @@ impl Sketch {
             .map(|(index, sketch)| {
                 let name = provider_name(index);
                 let kind = ProviderKind::Host(HostProvider::default());
-                (name.clone(), Provider { name, region: Some(format!("r{}", sketch.region)), kind })
+                let region = Some(format!("r{}", sketch.region));
+                (name.clone(), Provider { name, region, failures: Failures::default(), terms: None, kind })
             })
             .collect();
         let catalog = Arc::new(catalog());
@@ -183,6 +185,7 @@ impl Sketch {
             notify: Vec::new(),
             providers,
             services: services.map(|(index, sketch)| (service_name(index), sketch.service(index))).collect(),
+            failures: Failures::default(),
         };
         Town { estate: Arc::new(estate), catalogs, kinds: kinds.collect() }
     }
@@ -226,6 +229,7 @@ impl ServiceSketch {
             listen: Listen::Port,
             limits: Limits::default(),
             stop: StopPolicy::default(),
+            failures: Failures::default(),
         }
     }
 }

@@ -71,7 +71,7 @@ impl Draft<'_> {
         self.look_after_use(id, service);
         // Another instance may be the one now that runs the one-off command, or that is backed up; or that callers stay
         // with, where the last one that was ready turns out to run no more.
-        let last = service.ready <= 1 && service.instances.get(&id.number()).is_some_and(Instance::is_ready);
+        let last = service.ready <= 1 && service.instances.get(&id.number()).is_some_and(|i| i.is_ready());
         if last || service.before_is_due() || service.backup_wanted.is_some() || service.restore_wanted.is_some() {
             self.look(Scope::Service(id.service().clone()));
         }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ostler_model::estate::{Estate, Occasion};
+use ostler_model::estate::{Estate, Occasion, Service};
 use ostler_model::health::{Health, SymptomKind};
 use ostler_model::ids::{InstanceId, ServiceName};
 use ostler_model::time::Timestamp;
@@ -261,7 +261,10 @@ fn declare_again(known: &mut Knowledge, name: &ServiceName, estate: &Estate) {
     service.endpoint.try_again(); // whoever gives the file again may have freed the address
     service.delete_asked = false; // what is declared again is kept, as much of it as is left
     service.scale = None;
-    if *service.spec == *new {
+    // How often it is expected to fail is for simulations: nothing is tried again because of that.
+    let same = Service { failures: service.spec.failures.clone(), ..new.clone() } == *service.spec;
+    if same {
+        service.spec = Arc::new(new.clone());
         return;
     }
     try_service_again(service);
@@ -292,8 +295,10 @@ fn define_launch(service: &mut ServiceKnowledge, generation: u32, launch: &Arc<L
 
 fn declare_instance(known: &mut Knowledge, id: &InstanceId, at: Timestamp) {
     let Some(service) = known.services.get_mut(id.service()) else { return };
-    let instance =
-        service.instances.entry(id.number()).or_insert_with(|| Instance { retired: true, ..Instance::new(at) });
+    let instance = service
+        .instances
+        .entry(id.number())
+        .or_insert_with(|| Box::new(Instance { retired: true, ..Instance::new(at) }));
     if instance.retired {
         instance.retired = false;
         service.active += 1;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ostler_manager::Event;
 use ostler_model::catalog::{Actions, Catalog, Limits, Offering, Plan, ProbePolicy};
+use ostler_model::estate::failures::Failures;
 use ostler_model::estate::{
     Check, DataPolicy, Estate, Heal, HostProvider, Listen, ProbeOverride, Provider, ProviderKind, Service, StopPolicy,
 };
@@ -57,12 +58,19 @@ pub(crate) fn service(text: &str, offering: &str) -> Service {
         listen: Listen::Port,
         limits: Limits::default(),
         stop: StopPolicy::default(),
+        failures: Failures::default(),
     }
 }
 
 pub(crate) fn estate(at_once_percent: u8, services: Vec<Service>) -> Estate {
     let kind = ProviderKind::Host(HostProvider::default());
-    let provider = Provider { name: here(), region: Some("eu-local".to_owned()), kind };
+    let provider = Provider {
+        name: here(),
+        region: Some("eu-local".to_owned()),
+        failures: Failures::default(),
+        terms: None,
+        kind,
+    };
     Estate {
         name: "test".parse().unwrap(),
         currency: String::from("EUR").try_into().unwrap(),
@@ -71,6 +79,7 @@ pub(crate) fn estate(at_once_percent: u8, services: Vec<Service>) -> Estate {
         notify: Vec::new(),
         providers: BTreeMap::from([(here(), provider)]),
         services: services.into_iter().map(|service| (service.name.clone(), service)).collect(),
+        failures: Failures::default(),
     }
 }
 

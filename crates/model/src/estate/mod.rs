@@ -10,13 +10,17 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use self::failures::Failures;
+use self::terms::Terms;
 use crate::catalog::Limits;
 use crate::ids::{EstateName, OfferingName, PlanName, ProviderName, ServiceName};
 use crate::template::Template;
 use crate::time::Span;
 use crate::version::VersionRange;
 
+pub mod failures;
 mod parse;
+pub mod terms;
 
 pub use parse::{Parsed, TEXT_MAX, parse};
 
@@ -42,6 +46,9 @@ pub struct Estate {
     pub providers: BTreeMap<ProviderName, Provider>,
     /// What the business needs.
     pub services: BTreeMap<ServiceName, Service>,
+    /// How often what fails, for everything that does not say so itself: for `ostler simulate`.
+    #[serde(default, skip_serializing_if = "Failures::is_empty")]
+    pub failures: Failures,
 }
 
 /// Three upper-case letters, as in ISO 4217.
@@ -153,6 +160,12 @@ pub struct Provider {
     pub name: ProviderName,
     /// Where it holds things.
     pub region: Option<String>,
+    /// How often what of it fails, before what the estate says: for `ostler simulate`.
+    #[serde(default, skip_serializing_if = "Failures::is_empty")]
+    pub failures: Failures,
+    /// What it promises and what it pays back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terms: Option<Terms>,
     /// What kind it is, with what only that kind needs. The manager never looks in here.
     pub kind: ProviderKind,
 }
@@ -209,6 +222,9 @@ pub struct Service {
     pub limits: Limits,
     /// How long running connections may go on before an instance is stopped, and how long it may take to stop.
     pub stop: StopPolicy,
+    /// How often what of it fails, before what the estate says: for `ostler simulate`.
+    #[serde(default, skip_serializing_if = "Failures::is_empty")]
+    pub failures: Failures,
 }
 
 /// How a program takes connections.

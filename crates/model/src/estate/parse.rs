@@ -1,7 +1,7 @@
 //! From text to [`Estate`]: all that is wrong with an estate file is found in one go.
 //!
 //! The order: find out what of the text is TOML ([`recover`]), read each table into its type ([`settings`],
-//! [`service`]), then check how the services fit together ([`checks`]). Each step goes on after an error.
+//! [`service`], [`failures`], [`terms`]), then check how the services fit together ([`checks`]). Each step goes on after an error.
 //! Invariant: without a reported problem there is an estate, and with one there is none.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,6 +10,7 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
+use self::failures::Whose;
 use self::reader::{Fields, Key, Reader, Value, parse_name};
 use self::recover::Reading;
 use self::service::Draft;
@@ -18,10 +19,12 @@ use crate::diagnostics::Problems;
 use crate::ids::{ProviderName, ServiceName};
 
 mod checks;
+mod failures;
 mod reader;
 mod recover;
 mod service;
 mod settings;
+mod terms;
 mod values;
 
 /// At most this many bytes in an estate file: a bound on the time and memory that reading one can take.
@@ -84,6 +87,7 @@ const DOCUMENT: &[Key] = &[
     ("service", "[service.web]"),
     ("heal", "[heal]"),
     ("notify", "[notify]"),
+    ("failures", "[failures]"),
 ];
 
 fn read_document<'t>(reader: &mut Reader<'_>, folder: &Path, tree: &'t DeTable<'t>) -> Option<Estate> {
@@ -93,11 +97,24 @@ fn read_document<'t>(reader: &mut Reader<'_>, folder: &Path, tree: &'t DeTable<'
     let heal = fields.optional("heal").and_then(|value| settings::read_heal(reader, value)).unwrap_or_default();
     let notify = fields.optional("notify").map(|value| settings::read_notify(reader, value)).unwrap_or_default();
     let drafts = read_services(reader, &providers.names, fields.optional("service"));
+    let failures = fields
+        .optional("failures")
+        .map(|value| failures::read(reader, "failures", Whose::Everything, value))
+        .unwrap_or_default();
     checks::check_cycles(reader, &drafts);
     checks::check_endpoints(reader, &drafts);
     let (name, currency) = named?;
     let services = drafts.into_iter().map(|draft| Some((draft.name, draft.service?))).collect::<Option<_>>()?;
-    Some(Estate { name, currency, folder: folder.to_owned(), heal, notify, providers: providers.list, services })
+    Some(Estate {
+        name,
+        currency,
+        folder: folder.to_owned(),
+        heal,
+        notify,
+        providers: providers.list,
+        services,
+        failures,
+    })
 }
 
 /// In the order of their names.

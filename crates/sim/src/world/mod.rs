@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ostler_journal::AppendError;
 use ostler_keeper::grant::Bucket;
-use ostler_manager::{Command, Event, FactKind, Knowledge, ResumeCause, Target, evolve};
+use ostler_manager::{Command, Event, FactKind, Knowledge, ResumeCause, Target};
 use ostler_model::estate::{Estate, Service};
 use ostler_model::health::Exit;
 use ostler_model::ids::{CommandId, EstateUuid, InstanceId, ServiceName};
@@ -22,6 +22,7 @@ use ostler_runtime::turn::{Incoming, Turner, recall};
 use self::hands::{Cut, SimHands};
 use self::orders::Order;
 pub(crate) use self::truth::Truth;
+pub use self::year::Policy;
 use crate::act::{Act, CutAt, Planned};
 use crate::callers::Callers;
 use crate::dice::{Concern, Dice, Stream, key};
@@ -32,11 +33,13 @@ use crate::sketch::Town;
 use crate::witness::{Scene, Witness};
 
 mod acts;
+mod ending;
 mod hands;
 mod orders;
 mod people;
 mod seeing;
 mod truth;
+mod year;
 
 /// 2026-01-05, a Monday, 12:00 UTC: when every run begins.
 pub const START: Timestamp = Timestamp(1_767_614_400_000_000);
@@ -78,6 +81,10 @@ enum Happening {
     ManagerBack(u32),
     /// The keeper is started.
     KeeperBack(u32),
+    /// A person looks whether ostler asks anything.
+    PersonLooks,
+    /// The person on call has come because of an instance.
+    PersonHelps(InstanceId),
     /// What could not be stored is tried again.
     Retry,
 }
@@ -153,6 +160,7 @@ pub struct World {
     /// A provider said something wrong about what exists.
     lied: bool,
     plan: VecDeque<Planned>,
+    policy: Policy,
     counts: Counts,
 }
 
@@ -200,6 +208,7 @@ impl World {
             mutant,
             lied: false,
             plan: plan.into(),
+            policy: Policy::Ostler { answers: Duration::MAX },
             counts: Counts::default(),
             town,
         };
@@ -361,6 +370,8 @@ impl World {
             Happening::FalseAlarm(id) => self.false_alarm(&id),
             Happening::SelfHeals(id) => self.self_heals(&id),
             Happening::Overdue(id) => self.overdue(&id),
+            Happening::PersonLooks => self.person_looks(),
+            Happening::PersonHelps(id) => self.person_helps(&id),
             Happening::ManagerBack(incarnation) if incarnation == self.incarnation => self.start_ostler(),
             Happening::KeeperBack(epoch) if epoch == self.keeper_epoch => self.keeper_back(),
             Happening::Retry if self.ostler.as_ref().is_some_and(Turner::is_stuck) => self.turn(),
@@ -520,125 +531,5 @@ impl World {
                 self.witness.broken(Promise::FactsKept, self.now, format!("the journal cannot be read: {error}"))
             }
         }
-    }
-
-    fn look_at_all(&mut self) {
-        if let Some(ostler) = &self.ostler {
-            self.witness.look_at_all(ostler.knowledge(), &self.truth, self.now);
-        }
-    }
-
-    /// Everything that can be checked when nothing is under way: what is known is what is so, and follows from the
-    /// facts alone.
-    fn look_at_the_end(&mut self) {
-        self.look_at_all();
-        let Some(ostler) = &self.ostler else { return };
-        let known = ostler.knowledge();
-        for (id, truth) in &self.truth.instances {
-            let Some(instance) = known.instance(id) else { continue };
-            // Where a provider lied about what is not to run, or brought it back by itself, nobody looks again.
-            let wanted = known.services.get(id.service()).is_some_and(|s| known.is_wanted(s)) && !instance.retired;
-            if !wanted && (self.lied || truth.kind == crate::sketch::Kind::Broker) {
-                continue;
-            }
-            let runs = truth.running().map(|running| (running.pid, running.address));
-            let held = instance.running.map(|running| (running.pid, running.address));
-            if runs != held {
-                let what = format!("{id} runs as {runs:?}, and ostler thinks {held:?}");
-                self.witness.broken(Promise::Converges, self.now, what);
-            }
-        }
-        if !self.disk().is_whole() {
-            return;
-        }
-        let mut folded = Knowledge::default();
-        let mut readable = true;
-        for record in self.disk().records() {
-            match envelope::unwrap(record) {
-                Ok(fact) => evolve(&mut folded, &fact),
-                Err(_) => readable = false,
-            }
-        }
-        if !readable || folded != *known {
-            self.witness.broken(
-                Promise::ReplayEqual,
-                self.now,
-                "the facts alone give something else than what is known",
-            );
-        }
-    }
-
-    /// Ends every fault, lets people answer, and runs until everything is as declared; a promise is broken if that
-    /// takes longer than `within`.
-    pub fn calm(&mut self, within: Duration) {
-        self.end_all_faults();
-        let end = self.elapsed() + within;
-        let round = Duration::from_secs(300);
-        while self.witness.violations.is_empty() {
-            let next = self.elapsed() + round;
-            self.run_until(next);
-            if self.is_quiet() {
-                self.leave_alone();
-                return self.look_at_the_end();
-            }
-            if self.elapsed() >= end {
-                let what = format!("not as declared {} s after the last fault: {}", within.as_secs(), self.unsettled());
-                return self.witness.broken(Promise::Converges, self.now, what);
-            }
-            self.answer();
-        }
-    }
-
-    fn is_quiet(&self) -> bool {
-        let settled = self.knowledge().is_some_and(|known| known.is_settled() && (!known.down || known.is_at_rest()));
-        settled && self.orders.is_empty() && self.inbox.is_empty()
-    }
-
-    fn unsettled(&self) -> String {
-        let Some(known) = self.knowledge() else { return "ostler is away".to_owned() };
-        let status = ostler_manager::status(known, self.now);
-        let services = status.services.iter().filter(|service| service.state != ostler_model::health::State::Ready);
-        let lines: Vec<String> = services
-            .map(|service| {
-                let instances: Vec<String> = service
-                    .instances
-                    .iter()
-                    .map(|instance| format!("{} {} {:?}", instance.id, instance.state, instance.because))
-                    .collect();
-                format!("{} {} [{}] {:?}", service.name, service.state, instances.join(", "), service.troubles)
-            })
-            .collect();
-        format!("{}; orders {:?}", lines.join("; "), self.orders.values().map(Order::in_words).collect::<Vec<_>>())
-    }
-
-    /// A settled estate is looked at from anew: nothing may be stopped or started.
-    fn leave_alone(&mut self) {
-        for cause in [ResumeCause::Started, ResumeCause::HolderReturned] {
-            let before = self.processes();
-            self.inbox.push_back(self.resumed(cause));
-            self.witness.holder_returned();
-            let until = self.elapsed() + Duration::from_secs(600);
-            self.run_until(until);
-            let after = self.processes();
-            if after != before && self.witness.violations.is_empty() {
-                let changed: Vec<&(InstanceId, u32)> = before.iter().filter(|one| !after.contains(one)).collect();
-                let what = format!("after {cause:?} a look at everything stopped or started {changed:?}");
-                self.witness.broken(Promise::SettledLeftAlone, self.now, what);
-            }
-        }
-    }
-
-    /// The processes of what is to run. What a provider brought back by itself of what is not, is stopped when it is seen.
-    fn processes(&self) -> Vec<(InstanceId, u32)> {
-        let wanted = |id: &InstanceId| {
-            self.knowledge().is_some_and(|known| {
-                let service = known.services.get(id.service()).filter(|service| known.is_wanted(service));
-                service
-                    .and_then(|service| service.instances.get(&id.number()))
-                    .is_some_and(|instance| !instance.retired)
-            })
-        };
-        let living = self.truth.instances.iter().filter_map(|(id, truth)| Some((id, truth.process.as_ref()?.pid)));
-        living.filter(|(id, _)| wanted(id)).map(|(id, pid)| (id.clone(), pid)).collect()
     }
 }

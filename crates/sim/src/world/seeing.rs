@@ -155,9 +155,13 @@ impl World {
         });
         let begins_to_fail = !serves && !truth.is_timed;
         truth.is_timed |= begins_to_fail;
+        let newly_failing = !serves && truth.failing_since.is_none();
         truth.failing_since = if serves { None } else { truth.failing_since.or(Some(now)) };
         let next = next.filter(|_| truth.slow_seen_at <= now);
         truth.slow_seen_at = next.map_or(truth.slow_seen_at, |next| now + next);
+        if newly_failing {
+            self.page(id);
+        }
         if begins_to_fail {
             self.after(HEALED_WITHIN, Happening::Overdue(id.clone()));
         }

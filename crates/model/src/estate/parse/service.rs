@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::ops::Range;
 
+use super::failures::{self, Whose};
 use super::reader::{Fields, Key, Reader, Value, listed};
 use super::values;
 use crate::catalog::Limits;
@@ -42,6 +43,7 @@ const SERVICE: &[Key] = &[
     ("listen", r#"listen = "socket""#),
     ("limits", r#"limits = { memory = "512MiB", cpu = 0.5 }"#),
     ("stop", r#"stop = { drain = "10s", grace = "10s" }"#),
+    ("failures", r#"failures = { crash = "60d" }"#),
 ];
 const PROBE: &[Key] = &[
     ("ready", r#"ready = { http = "/readyz" }"#),
@@ -107,6 +109,10 @@ pub(super) fn read(reader: &mut Reader<'_>, names: &Names<'_>, name: ServiceName
         limits: fields.optional("limits").and_then(|v| read_limits(reader, &name, v)).unwrap_or_default(),
         stop: fields.optional("stop").and_then(|value| read_stop(reader, &name, value)).unwrap_or_default(),
         needs: known.clone(),
+        failures: fields
+            .optional("failures")
+            .map(|value| failures::read(reader, &format!("service.{name}.failures"), Whose::Service, value))
+            .unwrap_or_default(),
     };
     // Without an offering the rest is read all the same, for its errors.
     let service = match offering {

@@ -6,8 +6,9 @@ use std::path::Path;
 
 use toml::de::DeValue;
 
+use super::failures::{self, Whose};
 use super::reader::{Fields, Key, Reader, Value, listed, parse_name};
-use super::values;
+use super::{terms, values};
 use crate::diagnostics::shown;
 use crate::estate::{Currency, Heal, HostProvider, Notify, NotifyVia, Occasion, Provider, ProviderKind};
 use crate::ids::{EstateName, ProviderName};
@@ -17,6 +18,8 @@ const PROVIDER: &[Key] = &[
     ("kind", r#"kind = "host""#),
     ("region", r#"region = "eu-local""#),
     ("offerings", r#"offerings = "./offerings""#),
+    ("failures", r#"failures = { outage = "90d" }"#),
+    ("terms", r#"terms = { availability = "99.95%", credits = [{ below = "99.95%", refund = "10%" }] }"#),
 ];
 const HEAL: &[Key] = &[("at_once", r#"at_once = "20%""#)];
 const NOTIFY: &[Key] = &[
@@ -98,11 +101,17 @@ pub(super) fn read_providers(reader: &mut Reader<'_>, folder: &Path, value: Opti
 fn read_provider(reader: &mut Reader<'_>, folder: &Path, name: ProviderName, fields: &Fields<'_>) -> Option<Provider> {
     let region = fields.optional("region").and_then(|value| value.some_text(reader)).map(str::to_owned);
     let offerings = fields.optional("offerings").and_then(|value| value.some_text(reader));
+    let failures = fields
+        .optional("failures")
+        .map(|value| failures::read(reader, &format!("provider.{name}.failures"), Whose::Provider, value))
+        .unwrap_or_default();
+    let terms =
+        fields.optional("terms").and_then(|value| terms::read(reader, &format!("provider.{name}.terms"), value));
     let kind = fields.required(reader, "kind")?;
     match kind.text(reader)? {
         "host" => {
             let host = HostProvider { offerings: offerings.map(|path| folder.join(path)) };
-            Some(Provider { name, region, kind: ProviderKind::Host(host) })
+            Some(Provider { name, region, failures, terms, kind: ProviderKind::Host(host) })
         }
         other => {
             let cause = format!("there is no kind of provider `{}`", shown(other));
