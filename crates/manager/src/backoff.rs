@@ -17,6 +17,9 @@ pub(crate) const PAUSE_MAX: Duration = Duration::from_secs(300);
 const STABLE: Duration = Duration::from_secs(120);
 /// The longest pause of an endpoint: whoever holds its address may let go of it, and callers are refused until then.
 const ENDPOINT_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// The pauses after a backup that failed, from the first one on.
+const BACKUP_PAUSE_MIN: Duration = Duration::from_secs(60);
+const BACKUP_PAUSE_MAX: Duration = Duration::from_secs(3600);
 /// From so many failures in a row on, people are told.
 pub(crate) const FAILURES_TOLD: u32 = 3;
 
@@ -41,6 +44,12 @@ pub(crate) fn pause(failures: u32) -> Duration {
 /// because a socket that is in use is so for a while.
 pub(crate) fn endpoint_pause(failures: u32) -> Duration {
     pause(failures.max(1).saturating_add(1)).min(ENDPOINT_PAUSE_MAX)
+}
+
+/// The pause before the next backup after so many have failed in a row: what keeps a server from being backed up is not
+/// over within a second, and a backup is dear.
+pub(crate) fn backup_pause(failures: u32) -> Duration {
+    BACKUP_PAUSE_MIN.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(BACKUP_PAUSE_MAX)
 }
 
 #[cfg(test)]

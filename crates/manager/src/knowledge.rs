@@ -99,7 +99,11 @@ pub struct ServiceKnowledge {
     pub backups: Vec<(Timestamp, BackupMade)>,
     /// Why the last backup or restore failed.
     pub backup_trouble: Option<Failure>,
-    /// When a backup was last asked for, or the service first started: the schedule counts from here.
+    /// How many backups have failed since the last one that was made.
+    #[serde(default)]
+    pub backup_failures: u32,
+    /// When a backup was last asked for, or the service first started: the schedule counts from here. One that failed
+    /// sets it back, so that the next one comes sooner.
     pub backup_clock: Option<Timestamp>,
 }
 
@@ -475,6 +479,7 @@ impl ServiceKnowledge {
             restore_wanted: None,
             backups: Vec::new(),
             backup_trouble: None,
+            backup_failures: 0,
             backup_clock: None,
         }
     }

@@ -163,7 +163,10 @@ impl Witness {
             }
             Command::Provision { instance } => self.provisioned(instance, scene),
             Command::Route { instance, address } => self.routed(instance, address.as_ref(), scene),
-            Command::Stop { instance, .. } => self.stopped(instance, scene),
+            Command::Stop { instance, .. } => {
+                self.backup_since.remove(instance.service()); // from its next start on
+                self.stopped(instance, scene);
+            }
             _ => {}
         }
         if let Some(instance) = treated(command, scene) {

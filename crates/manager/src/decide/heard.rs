@@ -39,7 +39,10 @@ impl Draft<'_> {
             }
             Target::Instance(instance) => {
                 match outcome {
-                    Outcome::Failed(failure) => self.failed(&instance, command, failure),
+                    Outcome::Failed(failure) => {
+                        self.failed(&instance, command, failure);
+                        self.tell_backup_failed(&instance, command, failure);
+                    }
                     Outcome::Observed(observation) => self.observed(&instance, observation),
                     _ => {}
                 }
@@ -47,6 +50,22 @@ impl Draft<'_> {
                 self.follow_up(&instance, command);
             }
             Target::Nothing => {}
+        }
+    }
+
+    /// A backup that is missing is noticed when it is needed, unless somebody says so.
+    fn tell_backup_failed(&mut self, id: &InstanceId, command: &Command, failure: &Failure) {
+        let Some(service) = self.known.services.get(id.service()) else { return };
+        let failures = service.backup_failures.saturating_add(1);
+        if matches!(command, Command::Backup { .. }) && failures == backoff::FAILURES_TOLD {
+            let name = &service.spec.name;
+            let last = match service.backups.last() {
+                Some((at, _)) => format!("the last one is {} old", in_words(self.now.since(*at))),
+                None => "there is none".to_owned(),
+            };
+            let message =
+                format!("the backup of {name} has failed {failures} times in a row: {}; {last}", failure.detail);
+            self.tell(name, Occasion::Failed, message);
         }
     }
 

@@ -218,8 +218,16 @@ fn end_of_service(known: &mut Knowledge, command: &Command, outcome: &Outcome, a
                 Outcome::BackedUp(made) => {
                     service.backups.push((at, made.clone()));
                     service.backup_trouble = None;
+                    service.backup_failures = 0;
                 }
-                Outcome::Failed(failure) => service.backup_trouble = Some(failure.clone()),
+                Outcome::Failed(failure) => {
+                    service.backup_trouble = Some(failure.clone());
+                    service.backup_failures = service.backup_failures.saturating_add(1);
+                    if let Some(every) = service.spec.data.backup_every {
+                        let pause = backoff::backup_pause(service.backup_failures).min(every.get());
+                        service.backup_clock = Some(at - (every.get() - pause));
+                    }
+                }
                 _ => {}
             }
         }),
