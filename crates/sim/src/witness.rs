@@ -241,17 +241,23 @@ impl Witness {
             self.treatments.retain(|id, _| scene.known.commands.contains_key(id));
         }
         self.treatments.insert(id, instance.clone());
-        let active = |id: &InstanceId| scene.known.instance(id)?.repair.as_ref().map(|repair| repair.active);
-        self.in_repair.retain(|id| active(id) == Some(true));
+        let most = scene.known.estate.as_ref().map_or(1, |estate| estate.heal.at_once(scene.known.instances));
+        // Fewer orders than may be under repair need no counting: in a large estate that would take most of the time.
+        let may_be_too_many = self.treatments.len() > most;
+        if may_be_too_many {
+            let active = |id: &InstanceId| scene.known.instance(id)?.repair.as_ref().map(|repair| repair.active);
+            self.in_repair.retain(|id| active(id) == Some(true));
+        }
         // What was begun goes on when people make the estate smaller: only a new repair can be one too many.
         let begins = self.in_repair.insert(instance.clone());
-        let most = scene.known.estate.as_ref().map_or(1, |estate| estate.heal.at_once(scene.known.instances));
-        // What is not to run any more is not under repair either.
-        let sick = |id: &&InstanceId| scene.known.instance(id).is_some_and(|instance| instance.repair.is_some());
-        let treated: BTreeSet<&InstanceId> = self.treatments.values().filter(sick).collect();
-        if begins && treated.len() > most {
-            let what = format!("{} instances are under repair at once, {most} may be", treated.len());
-            self.broken(Promise::Brakes, scene.now, what);
+        if may_be_too_many && begins {
+            // What is not to run any more is not under repair either.
+            let sick = |id: &&InstanceId| scene.known.instance(id).is_some_and(|instance| instance.repair.is_some());
+            let treated: BTreeSet<&InstanceId> = self.treatments.values().filter(sick).collect();
+            if treated.len() > most {
+                let what = format!("{} instances are under repair at once, {most} may be", treated.len());
+                self.broken(Promise::Brakes, scene.now, what);
+            }
         }
         let tries = self.tries.entry(instance.clone()).or_default();
         tries.push_back(scene.now);

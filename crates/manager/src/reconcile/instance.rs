@@ -126,10 +126,9 @@ fn start(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId, ins
 fn run_before(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId) {
     let scope = || Scope::Instance(id.clone());
     if let Some(trouble) = service.before_failed() {
-        let asked = |other: &Box<Instance>| {
-            other.held.as_ref().is_some_and(|(question, _)| *question == trouble.failure.detail)
-        };
-        if service.instances.values().any(asked) {
+        let asked =
+            |other: &Instance| other.held.as_ref().is_some_and(|(question, _)| *question == trouble.failure.detail);
+        if service.instances.values().any(|other| asked(other)) {
             return draft.withhold(scope(), Reason::Held(trouble.failure.detail.clone()));
         }
         if draft.now < trouble.not_before {
@@ -137,8 +136,8 @@ fn run_before(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId
             return draft.withhold(scope(), Reason::BackingOff(trouble.not_before));
         }
     }
-    let runs = |other: &Box<Instance>| other.operation.is_some_and(|operation| operation.kind == OperationKind::Before);
-    if service.instances.values().any(runs) {
+    let runs = |other: &Instance| other.operation.is_some_and(|operation| operation.kind == OperationKind::Before);
+    if service.instances.values().any(|other| runs(other)) {
         return draft.withhold(scope(), Reason::UnderWay(OperationKind::Before));
     }
     match service.instances.iter().find(|(_, other)| !other.retired && other.phase == Phase::Stopped) {

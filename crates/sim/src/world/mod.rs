@@ -20,7 +20,7 @@ use ostler_runtime::envelope;
 use ostler_runtime::turn::{Incoming, Turner, recall};
 
 use self::hands::{Cut, SimHands};
-use self::orders::Order;
+use self::line::Line;
 pub(crate) use self::truth::Truth;
 pub use self::year::Policy;
 use crate::act::{Act, CutAt, Planned};
@@ -35,6 +35,7 @@ use crate::witness::{Scene, Witness};
 mod acts;
 mod ending;
 mod hands;
+mod line;
 mod orders;
 mod people;
 mod seeing;
@@ -47,8 +48,9 @@ pub const START: Timestamp = Timestamp(1_767_614_400_000_000);
 const STUCK_RETRY: Duration = Duration::from_secs(1);
 /// Ostler's clock waits for its machine's if it is ahead by more than this; it is by less when it is asked often.
 const SLOWED: Duration = Duration::from_secs(1);
-/// Everything is looked at after so many steps.
-const LOOK_EVERY: u64 = 1000;
+/// Everything is looked at after so many steps, or as many as there are instances: a look costs as much as a step for
+/// each of them.
+const LOOK_EVERY: usize = 1000;
 /// Estates up to this size are compared with their facts at each crash.
 const COMPARED_MAX: usize = 200;
 
@@ -154,7 +156,7 @@ pub struct World {
     truth: Truth,
     callers: Callers,
     witness: Witness,
-    orders: BTreeMap<u64, Order>,
+    orders: Line,
     last_order: u64,
     mutant: Option<Mutant>,
     /// A provider said something wrong about what exists.
@@ -162,6 +164,8 @@ pub struct World {
     plan: VecDeque<Planned>,
     policy: Policy,
     counts: Counts,
+    /// The step at which everything is looked at next.
+    look_at_step: u64,
 }
 
 impl World {
@@ -203,13 +207,14 @@ impl World {
             truth: Truth::of(&town),
             callers,
             witness: Witness::default(),
-            orders: BTreeMap::new(),
+            orders: Line::default(),
             last_order: 0,
             mutant,
             lied: false,
             plan: plan.into(),
             policy: Policy::Ostler { answers: Duration::MAX },
             counts: Counts::default(),
+            look_at_step: LOOK_EVERY as u64,
             town,
         };
         world.plan_acts();
@@ -321,7 +326,8 @@ impl World {
     fn step(&mut self, until: Timestamp) -> bool {
         self.counts.steps += 1;
         self.witness.step = self.counts.steps;
-        if self.counts.steps.is_multiple_of(LOOK_EVERY) {
+        if self.counts.steps >= self.look_at_step {
+            self.look_at_step = self.counts.steps + LOOK_EVERY.max(self.truth.instances.len()) as u64;
             self.look_at_all();
         }
         let ready = self.ostler.is_some() && self.now >= self.stuck_until;

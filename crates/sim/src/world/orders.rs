@@ -43,9 +43,9 @@ impl Order {
         self.spoil == Some(Spoil::Slow)
     }
 
-    /// It is done to this instance.
-    pub(crate) fn is_for(&self, instance: &InstanceId) -> bool {
-        self.command.target() == Target::Instance(instance.clone())
+    /// What it is done to.
+    pub(crate) fn target(&self) -> Target {
+        self.command.target()
     }
 
     pub(crate) fn in_words(&self) -> String {
@@ -123,11 +123,12 @@ impl World {
         };
         self.truth.place(instance, &name);
         // A new order ends the one before it, as the server's hands do: what it has begun may go on, unheard.
-        for former in self.orders.values_mut() {
-            if former.incarnation == self.incarnation && former.command.target() == command.target() {
+        let incarnation = self.incarnation;
+        self.orders.for_each_of(&command.target(), |former| {
+            if former.incarnation == incarnation {
                 former.incarnation = 0;
             }
-        }
+        });
         let length = self.length_of(command, instance);
         let Some(provider) = self.truth.providers.get_mut(&name) else { return };
         let spoil = if provider.answers() { provider.spoils.pop_front() } else { None };
@@ -183,7 +184,7 @@ impl World {
 
     /// An order's time has come.
     pub(super) fn done(&mut self, number: u64) {
-        let Some(order) = self.orders.remove(&number) else { return };
+        let Some(order) = self.orders.remove(number) else { return };
         if self.now.since(order.since) > LONG
             && let Target::Instance(instance) = order.command.target()
         {
@@ -389,7 +390,7 @@ impl World {
         let dice = self.dice;
         self.orders.retain(|number, order| {
             let runs_elsewhere = !matches!(order.command, Command::Observe { .. });
-            runs_elsewhere && dice.stream(Concern::Leftovers, *number).chance(500)
+            runs_elsewhere && dice.stream(Concern::Leftovers, number).chance(500)
         });
     }
 }

@@ -307,7 +307,7 @@ impl World {
         let excused = self.witness.disturbed_until(id.service(), known, self.now).max(since) + bound;
         // It is being worked on, or waits for its turn among the repairs: that takes as long as it takes, and ends,
         // because everything is to be as declared within a bound in the end.
-        let worked_on = self.orders.values().any(|order| order.is_slow() || order.is_for(id));
+        let worked_on = self.orders.has_slow() || self.orders.is_for(id);
         // A start that is under way, and ends by itself.
         let starts = self.truth.instances.get(id).and_then(|truth| truth.process.as_ref());
         let starts = starts

@@ -37,9 +37,10 @@ const UP_WITHIN: Duration = Duration::from_secs(6 * 3600);
 const TRIED_AGAIN: Duration = Duration::from_secs(600);
 
 impl World {
-    /// Runs until everything is as declared, and says whether it is within some hours.
+    /// Runs until everything is as declared, and says whether that is so within six hours.
     pub fn bring_up(&mut self) -> bool {
-        while self.elapsed() < UP_WITHIN {
+        let end = self.elapsed() + UP_WITHIN;
+        while self.elapsed() < end {
             let next = self.elapsed() + Duration::from_secs(60);
             self.run_on(next);
             if self.is_quiet() {

@@ -1,0 +1,141 @@
+//! What the simulator costs: a year of faults, an estate of a million instances, and one instance in estates of four
+//! sizes. All of it is deciding and recording, on the real manager and the real loop; nothing is started.
+//!
+//! `cargo bench -p ostler-sim --bench years [-- year|million|flat]`
+
+#![allow(clippy::print_stdout, reason = "it is a program")]
+
+use std::time::{Duration, Instant};
+
+use ostler_model::time::Span;
+use ostler_sim::{Act, Dice, Keep, Planned, Policy, Rates, Setting, Sketch, World};
+
+const DAY: Duration = Duration::from_secs(86_400);
+const ANSWERS: Policy = Policy::Ostler { answers: Duration::from_secs(3600) };
+
+fn main() {
+    let wanted = std::env::args().skip(1).find(|word| !word.starts_with('-'));
+    let is_wanted = |name: &str| wanted.as_deref().is_none_or(|wanted| wanted == name);
+    if is_wanted("year") {
+        year();
+    }
+    // Before the million: the most memory that was used is that of the process so far.
+    if is_wanted("flat") {
+        flat();
+    }
+    if is_wanted("million") {
+        million();
+    }
+}
+
+fn setting(sketch: &Sketch, keep: Keep) -> Setting {
+    Setting { town: sketch.town(), seed: 1, plan: Vec::new(), keep, mutant: None }
+}
+
+/// One year, all kinds of fault, twice with the same seed.
+fn year() {
+    println!("One year, 1,000 services with 2 instances each, 8 providers in 4 regions, all kinds of fault\n");
+    println!("{:>5} {:>9} {:>10} {:>10} {:>12} {:>10}  facts", "run", "time", "faults", "commands", "facts", "broken");
+    let mut digests = Vec::new();
+    for run in 1..=2 {
+        let begin = Instant::now();
+        let sketch = Sketch::even(1000, 2, 8, 4, Some(24 * 60));
+        let mut world = World::new(setting(&sketch, Keep::SinceSnapshot));
+        assert!(world.bring_up(), "the estate comes up");
+        let (from, until) = (world.elapsed(), world.elapsed() + 365 * DAY);
+        let plan = Rates::harsh().plan(Dice::new(1), &sketch.town(), from, until);
+        world.pass(ANSWERS, plan, until);
+        let (counts, (facts, digest)) = (world.counts(), world.facts());
+        let took = begin.elapsed().as_secs_f64();
+        let short = digest.get(..16).unwrap_or(&digest);
+        println!(
+            "{run:>5} {took:>7.1} s {:>10} {:>10} {facts:>12} {:>10}  {short}…",
+            counts.faults,
+            counts.commands,
+            world.violations().len()
+        );
+        for violation in world.violations() {
+            println!("      {violation}");
+        }
+        digests.push(digest);
+    }
+    let same = digests.windows(2).all(|pair| pair[0] == pair[1]);
+    println!("\nThe same seed gives {} bytes of facts.\n", if same { "the same" } else { "OTHER" });
+}
+
+/// A large estate comes up, loses a region, and heals.
+fn million() {
+    const INSTANCES: u32 = 1_000_000;
+    println!("An estate of 1,000,000 instances (100,000 services) at 10 providers in 10 regions\n");
+    println!("{:<34} {:>9} {:>13} {:>12} {:>14} {:>9}", "", "time", "simulated", "commands", "a second", "memory");
+    let sketch = Sketch::even(100_000, INSTANCES / 100_000, 10, 10, None);
+    let begin = Instant::now();
+    let mut world = World::new(setting(&sketch, Keep::Nothing));
+    let line = |what: &str, world: &World, (began, at, commands): (Instant, Duration, u64)| {
+        let took = began.elapsed().as_secs_f64();
+        let ordered = world.counts().commands - commands;
+        println!(
+            "{what:<34} {took:>7.1} s {:>11} s {ordered:>12} {:>14.0} {:>6.2} GB",
+            (world.elapsed() - at).as_secs(),
+            ordered as f64 / took,
+            memory_most() as f64 / 1e9
+        );
+    };
+    let up = world.bring_up();
+    line("everything is up", &world, (begin, Duration::ZERO, 0));
+    assert!(up, "the estate comes up");
+    let lost = world.elapsed() + Duration::from_secs(1);
+    let lasts = Span::seconds(30 * 60);
+    let act = Act::RegionOut { region: "r0".to_owned(), lasts };
+    let plan = vec![Planned { at: Span::seconds(lost.as_secs()), act }];
+    let mark = (Instant::now(), world.elapsed(), world.counts().commands);
+    world.pass(ANSWERS, plan, lost + Duration::from_secs(29 * 60));
+    line("a region is lost, for 29 minutes", &world, mark);
+    let mark = (Instant::now(), world.elapsed(), world.counts().commands);
+    let healed = world.bring_up();
+    line("it is back, and all is healed", &world, mark);
+    println!("\nHealed: {healed}. Promises broken: {}.", world.violations().len());
+    for violation in world.violations() {
+        println!("      {violation}");
+    }
+}
+
+/// The same fault in estates of four sizes: a thousand instances end, each by itself.
+fn flat() {
+    const TOUCHED: u32 = 1000;
+    println!("1,000 instances die, one a second, and are healed, in estates of four sizes\n");
+    println!("{:>10} {:>14} {:>12}", "instances", "per instance", "commands");
+    let mut costs = Vec::new();
+    for instances in [1_000_u32, 10_000, 100_000, 1_000_000] {
+        let services = instances as usize / 10;
+        let sketch = Sketch::even(services, 10, 10, 10, None);
+        let mut world = World::new(setting(&sketch, Keep::Nothing));
+        assert!(world.bring_up(), "the estate comes up");
+        let from = world.elapsed() + Duration::from_secs(1);
+        let plan = (0..TOUCHED).map(|number| {
+            // All over the estate, so that what is measured is not one warm corner of it.
+            let service = (u64::from(number).wrapping_mul(2_654_435_761) % services as u64) as usize;
+            let act = Act::Crash { service: ostler_sim::service_name(service).to_string(), nth: number as usize % 10 };
+            let at = from + Duration::from_secs(u64::from(number));
+            Planned { at: Span::seconds(at.as_secs()), act }
+        });
+        let (plan, commands) = (plan.collect(), world.counts().commands);
+        let begin = Instant::now();
+        world.pass(ANSWERS, plan, from + Duration::from_secs(u64::from(TOUCHED) + 600));
+        let each = begin.elapsed().as_secs_f64() * 1e6 / f64::from(TOUCHED);
+        println!("{instances:>10} {each:>11.1} µs {:>12}", world.counts().commands - commands);
+        assert!(world.violations().is_empty(), "{:?}", world.violations());
+        costs.push(each);
+    }
+    let (least, most) =
+        costs.iter().fold((f64::MAX, 0.0_f64), |(least, most), cost| (least.min(*cost), most.max(*cost)));
+    println!("\nThe dearest is {:.1} times the cheapest.\n", most / least);
+}
+
+/// The most memory that this process has used, in bytes.
+fn memory_most() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kilobytes.unwrap_or_default() * 1024
+}
