@@ -21,6 +21,8 @@ pub const EVENTS_AT_ONCE: usize = 256;
 pub const SNAPSHOT_VERSION: u32 = 2;
 /// A snapshot is saved after so many facts: folding this many takes well under a second.
 const FACTS_A_SNAPSHOT: u64 = 20_000;
+/// Or so many for each instance, if that is more: a snapshot holds all of them, so its cost for each fact stays the same.
+const FACTS_A_SNAPSHOT_EACH: u64 = 4;
 
 /// Something on its way into the manager.
 #[derive(Clone, Debug)]
@@ -264,7 +266,7 @@ impl<J: Journal, H: Hands> Turner<J, H> {
         if let Some(report) = report {
             self.hands.stored(report);
         }
-        if self.since_snapshot >= FACTS_A_SNAPSHOT {
+        if self.since_snapshot >= FACTS_A_SNAPSHOT.max(FACTS_A_SNAPSHOT_EACH * self.knowledge.instances as u64) {
             self.save_snapshot()?;
         }
         Ok(())
