@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use ostler_model::ids::ServiceName;
+use ostler_model::ids::{ProviderName, ServiceName};
 
 /// Buys the services your business needs, wires them together, and keeps them working.
 #[derive(Debug, Parser)]
@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Up(Up),
     /// Show what a file would change, and change nothing (exit code 0: nothing, 2: changes)
     Preview(FileArg),
+    /// Play years of faults against a file and show what a year would be like; starts nothing, changes nothing
+    Simulate(Simulate),
     /// Hand a changed file to the running ostler
     Apply(Apply),
     /// Show every service and its state
@@ -92,6 +94,80 @@ pub(crate) struct Up {
     /// Give up waiting after this long (with --detach); what was begun goes on
     #[arg(long, value_name = "TIME", default_value = "5m")]
     pub within: ostler_model::time::Span,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Simulate {
+    /// The estate file
+    #[arg(default_value = "ostler.toml")]
+    pub file: PathBuf,
+    /// So many years
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub years: u32,
+    /// Of so many days each
+    #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    pub days: u32,
+    /// Of all that is left to chance: the same seed gives the same years
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Also without this provider
+    #[arg(long, value_name = "PROVIDER")]
+    pub without: Vec<ProviderName>,
+    /// Also with other numbers of instances, as in `web=3` or `web=3,db=2`
+    #[arg(long, value_name = "SERVICE=N,…")]
+    pub instances: Vec<InstanceCounts>,
+    /// Also with an outage of a provider once a year, as in `acme=6h`
+    #[arg(long, value_name = "PROVIDER=TIME", value_parser = provider_and_span)]
+    pub provider_outage: Vec<(ProviderName, ostler_model::time::Span)>,
+    /// A person answers what ostler asks after this long at most
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = at_least_a_minute)]
+    pub answers_after: ostler_model::time::Span,
+    /// For comparison: a person on call does what ostler does, after this long on average
+    #[arg(long, value_name = "TIME", default_value = "30m", value_parser = at_least_a_minute)]
+    pub on_call: ostler_model::time::Span,
+    /// Show how often what is expected to fail, and how that is known
+    #[arg(long)]
+    pub rates: bool,
+    /// Draw availability over the year into this file
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+}
+
+/// Other numbers of instances, as in `web=3,db=2`.
+#[derive(Clone, Debug)]
+pub(crate) struct InstanceCounts(pub Vec<(ServiceName, u32)>);
+
+impl std::str::FromStr for InstanceCounts {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.split(',').map(service_and_count).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl std::fmt::Display for InstanceCounts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let parts: Vec<String> = self.0.iter().map(|(service, count)| format!("{service}={count}")).collect();
+        f.write_str(&parts.join(","))
+    }
+}
+
+fn provider_and_span(text: &str) -> Result<(ProviderName, ostler_model::time::Span), String> {
+    let form = "write the provider and a time, as in `acme=6h`";
+    let (provider, span) = text.split_once('=').ok_or(form)?;
+    let provider = provider.parse().map_err(|error| format!("{error}: {form}"))?;
+    let span: ostler_model::time::Span = span.parse().map_err(|error| format!("{error}: {form}"))?;
+    let day = std::time::Duration::from_secs(86_400);
+    if span.get().is_zero() || span.get() > 30 * day {
+        return Err(format!("an outage lasts more than nothing and 30 days at most: {form}"));
+    }
+    Ok((provider, span))
+}
+
+fn at_least_a_minute(text: &str) -> Result<ostler_model::time::Span, String> {
+    let span: ostler_model::time::Span = text.parse().map_err(|error| format!("{error}"))?;
+    let (minute, month) = (std::time::Duration::from_secs(60), std::time::Duration::from_secs(30 * 86_400));
+    if (minute..=month).contains(&span.get()) { Ok(span) } else { Err("from a minute to 30 days".to_owned()) }
 }
 
 #[derive(Debug, Args)]

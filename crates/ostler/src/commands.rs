@@ -16,7 +16,7 @@ use ostler_runtime::{clock, server, turn, why};
 use crate::args::{Command, Common, HomeCommand, Journal};
 use crate::client::{ask, cut_off, is_running, next, open};
 use crate::failure::{EXIT_CHANGES, Failure, Outcome};
-use crate::{logs, place, show, up};
+use crate::{logs, place, show, simulate, up};
 
 /// How long a change that was asked for is waited for by default.
 const DONE_WITHIN: Duration = Duration::from_secs(300);
@@ -26,6 +26,7 @@ pub(crate) async fn run(command: Command, common: &Common) -> Outcome<u8> {
     match command {
         Command::Up(arguments) => return up::up(&arguments, common).await,
         Command::Preview(arguments) => return preview_file(&arguments.file, common).await,
+        Command::Simulate(arguments) => simulate::simulate(&arguments, common).await?,
         Command::Apply(arguments) => {
             let file = read_file(&arguments.file)?;
             // Read here first, so that a wrong file is told as such whether ostler runs or not.
@@ -121,14 +122,19 @@ async fn preview_file(path: &Path, common: &Common) -> Outcome<u8> {
 
 /// What a stopped ostler knows.
 pub(crate) fn known_at_rest(home: &Home) -> Outcome<Knowledge> {
+    Ok(known_and_journal_at_rest(home)?.map_or_else(Knowledge::default, |(known, _)| known))
+}
+
+/// What a stopped ostler knows, and its journal; `None` if there is none.
+pub(crate) fn known_and_journal_at_rest(home: &Home) -> Outcome<Option<(Knowledge, Sqlite)>> {
     if !home.folder().join(ostler_journal::JOURNAL_FILE).exists() {
-        return Ok(Knowledge::default());
+        return Ok(None);
     }
     let _lock = home.lock().map_err(|error| Failure::of("cannot read the journal", &error, error.remedy()))?;
     let journal = open_at_rest(home)?;
     let (known, _) =
         turn::recall(&journal).map_err(|error| Failure::of("cannot read the journal", &error, error.remedy()))?;
-    Ok(known)
+    Ok(Some((known, journal)))
 }
 
 fn open_at_rest(home: &Home) -> Outcome<Sqlite> {

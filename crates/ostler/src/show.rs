@@ -22,7 +22,7 @@ fn coloured(state: State) -> String {
     format!("{style}{state}{style:#}")
 }
 
-fn table(header: &[&str]) -> Table {
+pub(crate) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header.iter().map(|title| Cell::new(title.to_ascii_uppercase())));
     for column in table.column_iter_mut() {
@@ -31,7 +31,7 @@ fn table(header: &[&str]) -> Table {
     table
 }
 
-fn or_dash<T: ToString>(value: Option<&T>) -> String {
+pub(crate) fn or_dash<T: ToString>(value: Option<&T>) -> String {
     value.map_or_else(|| "–".to_owned(), ToString::to_string)
 }
 
@@ -117,7 +117,7 @@ fn remark(instance: &InstanceView) -> String {
 }
 
 /// A table's lines without the blanks that fill up the last column.
-fn lines(table: &Table) -> String {
+pub(crate) fn lines(table: &Table) -> String {
     let mut out = String::new();
     for line in table.lines() {
         out.push_str(line.trim_end());

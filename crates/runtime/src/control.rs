@@ -3,6 +3,7 @@
 //!
 //! Invariant: only the home's own user (and root) gets an answer; a line is bounded.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +17,7 @@ use tokio::net::UnixStream;
 
 use crate::history::FactView;
 use crate::preview::Preview;
+use crate::seen::Seen;
 use crate::why::WhyReport;
 
 /// The longest line, in bytes: an estate file and the names around it, or the status of a large estate.
@@ -38,6 +40,8 @@ pub enum Request {
     },
     /// Facts, newest first.
     Facts(FactQuery),
+    /// How often what has failed.
+    Seen,
     /// What an estate file would change.
     Preview(EstateFile),
     /// Bring the estate to this file.
@@ -105,6 +109,8 @@ pub enum Response {
     Why(Box<WhyReport>),
     /// To `Facts`.
     Facts(Vec<FactView>),
+    /// To `Seen`.
+    Seen(BTreeMap<ServiceName, Seen>),
     /// To `Preview`.
     Preview(Box<Preview>),
     /// It was taken and is being done.

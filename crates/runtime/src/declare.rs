@@ -61,15 +61,23 @@ pub async fn prepare(file: EstateFile, providers: &Providers) -> Result<Prepared
 }
 
 impl Prepared {
+    /// What of it cannot be bought, in the light of what is known and offered: whether it could be started is not asked.
+    ///
+    /// # Errors
+    /// All of it.
+    pub fn check_placement(&self, known: &Knowledge) -> Result<(), Problems> {
+        match Problems::of(&self.file.file, &self.file.text, self.placement_problems(known)) {
+            Some(problems) => Err(problems),
+            None => Ok(()),
+        }
+    }
+
     /// What is wrong with the file in the light of what is known and offered.
     ///
     /// # Errors
     /// All of it.
     pub fn check(&self, known: &Knowledge) -> Result<(), Problems> {
-        let mut list = match place(known, &self.estate, &self.catalogs) {
-            Ok(_) => Vec::new(),
-            Err(problems) => problems.into_iter().map(|problem| self.placement(problem)).collect(),
-        };
+        let mut list = self.placement_problems(known);
         for (name, service) in &self.estate.services {
             self.program(&mut list, &format!("service.{name}.run.0"), &service.run);
             self.program(&mut list, &format!("service.{name}.before.0"), &service.before);
@@ -92,6 +100,13 @@ impl Prepared {
     /// The event that gives it to the manager.
     pub fn event(&self) -> Event {
         Event::EstateGiven { estate: self.estate.clone(), catalogs: self.catalogs.clone() }
+    }
+
+    fn placement_problems(&self, known: &Knowledge) -> Vec<Problem> {
+        match place(known, &self.estate, &self.catalogs) {
+            Ok(_) => Vec::new(),
+            Err(problems) => problems.into_iter().map(|problem| self.placement(problem)).collect(),
+        }
     }
 
     fn placement(&self, problem: PlacementProblem) -> Problem {

@@ -20,6 +20,7 @@ pub mod notify;
 pub mod orders;
 pub mod preview;
 pub mod providers;
+pub mod seen;
 pub mod server;
 pub mod turn;
 mod watching;

@@ -25,6 +25,7 @@ use crate::home::Home;
 use crate::keeper_link::Keeper;
 use crate::preview::preview;
 use crate::providers::Providers;
+use crate::seen::seen;
 use crate::why;
 
 /// A status is sent at most so often to one who watches.
@@ -104,6 +105,7 @@ async fn answer(mut line: Line, context: Context) -> io::Result<()> {
         Request::Watch => watch(line, &context, |_| false).await.map(drop),
         Request::Why { service } => line.send(&why_report(&context, service).await).await,
         Request::Facts(query) => line.send(&facts(&context, query).await).await,
+        Request::Seen => line.send(&seen_so_far(&context).await).await,
         Request::Preview(file) => line.send(&preview_of(&context, file).await).await,
         Request::Apply(file) => line.send(&apply(&context, file).await).await,
         Request::Ask(ask) => line.send(&asked(&context, ask).await).await,
@@ -223,6 +225,14 @@ async fn facts(context: &Context, query: FactQuery) -> Response {
     match found {
         Ok(facts) => Response::Facts(facts),
         Err(refused) => Response::Refused(refused),
+    }
+}
+
+async fn seen_so_far(context: &Context) -> Response {
+    let found = context.handle.ask(|engine, _| seen(engine.journal(), engine.knowledge(), clock::now())).await;
+    match found {
+        Ok(seen) => Response::Seen(seen),
+        Err(error) => Response::Refused(Refused::from_error("cannot read the journal", &error, error.remedy())),
     }
 }
 

@@ -46,7 +46,7 @@ struct Ledger {
 }
 
 /// A time in which not all of a service's traffic was answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outage {
     /// Since when.
     pub from: Timestamp,
@@ -56,6 +56,8 @@ pub struct Outage {
     pub lost: Duration,
     /// What came before it.
     pub cause: &'static str,
+    /// The need that it came to; `None` if it came to the service itself.
+    pub need: Option<ServiceName>,
 }
 
 /// What callers saw of one service.
@@ -129,8 +131,9 @@ impl Callers {
             };
             let (counting, share) = (self.counting, own.min(needs.unwrap_or(WHOLE)));
             let account = self.services.get_mut(&name).expect("it was just found");
-            account.own.set(own, cause, now, counting);
-            if !account.seen.set(share, cause, now, counting) {
+            let need = (name != *service).then_some(service);
+            account.own.set(own, cause, None, now, counting);
+            if !account.seen.set(share, cause, need, now, counting) {
                 continue;
             }
             let consumers = self.consumers.get(&name).into_iter().flatten();
@@ -156,12 +159,19 @@ impl Callers {
 impl Ledger {
     fn begin(&mut self, now: Timestamp) {
         self.since = now;
-        let not_up = Outage { from: now, until: now, lost: Duration::ZERO, cause: "not up yet" };
+        let not_up = Outage { from: now, until: now, lost: Duration::ZERO, cause: "not up yet", need: None };
         self.outage = (self.share < WHOLE).then_some(not_up);
     }
 
     /// Sets what is answered from now on, and says whether that is a change.
-    fn set(&mut self, share: u32, cause: &'static str, now: Timestamp, counting: bool) -> bool {
+    fn set(
+        &mut self,
+        share: u32,
+        cause: &'static str,
+        need: Option<&ServiceName>,
+        now: Timestamp,
+        counting: bool,
+    ) -> bool {
         if share == self.share {
             return false;
         }
@@ -173,7 +183,7 @@ impl Ledger {
         if share == WHOLE {
             self.close(now);
         } else if self.outage.is_none() {
-            self.outage = Some(Outage { from: now, until: now, lost: Duration::ZERO, cause });
+            self.outage = Some(Outage { from: now, until: now, lost: Duration::ZERO, cause, need: need.cloned() });
         }
         true
     }
@@ -238,6 +248,7 @@ mod tests {
             assert_eq!(account.outages.len(), 1);
             assert_eq!(account.outages[0].cause, "hang");
             assert_eq!((account.outages[0].from, account.outages[0].until), (at(100), at(110)));
+            assert_eq!(account.outages[0].need, (*service == web).then(|| db.clone()));
         }
     }
 }

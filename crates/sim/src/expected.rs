@@ -9,21 +9,11 @@ use std::time::Duration;
 use ostler_model::estate::failures::{FailureKind, FailureRate, FailureScope};
 use ostler_model::ids::ServiceName;
 use ostler_model::time::Span;
+use ostler_runtime::seen::Seen;
 use serde::Serialize;
 
 use crate::rates::{Fault, Rate, Rates};
 use crate::sketch::{Kind, Town};
-
-/// What an estate's own journal says of a service.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct History {
-    /// How long its instances were there, added up.
-    pub observed: Duration,
-    /// How often one of them ended by itself.
-    pub crashes: u32,
-    /// How often one of them ran and did not answer.
-    pub hangs: u32,
-}
 
 /// How a rate is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -121,11 +111,11 @@ impl Fault {
 }
 
 /// What is expected of the estate, target by target.
-pub fn expected(town: &Town, histories: &BTreeMap<ServiceName, History>) -> Vec<Expected> {
+pub fn expected(town: &Town, seen: &BTreeMap<ServiceName, Seen>) -> Vec<Expected> {
     let mut all = Vec::new();
     for kind in FailureKind::ALL {
         for target in targets(kind, town) {
-            all.push(one(kind, target, town, histories));
+            all.push(one(kind, target, town, seen));
         }
     }
     all
@@ -157,7 +147,7 @@ fn targets(kind: FailureKind, town: &Town) -> Vec<String> {
     }
 }
 
-fn one(kind: FailureKind, target: String, town: &Town, histories: &BTreeMap<ServiceName, History>) -> Expected {
+fn one(kind: FailureKind, target: String, town: &Town, seen: &BTreeMap<ServiceName, Seen>) -> Expected {
     let estate = &town.estate;
     let of_service = matches!(kind.scope(), FailureScope::Instance | FailureScope::Service);
     let service = estate.services.iter().find(|(name, _)| of_service && name.as_str() == target);
@@ -187,10 +177,10 @@ fn one(kind: FailureKind, target: String, town: &Town, histories: &BTreeMap<Serv
         let every = (mean.as_secs() * 1_000_000).checked_div(missing).map(span);
         return say(every, Some((least, most)), Source::Terms);
     }
-    let history = service.and_then(|(name, _)| histories.get(name)).filter(|history| !history.observed.is_zero());
-    let seen = history.and_then(|history| match kind {
-        FailureKind::Crash => Some((history.observed, history.crashes)),
-        FailureKind::Hang => Some((history.observed, history.hangs)),
+    let seen = service.and_then(|(name, _)| seen.get(name)).filter(|seen| !seen.observed.is_zero());
+    let seen = seen.and_then(|seen| match kind {
+        FailureKind::Crash => Some((seen.observed, seen.crashes)),
+        FailureKind::Hang => Some((seen.observed, seen.hangs)),
         _ => None,
     });
     match (seen, assumed) {

@@ -25,7 +25,7 @@ pub use act::{Act, CutAt, Errand, Planned, Spoil};
 pub use callers::{Outage, Service};
 pub use dice::{Concern, Dice, Stream, key};
 pub use disk::{Disk, DiskJournal, Keep, Lie, NextAppend};
-pub use expected::{Expected, History, Source, expected, rates};
+pub use expected::{Expected, Source, expected, rates};
 pub use mutant::Mutant;
 pub use outlook::{Cause, Extra, Money, Outlook, PARTS, Question, ServiceOutlook, Share, look_ahead};
 pub use promise::{Promise, Violation};

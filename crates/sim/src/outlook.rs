@@ -126,8 +126,8 @@ pub struct ServiceOutlook {
     pub availability: Vec<Share>,
     /// How long each outage lasted, in all years, the shortest first.
     pub recoveries: Vec<Duration>,
-    /// By what came before it.
-    pub causes: BTreeMap<&'static str, Cause>,
+    /// By what came before it, and to which need; `None` for the service itself.
+    pub causes: BTreeMap<(&'static str, Option<ServiceName>), Cause>,
     /// For each of [`PARTS`] parts of a year: how much was lost there in each year, the least first.
     pub parts: Vec<Vec<Duration>>,
     /// What it costs a year; `None` where its provider states no price that is understood.
@@ -286,7 +286,7 @@ fn add_up(question: &Question, years: &BTreeMap<u32, Year>) -> Outlook {
             outlook.availability.push(Share::available(seen.total, seen.lost));
             outlook.recoveries.extend(seen.outages.iter().map(|outage| outage.until.since(outage.from)));
             for outage in &seen.outages {
-                let cause = outlook.causes.entry(outage.cause).or_default();
+                let cause = outlook.causes.entry((outage.cause, outage.need.clone())).or_default();
                 cause.outages += 1;
                 cause.lost += outage.lost;
             }
@@ -326,7 +326,7 @@ fn owed(question: &Question, bought: &Bought, seen: &Service, from: Timestamp) -
     let terms = question.town.estate.providers.get(&bought.provider)?.terms.as_ref()?;
     let month = bought.a_year?.0 / i128::from(MONTHS);
     let is_theirs = |outage: &&Outage| ["provider out", "region out"].contains(&outage.cause);
-    let theirs: Vec<Outage> = seen.own_outages.iter().filter(is_theirs).copied().collect();
+    let theirs: Vec<Outage> = seen.own_outages.iter().filter(is_theirs).cloned().collect();
     let months = divided(&theirs, from, question.length, MONTHS as usize);
     let length = question.length / MONTHS;
     let refunds = months.into_iter().map(|lost| {
@@ -379,7 +379,8 @@ mod tests {
     #[test]
     fn what_an_outage_lost_is_spread_over_it() {
         let second = |seconds: i64| Timestamp(seconds * 1_000_000);
-        let outage = Outage { from: second(5), until: second(25), lost: Duration::from_secs(10), cause: "crash" };
+        let outage =
+            Outage { from: second(5), until: second(25), lost: Duration::from_secs(10), cause: "crash", need: None };
         let parts = divided(&[outage], second(0), Duration::from_secs(40), 4);
         let seconds: Vec<f64> = parts.iter().map(Duration::as_secs_f64).collect();
         assert_eq!(seconds, [2.5, 5.0, 2.5, 0.0]);
