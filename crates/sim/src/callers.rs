@@ -133,6 +133,11 @@ impl Callers {
             let account = self.services.get_mut(&name).expect("it was just found");
             let need = (name != *service).then_some(service);
             account.own.set(own, cause, None, now, counting);
+            // What comes to it and to its needs at the same moment comes to it.
+            let same = |outage: &&mut Outage| own < WHOLE && outage.from == now && outage.cause == cause;
+            if let Some(outage) = account.seen.outage.as_mut().filter(same) {
+                outage.need = None;
+            }
             if !account.seen.set(share, cause, need, now, counting) {
                 continue;
             }

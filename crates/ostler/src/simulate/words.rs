@@ -87,7 +87,10 @@ fn services(outlook: &Outlook, currency: &str) -> String {
 
 /// A count of all years, for one.
 fn a_year(count: usize, years: u32) -> String {
-    format!("{:.1}", count as f64 / f64::from(years.max(1)))
+    match count as f64 / f64::from(years.max(1)) {
+        few if few > 0.0 && few < 0.05 => "<0.1".to_owned(),
+        times => format!("{times:.1}"),
+    }
 }
 
 /// What callers lost most time by, service by service.
@@ -124,6 +127,9 @@ fn comparison(report: &Report) -> String {
     let header = std::iter::once("").chain(names).chain(["COST A YEAR"]);
     let mut rows = table(&[]);
     rows.set_header(header);
+    for column in rows.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
     for row in &report.rows {
         let mut cells = vec![who(row.policy, &row.name)];
         match &row.outlook {
