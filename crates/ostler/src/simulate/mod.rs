@@ -79,6 +79,11 @@ pub(crate) async fn simulate(arguments: &Simulate, common: &Common) -> Outcome {
         .map_err(|problems| Failure::from(server::wrong_files(WHAT, &[problems])))?;
     let town = town(prepared.estate.clone(), &prepared.catalogs);
     let variations = variations(arguments, &town)?;
+    if let Some(path) = &arguments.svg {
+        // Before the long work: nobody wants to wait for it and then have no picture.
+        let opened = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        opened.map_err(|error| no_picture(path, &error))?;
+    }
     let expected = expected(&town, &seen_so_far(&home).await?);
     let years =
         u64::from(arguments.years) * variations.iter().filter(|variation| variation.town.is_ok()).count() as u64;
@@ -121,13 +126,12 @@ pub(crate) async fn simulate(arguments: &Simulate, common: &Common) -> Outcome {
 fn picture(report: &Report, path: &Path) -> Outcome {
     let Some(outlook) = report.declared() else { return Ok(()) };
     let text = picture::draw(&report.estate, outlook, report.nobody());
-    std::fs::write(path, text).map_err(|error| {
-        Failure::of(
-            format!("cannot write the picture {}", path.display()),
-            &error,
-            "name a file in a folder that can be written to",
-        )
-    })
+    std::fs::write(path, text).map_err(|error| no_picture(path, &error))
+}
+
+fn no_picture(path: &Path, error: &std::io::Error) -> Failure {
+    let what = format!("cannot write the picture {}", path.display());
+    Failure::of(what, error, "name a file in a folder that exists and can be written to")
 }
 
 /// The simulated world's view of an estate.

@@ -8,9 +8,9 @@ use serde_json::Value;
 
 use crate::harness::{NOWHERE, Ostler, Said, finish, head, kill, lonely};
 
-const COMMANDS: [&str; 13] = [
-    "up", "preview", "apply", "status", "why", "journal", "logs", "restart", "scale", "backup", "restore", "down",
-    "home",
+const COMMANDS: [&str; 14] = [
+    "up", "preview", "simulate", "apply", "status", "why", "journal", "logs", "restart", "scale", "backup", "restore",
+    "down", "home",
 ];
 
 /// The text with everything that differs from run to run replaced: numbers with their meaning in words.

@@ -16,5 +16,6 @@ mod changes;
 mod command_line;
 mod data;
 mod kills;
+mod simulate;
 mod trouble;
 mod up_and_down;
