@@ -16,6 +16,8 @@ pub enum Mutant {
     SwappingDisk,
     /// The disk does not store secrets.
     SecretlessDisk,
+    /// The manager remembers what it has not recorded.
+    RemembersUnrecorded,
     /// The manager gives orders twice.
     OrdersTwice,
     /// Whoever holds the processes starts one beside another.
@@ -44,10 +46,11 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them, each with the promises that it breaks: at least one of these must be seen to be broken.
-    pub const ALL: [(Self, &'static [Promise]); 15] = [
+    pub const ALL: [(Self, &'static [Promise]); 16] = [
         (Self::ForgetfulDisk, &[Promise::FactsKept]),
         (Self::SwappingDisk, &[Promise::FactsKept]),
         (Self::SecretlessDisk, &[Promise::SecretsKept]),
+        (Self::RemembersUnrecorded, &[Promise::ReplayEqual]),
         (Self::OrdersTwice, &[Promise::OneOperation]),
         (Self::StartsTwins, &[Promise::OneProcess]),
         (Self::MakesOrphans, &[Promise::NoOrphan]),

@@ -178,6 +178,7 @@ impl World {
             Some(Mutant::ForgetfulDisk) => Some(Lie::ForgetsLastAppend),
             Some(Mutant::SwappingDisk) => Some(Lie::SwapsFacts),
             Some(Mutant::SecretlessDisk) => Some(Lie::DropsSecrets),
+            Some(Mutant::RemembersUnrecorded) => Some(Lie::SkipsHealth),
             _ => None,
         };
         let mut callers = Callers::default();
