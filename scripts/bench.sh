@@ -3,7 +3,7 @@
 #
 #   scripts/bench.sh [OUTPUT]        (default: docs/benchmarks.md)
 #
-# Run `scripts/setup.sh bench` before (`make bench` does). Takes about twelve minutes once everything is built; use an
+# Run `scripts/setup.sh bench` before (`make bench` does). Takes about twenty minutes once everything is built; use an
 # otherwise idle machine.
 set -euo pipefail
 cd "$(dirname -- "${BASH_SOURCE[0]}")/.."
@@ -24,6 +24,7 @@ readonly BENCHES=(
     "ostler-gateway|carry|no bar: what the gateway costs its callers, against a direct connection in the same run"
     "ostler-journal|journal|facts stored, each durable before it is acknowledged: at least 80 % of bare SQLite doing the same rows in the same run"
     "ostler-manager|decide|one event in an estate of 100,000 instances: below 50 µs in decide and evolve for each instance touched"
+    "ostler-sim|years|one year of 1,000 services at 8 providers with all kinds of fault: below 60 s, and the same seed gives the same bytes of facts; 1,000,000 instances within 8 GiB; the cost of a death flat within a factor of 4"
     "ostler-probes|cost|no bar of its own: what one probe costs"
 )
 
