@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 /// Why a text is not an identity of the wanted kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,9 +32,9 @@ fn is_label(text: &str) -> bool {
 macro_rules! label {
     ($(#[$doc:meta])* $name:ident, $kind:literal) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(std::sync::Arc<str>);
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+        #[serde(try_from = "String")]
+        pub struct $name(SmolStr); // in place: maps by name are searched without leaving their nodes
 
         impl $name {
             /// The name as text.
@@ -47,7 +48,7 @@ macro_rules! label {
 
             fn from_str(text: &str) -> Result<Self, IdError> {
                 if is_label(text) {
-                    Ok(Self(text.into()))
+                    Ok(Self(SmolStr::new(text)))
                 } else {
                     Err(IdError { kind: $kind, text: text.chars().take(80).collect(), rule: RULE })
                 }
@@ -64,7 +65,13 @@ macro_rules! label {
 
         impl From<$name> for String {
             fn from(name: $name) -> Self {
-                name.0.as_ref().to_owned()
+                name.0.into()
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
             }
         }
 
@@ -94,8 +101,8 @@ label!(/// A priced variant of an offering. "Plan" means nothing else in ostler.
     PlanName, "a plan name");
 
 /// One provisioned plan of a service: `web-1`. The number is never used twice within a journal.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct InstanceId {
     service: ServiceName,
     number: u32,
@@ -115,6 +122,12 @@ impl InstanceId {
     /// Its number, from 1.
     pub fn number(&self) -> u32 {
         self.number
+    }
+}
+
+impl Serialize for InstanceId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
@@ -151,7 +164,10 @@ impl From<InstanceId> for String {
 
 impl fmt::Display for InstanceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("{}-{}", self.service, self.number))
+        match (f.width(), f.precision()) {
+            (None, None) => write!(f, "{}-{}", self.service, self.number),
+            _ => f.pad(&format!("{}-{}", self.service, self.number)),
+        }
     }
 }
 

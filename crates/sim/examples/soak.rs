@@ -1,5 +1,6 @@
 //! Runs storms until it is stopped, or as many as the second argument says, from the seed that the first one gives.
-//! What breaks a promise is shrunk to a short story and printed, to be kept in `tests/stories`.
+//! What breaks a promise is shrunk to a short story and printed, to be kept in `tests/stories`; the example `tell` tells
+//! such a story fact by fact. The commit is what `OSTLER_STORM_SEED` says, as `make soak` does.
 
 #![allow(clippy::print_stdout, reason = "it is a program")]
 
@@ -39,7 +40,8 @@ fn main() {
 fn try_seed(seed: u64) -> bool {
     let story = Story::draw(seed);
     let Some(violation) = story.run(None).violations.into_iter().next() else { return true };
-    println!("seed {seed}: {violation}");
+    let commit = std::env::var("OSTLER_STORM_SEED").unwrap_or_else(|_| "unknown".to_owned());
+    println!("seed {seed}, commit {commit}: {violation}");
     let short = story.shrunk(violation.promise, None);
     let again = short.run(None).violations.into_iter().next();
     let what = again.map_or_else(String::new, |violation| violation.to_string());

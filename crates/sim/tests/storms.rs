@@ -19,7 +19,9 @@ fn assert_kept(seeds: impl Iterator<Item = u64>) {
         let story = Story::draw(seed);
         if let Some(violation) = story.run(None).violations.into_iter().next() {
             let short = story.shrunk(violation.promise, None);
-            broken.push(format!("seed {seed}: {violation}\nthe story: {}", serde_json::to_string(&short).unwrap()));
+            let commit = std::env::var("OSTLER_STORM_SEED").unwrap_or_else(|_| "unknown".to_owned());
+            let story = serde_json::to_string(&short).unwrap();
+            broken.push(format!("seed {seed}, commit {commit}: {violation}\nthe story: {story}"));
         }
         if broken.len() >= 3 {
             break;

@@ -164,6 +164,8 @@ pub struct World {
     plan: VecDeque<Planned>,
     policy: Policy,
     counts: Counts,
+    /// Small estates are compared with their facts, and looked at before each turn; not in runs that only measure.
+    is_compared: bool,
     /// The step at which everything is looked at next.
     look_at_step: u64,
 }
@@ -215,6 +217,7 @@ impl World {
             plan: plan.into(),
             policy: Policy::Ostler { answers: Duration::MAX },
             counts: Counts::default(),
+            is_compared: keep != Keep::Nothing,
             look_at_step: LOOK_EVERY as u64,
             town,
         };
@@ -392,7 +395,7 @@ impl World {
         let shown = self.shown();
         let Some(mut ostler) = self.ostler.take() else { return };
         let only_looks = self.inbox.is_empty();
-        let small = ostler.knowledge().services.len() <= COMPARED_MAX;
+        let small = self.is_compared && ostler.knowledge().services.len() <= COMPARED_MAX;
         let was_stuck = ostler.is_stuck();
         let was_settled = only_looks && small && !was_stuck && ostler.knowledge().is_settled();
         self.arm(&mut ostler);
