@@ -276,6 +276,35 @@ impl Diagnosis {
 }
 
 impl FactKind {
+    /// What [`FactKind::word`] can be.
+    pub const WORDS: [&'static str; 25] = [
+        "estate-founded",
+        "resumed",
+        "estate-declared",
+        "catalog-seen",
+        "service-placed",
+        "launch-defined",
+        "instance-declared",
+        "instance-retired",
+        "command-issued",
+        "command-ended",
+        "instance-died",
+        "health-changed",
+        "repair-began",
+        "repair-ended",
+        "backed-off",
+        "held",
+        "callers-affected",
+        "told",
+        "restart-asked",
+        "scale-asked",
+        "down-asked",
+        "delete-asked",
+        "backup-asked",
+        "loss-accepted",
+        "restore-asked",
+    ];
+
     /// A short word for filters and tables: the `fact` tag of its JSON.
     pub fn word(&self) -> &'static str {
         match self {
@@ -305,5 +334,17 @@ impl FactKind {
             Self::RestoreAsked { .. } => "restore-asked",
             Self::LossAccepted { .. } => "loss-accepted",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_its_word_in_the_list() {
+        let error = serde_json::from_str::<FactKind>(r#"{"fact":"?"}"#).unwrap_err().to_string();
+        let listed = FactKind::WORDS.map(|word| format!("`{word}`")).join(", ");
+        assert!(error.contains(&format!("expected one of {listed}")), "{error}");
     }
 }

@@ -8,6 +8,7 @@ pub mod diagnostics;
 pub mod estate;
 pub mod health;
 pub mod ids;
+pub mod nearest;
 pub mod outcome;
 pub mod template;
 pub mod time;

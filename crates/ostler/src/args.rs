@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
+use ostler_manager::FactKind;
 use ostler_model::ids::{ProviderName, ServiceName};
 
 /// Buys the services your business needs, wires them together, and keeps them working.
@@ -202,7 +204,7 @@ pub(crate) struct Journal {
     #[arg(long)]
     pub service: Option<ServiceName>,
     /// Only facts of this kind, as in `instance-died`
-    #[arg(long)]
+    #[arg(long, hide_possible_values = true, value_parser = PossibleValuesParser::new(FactKind::WORDS))]
     pub kind: Option<String>,
     /// At most so many
     #[arg(short = 'n', long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]

@@ -265,14 +265,12 @@ async fn order(common: &Common, what: Ask) -> Outcome {
 
 async fn service_view(home: &Home, service: &ServiceName) -> Outcome<ostler_manager::ServiceView> {
     let Response::Status { status, .. } = ask(home, &Request::Status).await? else { return Err(cut_off()) };
-    let names: Vec<String> = status.services.iter().map(|service| service.name.to_string()).collect();
-    status.services.into_iter().find(|view| view.name == *service).ok_or_else(|| {
-        Failure::new(
-            format!("cannot find `{service}`"),
-            "there is no such service",
-            format!("the services are: {}", names.join(", ")),
-        )
-    })
+    if let Some(view) = status.services.iter().find(|view| view.name == *service) {
+        return Ok(view.clone());
+    }
+    let names: Vec<&str> = status.services.iter().map(|service| service.name.as_str()).collect();
+    let remedy = server::services_are(service, &names);
+    Err(Failure::new(format!("cannot find `{service}`"), "there is no such service", remedy))
 }
 
 async fn back_up(common: &Common, service: ServiceName, name: Option<String>) -> Outcome {

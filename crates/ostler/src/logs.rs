@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ostler_model::ids::{InstanceId, ServiceName};
+use ostler_model::nearest::nearest;
 use ostler_runtime::home::Home;
 
 use crate::args::{Common, Logs};
@@ -84,8 +85,13 @@ fn files(home: &Home, name: &str) -> Outcome<Vec<LogFile>> {
         .collect();
     if files.is_empty() {
         let names: Vec<String> = found.iter().map(ToString::to_string).collect();
-        let there =
-            if names.is_empty() { "there are none yet".to_owned() } else { format!("there are: {}", names.join(", ")) };
+        let services: Vec<&str> = found.iter().map(|id| id.service().as_str()).collect();
+        let there = format!("there are: {}", names.join(", "));
+        let there = match nearest(name, names.iter().map(String::as_str).chain(services)) {
+            _ if names.is_empty() => "there are none yet".to_owned(),
+            Some(nearest) => format!("did you mean `{nearest}`? If not, {there}"),
+            None => there,
+        };
         return Err(Failure::new(
             format!("cannot show the log of `{name}`"),
             "no service or instance of this name has one",

@@ -23,5 +23,6 @@ pub mod providers;
 pub mod seen;
 pub mod server;
 pub mod turn;
+pub mod waiting;
 mod watching;
 pub mod why;

@@ -13,6 +13,7 @@ use ostler_manager::{Ask, Event, Knowledge, Reason, decide, status};
 use ostler_model::catalog::Limits;
 use ostler_model::diagnostics::Problems;
 use ostler_model::ids::ServiceName;
+use ostler_model::nearest::nearest;
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::clock;
@@ -26,6 +27,7 @@ use crate::keeper_link::Keeper;
 use crate::preview::preview;
 use crate::providers::Providers;
 use crate::seen::seen;
+use crate::waiting::waits_for;
 use crate::why;
 
 /// A status is sent at most so often to one who watches.
@@ -188,7 +190,9 @@ async fn why_report(context: &Context, service: ServiceName) -> Response {
 
 fn why_from(engine: &Engine, name: &ServiceName) -> Result<why::WhyReport, Refused> {
     let what = format!("cannot report on `{name}`");
-    let view = status(engine.knowledge(), clock::now()).services.into_iter().find(|service| service.name == *name);
+    let status = status(engine.knowledge(), clock::now());
+    let waits_for = waits_for(engine.knowledge(), &status, name);
+    let view = status.services.into_iter().find(|service| service.name == *name);
     let Some(view) = view else { return Err(no_such_service(what, engine.knowledge(), name)) };
     let mut facts = Vec::new();
     for record in newest_first(engine.journal()).take(FACTS_LOOKED_AT) {
@@ -199,7 +203,7 @@ fn why_from(engine: &Engine, name: &ServiceName) -> Result<why::WhyReport, Refus
         let fact = envelope::unwrap(&record).map_err(|error| Refused::from_error(&what, &error, error.remedy()))?;
         facts.push(fact);
     }
-    Ok(why::report(view, facts.iter().rev()))
+    Ok(why::report(view, waits_for, facts.iter().rev()))
 }
 
 /// Whether a fact is worth reading in full: most of a large estate's facts are about other services.
@@ -214,10 +218,19 @@ fn no_such_service(what: String, known: &Knowledge, name: &ServiceName) -> Refus
     let remedy = if names.is_empty() {
         "declare services in an estate file and run `ostler up FILE`".to_owned()
     } else {
-        format!("the services are: {}", names.join(", "))
+        services_are(name, &names)
     };
     let causes = vec![format!("there is no service `{name}`")];
     Refused { what, causes, remedy, problems: Vec::new(), rendered: None }
+}
+
+/// What to do about a name that is none of `names`.
+pub fn services_are(name: &ServiceName, names: &[&str]) -> String {
+    let all = format!("the services are: {}", names.join(", "));
+    match nearest(name.as_str(), names.iter().copied()) {
+        Some(nearest) => format!("did you mean `{nearest}`? If not, {all}"),
+        None => all,
+    }
 }
 
 async fn facts(context: &Context, query: FactQuery) -> Response {

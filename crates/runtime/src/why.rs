@@ -10,6 +10,7 @@ use ostler_model::time::{Timestamp, in_words, rfc3339};
 use serde::{Deserialize, Serialize};
 
 use crate::history::{counted, outcome_in_words};
+use crate::waiting::{self, Waiting};
 
 /// How many troubles a report tells.
 pub const EPISODES_MAX: usize = 5;
@@ -26,6 +27,9 @@ const RESTARTED: &str = "the keeper started it again";
 pub struct WhyReport {
     /// Its status now.
     pub service: ServiceView,
+    /// The needs that keep it from working, where they do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits_for: Vec<Waiting>,
     /// Its troubles, newest first.
     pub episodes: Vec<Episode>,
     /// What people asked for and what was changed lately, newest first.
@@ -95,8 +99,12 @@ mod micros {
     }
 }
 
-/// The report on `service`, from its facts in their order.
-pub fn report<'a>(service: ServiceView, facts: impl IntoIterator<Item = &'a Fact>) -> WhyReport {
+/// The report on `service`, from what it waits for and its facts in their order.
+pub fn report<'a>(
+    service: ServiceView,
+    waits_for: Vec<Waiting>,
+    facts: impl IntoIterator<Item = &'a Fact>,
+) -> WhyReport {
     let mut fold = Fold {
         name: service.name.clone(),
         open: BTreeMap::new(),
@@ -129,7 +137,7 @@ pub fn report<'a>(service: ServiceView, facts: impl IntoIterator<Item = &'a Fact
     let mut changes = fold.changes;
     changes.reverse();
     changes.truncate(EPISODES_MAX);
-    WhyReport { service, episodes, changes, other_waits }
+    WhyReport { service, waits_for, episodes, changes, other_waits }
 }
 
 impl Callers {
@@ -306,8 +314,13 @@ pub fn in_words_of(report: &WhyReport) -> String {
             out.push_str(&format!("    what to do: {answer}\n"));
         }
     }
-    if report.episodes.is_empty() {
-        out.push_str("\nNothing went wrong with it in the facts at hand.\n");
+    for waiting in &report.waits_for {
+        out.push_str(&waiting::in_words(waiting));
+    }
+    match (report.episodes.is_empty(), report.waits_for.is_empty()) {
+        (true, true) => out.push_str("\nNothing went wrong with it in the facts at hand.\n"),
+        (true, false) => out.push_str("\nNothing went wrong with it itself in the facts at hand.\n"),
+        (false, _) => {}
     }
     for episode in &report.episodes {
         out.push_str(&episode_in_words(episode));

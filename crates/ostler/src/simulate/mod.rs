@@ -214,11 +214,7 @@ fn known_provider(provider: &ProviderName, town: &Town) -> Outcome {
 
 fn no_such_service(service: &ServiceName, town: &Town) -> Failure {
     let names: Vec<&str> = town.estate.services.keys().map(ServiceName::as_str).collect();
-    Failure::new(
-        WHAT,
-        format!("the estate has no service `{service}`"),
-        format!("its services are: {}", names.join(", ")),
-    )
+    Failure::new(WHAT, format!("the estate has no service `{service}`"), server::services_are(service, &names))
 }
 
 /// What the journal of this estate says of how often what failed, if it has one.

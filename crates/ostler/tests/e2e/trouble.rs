@@ -92,3 +92,37 @@ fn logs_are_followed_until_the_reader_ends() {
     kill(child.id());
     assert_eq!(crate::harness::ended(&mut child, WITHIN), Some(128 + 9));
 }
+
+/// Who waits is told for whom, at the end of the chain; who is misspelt is told who was meant.
+#[test]
+fn who_waits_for_a_need_is_told_what_stands_in_its_way() {
+    let ostler = Ostler::new();
+    let wired = |name: &str, need: &str| lonely(name, &format!("needs = [\"{need}\"]\nenv = {{ {NOWHERE} }}"));
+    let estate = head("waiting") + &program("base", "exit 3") + &wired("middle", "base") + &wired("top", "middle");
+    ostler.write("ostler.toml", &estate);
+    // It never becomes ready: what was begun goes on.
+    assert_eq!(ostler.run(&["up", "--detach", "--within", "1s"]).code, 1);
+    ostler.until("the loop is told", |status| {
+        let because = |service: &serde_json::Value| service["instances"][0]["because"].as_str().map(str::to_owned);
+        status["services"].as_array().unwrap().iter().any(|service| {
+            service["name"] == "base" && because(service).is_some_and(|because| because.contains("exit code 3"))
+        })
+    });
+    let said = ostler.ok(&["why", "top"]).out;
+    assert!(said.contains("it waits for base (through middle), which is "), "{said}");
+    assert!(said.contains("base-1 is ") && said.contains("exit code 3"), "{said}");
+    assert!(said.contains("Nothing went wrong with it itself in the facts at hand."), "{said}");
+    let why = ostler.json(&["why", "middle"]);
+    assert_eq!(why["waits_for"][0]["need"], "base", "{why}");
+    assert!(why["waits_for"][0]["through"].is_null(), "{why}");
+    let base = ostler.json(&["why", "base"]);
+    assert!(base["waits_for"].is_null(), "{base}");
+    for command in [&["why", "midle"][..], &["restart", "midle"], &["logs", "midle"], &["backup", "midle"]] {
+        let said = ostler.run(command);
+        assert_eq!(said.code, 1, "{command:?}: {said}");
+        assert!(said.err.to_lowercase().contains("did you mean `middle`?"), "{command:?}: {said}");
+    }
+    let said = ostler.run(&["journal", "--kind", "instance-dyed"]);
+    assert_eq!(said.code, 64, "{said}");
+    assert!(said.err.contains("instance-died") && said.err.contains("similar value"), "{said}");
+}

@@ -12,12 +12,13 @@ use toml::de::{DeTable, DeValue};
 use super::recover::Unread;
 use crate::diagnostics::{Problem, shown};
 use crate::ids::IdError;
+use crate::nearest::nearest;
 use crate::time::Span;
 
 /// For at most this many unknown names the nearest known one is looked for: it takes time, and fifty are shown.
 const SUGGESTIONS_MAX: usize = 200;
-/// Names longer than this get no suggestion.
-const SUGGESTION_LENGTH_MAX: usize = 64;
+/// So many characters of a text are shown.
+const SHOWN_MAX: usize = 64;
 
 /// A key that may stand in a table, and how it is written: `("instances", "instances = 2")`.
 pub(super) type Key = (&'static str, &'static str);
@@ -57,18 +58,8 @@ impl<'t> Reader<'t> {
 
     /// Of `known` the name most like `name`, if one is so like it that a slip is likely.
     fn nearest<'k>(&mut self, name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
-        if self.suggestions_left == 0 || name.len() > SUGGESTION_LENGTH_MAX {
-            return None;
-        }
-        self.suggestions_left -= 1;
-        let name = name.to_lowercase();
-        let tolerated = (name.chars().count() / 3).max(1);
-        known
-            .into_iter()
-            .map(|candidate| (strsim::damerau_levenshtein(&name, candidate), candidate))
-            .filter(|(distance, _)| *distance <= tolerated)
-            .min()
-            .map(|(_, candidate)| candidate)
+        self.suggestions_left = self.suggestions_left.checked_sub(1)?;
+        nearest(name, known)
     }
 
     /// What to do about an unknown name: the nearest known one if there is one, and otherwise `rest`.
@@ -360,7 +351,7 @@ pub(super) fn listed<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
 
 /// The name that somebody who wrote `text` may have meant.
 fn likely_name(text: &str) -> String {
-    let text: String = text.chars().take(SUGGESTION_LENGTH_MAX).collect();
+    let text: String = text.chars().take(SHOWN_MAX).collect();
     let mapped: String = text.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     mapped.trim_matches('-').to_owned()
 }
