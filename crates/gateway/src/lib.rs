@@ -24,6 +24,7 @@ mod hub;
 mod link;
 mod listen;
 pub mod messages;
+mod nobody;
 mod pause;
 mod pump;
 mod reach;

@@ -12,9 +12,10 @@ use rustix::net::{SocketType, sockopt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use crate::nobody::somebody_is_there;
 use crate::pump::{Ended, pump};
 use crate::reach::reach;
-use crate::service::Service;
+use crate::service::{Lease, Service};
 
 /// The pause after an accept that failed for lack of descriptors or memory: the socket stays readable, so that
 /// trying again at once would only burn a core.
@@ -70,7 +71,7 @@ struct Held {
 async fn carry(mut caller: TcpStream, service: Arc<Service>, accepted: Instant, held: Held) {
     // Without it small answers wait for acknowledgements; a caller that is gone already is found out by the pump.
     let _ = caller.set_nodelay(true);
-    match reach(&service, accepted).await {
+    match reach_somebody(&caller, &service, accepted).await {
         None => reset_on_close(&caller),
         Some((mut target, lease)) => {
             if pump(&mut caller, &mut target, &service.traffic).await == Ended::Broken {
@@ -82,6 +83,18 @@ async fn carry(mut caller: TcpStream, service: Arc<Service>, accepted: Instant, 
         }
     }
     drop(held);
+}
+
+/// As [`reach`], until somebody is at the other end.
+async fn reach_somebody(caller: &TcpStream, service: &Arc<Service>, accepted: Instant) -> Option<(TcpStream, Lease)> {
+    let mut lost = None;
+    loop {
+        let (target, lease) = reach(service, accepted, lost).await?;
+        if somebody_is_there(caller, &target).await {
+            return Some((target, lease));
+        }
+        lost = Some(lease);
+    }
 }
 
 /// Makes the peer see a reset instead of an orderly end. If that cannot be set, it sees the end.

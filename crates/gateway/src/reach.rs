@@ -34,8 +34,16 @@ const DOUBT: Duration = Duration::from_secs(1);
 const TRUST: Duration = Duration::from_secs(60);
 
 /// Connects a caller that was accepted at `accepted` to an instance of the service. `None` if it was held in vain.
-pub(crate) async fn reach(service: &Arc<Service>, accepted: Instant) -> Option<(TcpStream, Lease)> {
+/// `lost` is the connection it had and that turned out to lead nowhere.
+pub(crate) async fn reach(
+    service: &Arc<Service>,
+    accepted: Instant,
+    lost: Option<Lease>,
+) -> Option<(TcpStream, Lease)> {
     let mut caller = Caller { service, accepted, affected: false };
+    if let Some(lost) = lost {
+        caller.affected(Some(&lost));
+    }
     if let Some(reached) = caller.try_each().await {
         return Some(reached);
     }
@@ -188,7 +196,7 @@ mod tests {
     async fn held_callers(service: &Arc<Service>, count: usize) -> Vec<tokio::task::JoinHandle<bool>> {
         let caller = |_| {
             let service = Arc::clone(service);
-            tokio::spawn(async move { reach(&service, Instant::now()).await.is_some() })
+            tokio::spawn(async move { reach(&service, Instant::now(), None).await.is_some() })
         };
         let callers = (0..count).map(caller).collect();
         while service.retrying.available_permits() > RETRYING_MAX - count {

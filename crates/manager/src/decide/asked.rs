@@ -25,7 +25,9 @@ impl Draft<'_> {
             }
         };
         let known = self.known;
-        if known.estate.as_ref() != Some(estate) || known.down || known.services.values().any(|s| s.scale.is_some()) {
+        // Whoever gives the same file again may have freed an address; and a scale that was asked for is undone.
+        let undone = |service: &ServiceKnowledge| service.scale.is_some() || service.endpoint.trouble.is_some();
+        if known.estate.as_ref() != Some(estate) || known.down || known.services.values().any(undone) {
             self.fact(FactKind::EstateDeclared { estate: estate.clone() });
         }
         for (provider, catalog) in catalogs {

@@ -7,7 +7,10 @@ ended open web temporary
 tick 1s
 tick 1s
 ended open web temporary
-# Who gives the file again has changed something: at once.
+# Who gives the same file again may have freed the address: at once.
+estate web endpoint=8080
+ended open web temporary
+# Who gives another file has changed something: at once.
 estate web endpoint=8080 env=blue
 ended open web temporary
 tick 1s
