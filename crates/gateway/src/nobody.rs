@@ -1,12 +1,12 @@
 //! Finds connections on this machine whose other end never came to be.
 //!
-//! A connect that meets a listener that is just being closed can succeed here while nothing exists over there, and no
-//! word of that ever arrives. Who speaks first finds out by the reset that answers; who waits for a greeting would wait
-//! for the keepalive, which is a second away at best. So while both sides are silent the kernel is asked for the other
+//! A connect that meets a listener that is just being closed can succeed here while over there the handshake never gets
+//! over, and no word of that arrives for a second. Who speaks first finds out by the reset that answers; who waits for a
+//! greeting would wait until then. So while both sides are silent the kernel is asked for the other
 //! end (`sock_diag(7)`, an exact lookup of one socket; the whole question takes a few microseconds).
 //!
-//! Invariant: a connection is called dead only if its segments would reach a listener instead of a connection. In all
-//! doubt (another kind of machine, a kernel without the facility, a redirected port) it is left alone.
+//! Invariant: a connection is called dead only if its segments would reach a listener, or half a connection that nobody
+//! can accept now, instead of a connection. In all doubt (another kind of machine, a kernel without the facility, a redirected port) it is left alone.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -21,6 +21,9 @@ const FIRST: Duration = Duration::from_millis(1);
 const PART: u32 = 8;
 /// From then on the keepalive has the word.
 const IN_ALL: Duration = Duration::from_secs(1);
+
+/// The look, from 0, at which a handshake that is not over counts as one that does not get over.
+const STUCK_AT: u32 = 1;
 
 /// `SOCK_DIAG_BY_FAMILY` of linux/sock_diag.h: the type of the question and of its answer.
 const BY_FAMILY: u16 = 20;
@@ -43,7 +46,10 @@ enum OtherEnd {
     There,
     /// In its place somebody listens: it never came to be, or is gone.
     Nobody,
-    /// Not to be found, not finished, or not to be asked for.
+    /// The handshake is not over, though on one machine it takes no time: its listener has just been closed, or has no
+    /// room. The kernel tries again only after a second.
+    Stuck,
+    /// Not to be found, or not to be asked for.
     Unknown,
 }
 
@@ -56,20 +62,25 @@ pub(crate) async fn somebody_is_there(caller: &TcpStream, target: &TcpStream) ->
     }
     let silence = async {
         let since = Instant::now();
+        let mut stuck = 0;
         while since.elapsed() < IN_ALL {
             sleep((since.elapsed() / PART).max(FIRST)).await;
             match other_end(other, own) {
                 OtherEnd::There => return true,
                 OtherEnd::Nobody => return false,
+                OtherEnd::Stuck if stuck == STUCK_AT => return false,
+                OtherEnd::Stuck => stuck += 1,
                 OtherEnd::Unknown => {}
             }
         }
         true
     };
+    // Not merely whether they can be read: a socket counts as that from before it was connected.
+    let (mut word, mut other_word) = ([0], [0]);
     tokio::select! {
         biased;
-        _ = target.readable() => true,
-        _ = caller.readable() => true,
+        _ = target.peek(&mut word) => true,
+        _ = caller.peek(&mut other_word) => true,
         there = silence => there,
     }
 }
@@ -129,8 +140,7 @@ fn understand(answer: &[u8]) -> OtherEnd {
     let kind = answer.get(4..6).and_then(|bytes| bytes.try_into().ok()).map(u16::from_ne_bytes);
     match (kind, answer.get(STATE_AT)) {
         (Some(BY_FAMILY), Some(&LISTEN)) => OtherEnd::Nobody,
-        // The last word of the handshake is on its way, or the listener has no room for it yet.
-        (Some(BY_FAMILY), Some(&(SYN_RECV | NEW_SYN_RECV)) | None) => OtherEnd::Unknown,
+        (Some(BY_FAMILY), Some(&(SYN_RECV | NEW_SYN_RECV))) => OtherEnd::Stuck,
         (Some(BY_FAMILY), Some(_)) => OtherEnd::There,
         (Some(_) | None, _) => OtherEnd::Unknown, // an error: most of all "no such socket"
     }
@@ -171,6 +181,18 @@ mod tests {
         assert!(somebody_is_there(&caller, &here).await, "silent, and there");
         there.write_all(b"hello").await.unwrap();
         assert!(somebody_is_there(&caller, &here).await);
+    }
+
+    #[test]
+    fn half_a_connection_is_none() {
+        let answer = |state| {
+            let mut answer = vec![0; 96];
+            answer[4..6].copy_from_slice(&BY_FAMILY.to_ne_bytes());
+            answer[STATE_AT] = state;
+            understand(&answer)
+        };
+        assert_eq!((answer(SYN_RECV), answer(NEW_SYN_RECV)), (OtherEnd::Stuck, OtherEnd::Stuck));
+        assert_eq!((answer(LISTEN), answer(1)), (OtherEnd::Nobody, OtherEnd::There));
     }
 
     #[test]
