@@ -67,7 +67,7 @@ impl Bench {
             }
             Command::Unwatch { .. } | Command::Route { .. } | Command::Notify { .. } => return None,
             Command::OpenEndpoint { .. } => Outcome::Open(local(1)),
-            Command::Bind { .. } => Outcome::Bound { digest: "same".to_owned() },
+            Command::Bind { .. } => Outcome::Bound { digest: "same".to_owned(), renew_at: None },
             Command::Start { .. } => {
                 self.pids += 1;
                 Outcome::Started(Running { pid: Some(self.pids), address: local(2), since: self.now })

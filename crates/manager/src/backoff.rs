@@ -17,6 +17,8 @@ pub(crate) const PAUSE_MAX: Duration = Duration::from_secs(300);
 const STABLE: Duration = Duration::from_secs(120);
 /// The longest pause of an endpoint: whoever holds its address may let go of it, and callers are refused until then.
 const ENDPOINT_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// The longest pause of a binding: its consumer waits for it.
+const BINDING_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// The pauses after a backup that failed, from the first one on.
 const BACKUP_PAUSE_MIN: Duration = Duration::from_secs(60);
 const BACKUP_PAUSE_MAX: Duration = Duration::from_secs(3600);
@@ -44,6 +46,11 @@ pub(crate) fn pause(failures: u32) -> Duration {
 /// because a socket that is in use is so for a while.
 pub(crate) fn endpoint_pause(failures: u32) -> Duration {
     pause(failures.max(1).saturating_add(1)).min(ENDPOINT_PAUSE_MAX)
+}
+
+/// The pause of a consumer's bindings after one could not be made, or ended, so many times in a row.
+pub(crate) fn binding_pause(failures: u32) -> Duration {
+    pause(failures.max(1).saturating_add(2)).min(BINDING_PAUSE_MAX)
 }
 
 /// The pause before the next backup after so many have failed in a row: what keeps a server from being backed up is not

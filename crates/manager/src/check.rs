@@ -43,6 +43,11 @@ fn check_commands(known: &Knowledge, found: &mut Vec<Violation>) {
         let operation = match &target {
             Target::Instance(instance) => known.instance(instance).and_then(|i| i.operation).map(|o| o.id),
             Target::Endpoint(service) => known.services.get(service).and_then(|service| service.endpoint.operation),
+            Target::Leftover(leftover) => known
+                .services
+                .get(leftover.instance.service())
+                .and_then(|service| service.leftovers.get(leftover))
+                .and_then(|leftover| leftover.operation),
             Target::Nothing => None,
         };
         if operation != Some(*id) {

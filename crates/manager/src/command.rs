@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 
 use ostler_model::estate::Occasion;
 use ostler_model::health::Exit;
-use ostler_model::ids::{BindingId, InstanceId, ServiceName};
+use ostler_model::ids::{AttemptId, BindingId, InstanceId, ServiceName};
 use ostler_model::outcome::{BackupMade, Failure, Observation, Running};
-use ostler_model::time::Span;
+use ostler_model::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// Something the world is asked to do.
@@ -88,6 +88,27 @@ pub enum Command {
         /// At which instance.
         instance: InstanceId,
     },
+    /// Change the running instance to this launch, where it is.
+    Update {
+        /// Which.
+        instance: InstanceId,
+        /// To which launch of its service.
+        generation: u32,
+    },
+    /// Delete what an ask for an instance may have left behind. It never was ready.
+    Mitigate {
+        /// Which ask.
+        leftover: AttemptId,
+    },
+    /// End the credentials that earlier asks for the binding made, or may have made. Nothing uses them.
+    Tidy {
+        /// Which binding.
+        binding: BindingId,
+        /// At which instance.
+        instance: InstanceId,
+        /// Which asks.
+        rounds: Vec<u32>,
+    },
     /// Back up the instance's data.
     Backup {
         /// Which.
@@ -140,6 +161,8 @@ pub enum Target {
     Instance(InstanceId),
     /// A service's endpoint.
     Endpoint(ServiceName),
+    /// What an ask for an instance may have left behind.
+    Leftover(AttemptId),
     /// Nothing that has a state.
     Nothing,
 }
@@ -158,8 +181,36 @@ impl Command {
             | Self::Bind { instance, .. }
             | Self::Unbind { instance, .. }
             | Self::Backup { instance, .. }
+            | Self::Update { instance, .. }
+            | Self::Tidy { instance, .. }
             | Self::Restore { instance, .. } => Target::Instance(instance.clone()),
+            Self::Mitigate { leftover } => Target::Leftover(leftover.clone()),
             Self::Watch { .. } | Self::Unwatch { .. } | Self::Route { .. } | Self::Notify { .. } => Target::Nothing,
+        }
+    }
+
+    /// The service at whose provider it is carried out.
+    pub fn at_service(&self) -> &ServiceName {
+        match self {
+            Self::OpenEndpoint { service, .. } | Self::CloseEndpoint { service } | Self::Notify { service, .. } => {
+                service
+            }
+            Self::Provision { instance }
+            | Self::Observe { instance }
+            | Self::Before { instance, .. }
+            | Self::Start { instance, .. }
+            | Self::Stop { instance, .. }
+            | Self::Deprovision { instance }
+            | Self::Bind { instance, .. }
+            | Self::Unbind { instance, .. }
+            | Self::Update { instance, .. }
+            | Self::Tidy { instance, .. }
+            | Self::Backup { instance, .. }
+            | Self::Restore { instance, .. }
+            | Self::Watch { instance, .. }
+            | Self::Unwatch { instance }
+            | Self::Route { instance, .. } => instance.service(),
+            Self::Mitigate { leftover } => leftover.instance.service(),
         }
     }
 
@@ -183,6 +234,13 @@ impl Command {
             Self::Deprovision { instance } => format!("delete {instance} with its data"),
             Self::Bind { binding, instance, .. } => format!("bind {} to {instance}", binding.consumer),
             Self::Unbind { binding, instance } => format!("unbind {} from {instance}", binding.consumer),
+            Self::Update { instance, .. } => format!("update {instance}"),
+            Self::Mitigate { leftover } => {
+                format!("delete what ask {} for {} may have left behind", leftover.attempt, leftover.instance)
+            }
+            Self::Tidy { binding, instance, .. } => {
+                format!("end former credentials of {} at {instance}", binding.consumer)
+            }
             Self::Backup { instance, name } => format!("back up {instance} as {name}"),
             Self::Restore { instance, backup } => format!("restore {instance} from {}", backup.name),
             Self::Watch { instance, .. } => format!("watch {instance}"),
@@ -217,6 +275,9 @@ pub enum Outcome {
     Bound {
         /// A keyed digest of what the binding holds.
         digest: String,
+        /// From when on it is to be renewed, where it ends by itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        renew_at: Option<Timestamp>,
     },
     /// Of `Backup`.
     BackedUp(BackupMade),

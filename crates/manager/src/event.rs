@@ -7,7 +7,7 @@ use std::time::Duration;
 use ostler_model::catalog::Catalog;
 use ostler_model::estate::Estate;
 use ostler_model::health::{Exit, Health};
-use ostler_model::ids::{CommandId, EstateUuid, InstanceId, Position, ProviderName, ServiceName};
+use ostler_model::ids::{AttemptId, CommandId, EstateUuid, InstanceId, Position, ProviderName, ServiceName};
 use ostler_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +44,13 @@ pub enum Event {
         id: CommandId,
         /// What came of it.
         outcome: Outcome,
+    },
+    /// A provider has agreed to carry out a command, and will take its time.
+    Accepted {
+        /// Which.
+        id: CommandId,
+        /// What the provider calls it, if it gave it a name.
+        operation: Option<String>,
     },
     /// An instance's health has changed.
     Probed {
@@ -130,6 +137,13 @@ pub enum Ask {
         /// Which.
         service: ServiceName,
     },
+    /// What is to become of something that is in quarantine.
+    Settle {
+        /// Which.
+        leftover: AttemptId,
+        /// What.
+        how: Settlement,
+    },
     /// Back up the service's data now, under this name.
     Backup {
         /// Which.
@@ -144,6 +158,16 @@ pub enum Ask {
         /// The backup's name.
         name: String,
     },
+}
+
+/// What a person lets become of something in quarantine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Settlement {
+    /// Delete it at its provider: as often as it takes.
+    Delete,
+    /// Keep it, or whatever it is, and forget it here: somebody else looks after it.
+    Release,
 }
 
 /// What is to be looked at again.

@@ -8,12 +8,12 @@ use std::time::Duration;
 use ostler_model::catalog::{Catalog, Placement};
 use ostler_model::estate::{Estate, Occasion};
 use ostler_model::health::{Exit, Health, Symptom};
-use ostler_model::ids::{CommandId, EstateUuid, InstanceId, Position, ProviderName, ServiceName};
+use ostler_model::ids::{AttemptId, CommandId, EstateUuid, InstanceId, Position, ProviderName, ServiceName};
 use ostler_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::command::{Command, Outcome};
-use crate::event::{Process, ResumeCause};
+use crate::event::{Process, ResumeCause, Settlement};
 use crate::knowledge::Launch;
 
 /// Something that happened or was decided, and when.
@@ -91,6 +91,28 @@ pub enum FactKind {
         id: CommandId,
         /// What came of it.
         outcome: Outcome,
+    },
+    /// A provider has agreed to carry out a command, and takes its time.
+    CommandAccepted {
+        /// Which.
+        id: CommandId,
+        /// What the provider calls it.
+        operation: Option<String>,
+    },
+    /// What an ask for an instance may have left behind cannot be deleted: it is kept, and perhaps paid for, until a
+    /// person says what is to become of it.
+    Quarantined {
+        /// Which ask.
+        leftover: AttemptId,
+        /// Why.
+        why: String,
+    },
+    /// A person said what is to become of something in quarantine.
+    SettleAsked {
+        /// Which.
+        leftover: AttemptId,
+        /// What.
+        how: Settlement,
     },
     /// An instance's process ended by itself.
     InstanceDied {
@@ -277,7 +299,7 @@ impl Diagnosis {
 
 impl FactKind {
     /// What [`FactKind::word`] can be.
-    pub const WORDS: [&'static str; 25] = [
+    pub const WORDS: [&'static str; 28] = [
         "estate-founded",
         "resumed",
         "estate-declared",
@@ -288,6 +310,9 @@ impl FactKind {
         "instance-retired",
         "command-issued",
         "command-ended",
+        "command-accepted",
+        "quarantined",
+        "settle-asked",
         "instance-died",
         "health-changed",
         "repair-began",
@@ -318,6 +343,9 @@ impl FactKind {
             Self::InstanceRetired { .. } => "instance-retired",
             Self::CommandIssued { .. } => "command-issued",
             Self::CommandEnded { .. } => "command-ended",
+            Self::CommandAccepted { .. } => "command-accepted",
+            Self::Quarantined { .. } => "quarantined",
+            Self::SettleAsked { .. } => "settle-asked",
             Self::InstanceDied { .. } => "instance-died",
             Self::HealthChanged { .. } => "health-changed",
             Self::RepairBegan { .. } => "repair-began",

@@ -7,19 +7,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ostler_model::catalog::{Catalog, Limits, Offering, Placement};
-use ostler_model::estate::{Estate, Listen, ProbeOverride, Service};
-use ostler_model::health::{Health, Symptom};
-use ostler_model::ids::{BindingId, CommandId, EstateUuid, InstanceId, ProviderName, ServiceName};
-use ostler_model::outcome::{BackupMade, Failure, Running};
+use ostler_model::estate::{Estate, Listen, Parameters, ProbeOverride, Service};
+use ostler_model::health::Health;
+use ostler_model::ids::{AttemptId, BindingId, CommandId, EstateUuid, InstanceId, ProviderName, ServiceName};
+use ostler_model::outcome::{BackupMade, Failure};
 use ostler_model::template::Template;
 use ostler_model::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::command::Command;
-use crate::fact::Diagnosis;
+pub use crate::instance::{Instance, MadeAs, Operation, OperationKind, Phase, Repair};
+use crate::rounds::{LeftBinding, Leftover, Rounds};
 
 /// Everything that is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +83,9 @@ pub struct ServiceKnowledge {
     pub bindings: BTreeMap<ServiceName, Binding>,
     /// Why the last binding, or its end, failed, and until when it is not tried again.
     pub binding_trouble: Option<(Timestamp, Failure)>,
+    /// How many times in a row a binding, or its end, failed.
+    #[serde(default)]
+    pub binding_failures: u32,
     /// How many of its instances may get traffic.
     pub ready: usize,
     /// How many of its instances are not retired.
@@ -105,6 +108,9 @@ pub struct ServiceKnowledge {
     /// When a backup was last asked for, or the service first started: the schedule counts from here. One that failed
     /// sets it back, so that the next one comes sooner.
     pub backup_clock: Option<Timestamp>,
+    /// What asks for instances may have left behind at a provider.
+    #[serde(default)]
+    pub leftovers: BTreeMap<AttemptId, Leftover>,
 }
 
 /// How a service's one-off command failed. It belongs to the launch, whichever instance it ran on behalf of.
@@ -160,6 +166,9 @@ pub struct Launch {
     pub before: Vec<Template>,
     /// Environment variables.
     pub env: BTreeMap<String, Template>,
+    /// What its provider is told of it.
+    #[serde(default, skip_serializing_if = "Parameters::is_empty")]
+    pub parameters: Parameters,
     /// How it takes connections.
     pub listen: Listen,
     /// Limits in front of the plan's.
@@ -168,119 +177,6 @@ pub struct Launch {
     pub folder: PathBuf,
     /// The needs, with the revision of what each binding holds.
     pub needs: BTreeMap<ServiceName, u32>,
-}
-
-/// What is known of one instance.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Instance {
-    /// How far it has come.
-    pub phase: Phase,
-    /// It is to be stopped and kept.
-    pub retired: bool,
-    /// What is being done to it.
-    pub operation: Option<Operation>,
-    /// It has been looked at since everything was last looked at.
-    pub observed: bool,
-    /// Whoever holds its process knows how to start it again.
-    pub entrusted: bool,
-    /// The launch that it was started from.
-    pub generation: Option<u32>,
-    /// The restart round that it was started in.
-    pub restart_round: u32,
-    /// Its process or address while it runs.
-    pub running: Option<Running>,
-    /// The watch on its health.
-    pub watch: Option<CommandId>,
-    /// Its health, as far as is known.
-    pub health: Option<Health>,
-    /// Why its probe cannot be made at present: says nothing about the instance itself.
-    #[serde(default)]
-    pub unprobed: Option<Symptom>,
-    /// Since when it is ready, is not ready, or is not known to be either.
-    pub health_since: Timestamp,
-    /// It has been ready since it was last started on purpose.
-    pub was_ready: bool,
-    /// Its present process has been ready.
-    pub proven: bool,
-    /// How long it had been ready when it last ceased to be, unless a failure was counted since.
-    pub ready_for: Duration,
-    /// Callers are sent to it.
-    pub routed: bool,
-    /// How many times in a row it failed.
-    pub failures: u32,
-    /// It is left alone until then.
-    pub not_before: Timestamp,
-    /// What is wrong with it.
-    pub repair: Option<Repair>,
-    /// The question that it waits on, and how to answer.
-    pub held: Option<(String, String)>,
-    /// The last question that people were told, unless it was answered since.
-    #[serde(default)]
-    pub told_question: Option<String>,
-    /// People were told that it failed.
-    pub told_failed: bool,
-    /// When anything of this changed for people: process, phase, health.
-    pub since: Timestamp,
-}
-
-/// How far an instance has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Phase {
-    /// It is to be made.
-    Declared,
-    /// It exists and does not run.
-    Stopped,
-    /// It runs.
-    Running,
-}
-
-/// What is being done to an instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Operation {
-    /// The command.
-    pub id: CommandId,
-    /// What sort of command.
-    pub kind: OperationKind,
-    /// A death was reported meanwhile, so what it says of the process may be old news.
-    pub overtaken: bool,
-}
-
-/// The sorts of operation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OperationKind {
-    /// It is being made.
-    Provision,
-    /// It is being looked at.
-    Observe,
-    /// Its service's one-off command runs.
-    Before,
-    /// It is being started.
-    Start,
-    /// It is being stopped.
-    Stop,
-    /// It is being deleted.
-    Deprovision,
-    /// A consumer is being bound to it, or unbound.
-    Bind,
-    /// Its data is being backed up.
-    Backup,
-    /// Its data is being replaced.
-    Restore,
-}
-
-/// What is wrong with an instance, since when, and whether something is being done.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Repair {
-    /// The conclusion.
-    pub diagnosis: Diagnosis,
-    /// Since when.
-    pub began: Timestamp,
-    /// Something was done, and whether it helped is not known yet.
-    pub active: bool,
-    /// The start time of the process that the diagnosis judged while it lived.
-    pub judged: Option<Timestamp>,
 }
 
 /// What a consumer uses of a need.
@@ -296,6 +192,21 @@ pub struct Binding {
     pub digest: String,
     /// What there is of it.
     pub state: BindingState,
+    /// How it was asked for.
+    #[serde(default)]
+    pub rounds: Rounds,
+    /// The ask whose credentials are in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used: Option<u32>,
+    /// At which instance it was last asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_at: Option<InstanceId>,
+    /// What former asks for it made or may have made, and nobody is to use any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<LeftBinding>,
+    /// From when on it is to be renewed, where it ends by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renew_at: Option<Timestamp>,
 }
 
 /// What there is of a binding.
@@ -347,6 +258,17 @@ impl Knowledge {
         } else {
             Wanted::Running
         }
+    }
+
+    /// Whether an ask that was not answered cannot just be repeated at the service's provider.
+    pub fn is_unrepeatable(&self, service: &ServiceKnowledge) -> bool {
+        self.offering(service).is_some_and(|offering| offering.actions.unrepeatable)
+    }
+
+    /// Whether the service's instances can be stopped and started again; otherwise they are changed, and repaired, where
+    /// they are.
+    pub fn can_be_restarted(&self, service: &ServiceKnowledge) -> bool {
+        self.offering(service).is_none_or(|offering| offering.actions.start_stop)
     }
 
     /// How the service's instances are asked for their health: the estate's word before the offering's.
@@ -406,10 +328,11 @@ impl Knowledge {
             && self.services.values().all(|service| {
                 service.endpoint.operation.is_none()
                     && !service.endpoint.may_be_open
-                    && service
-                        .instances
-                        .values()
-                        .all(|instance| instance.operation.is_none() && instance.phase != Phase::Running)
+                    && service.instances.values().all(|instance| {
+                        // What a provider elsewhere has agreed to do goes on without ostler, and is looked at again.
+                        let goes_on = instance.operation.is_none() || instance.accepted.is_some();
+                        goes_on && instance.phase != Phase::Running
+                    })
                     && !service.delete_asked
             })
     }
@@ -453,6 +376,34 @@ impl Knowledge {
     }
 }
 
+impl Binding {
+    /// Whether asks for it may have left credentials at a provider, so that it must not be forgotten.
+    pub fn has_asks(&self) -> bool {
+        self.rounds.number().is_some() || !self.left.is_empty()
+    }
+
+    /// Whether these are the credentials with which consumers are started.
+    pub fn is_in_use(&self, left: &LeftBinding) -> bool {
+        self.state == BindingState::Made && self.used == Some(left.round) && self.instance == left.instance
+    }
+
+    /// One of which it is not known yet whether it is made.
+    pub fn new(instance: InstanceId, endpoint: SocketAddr) -> Self {
+        Self {
+            instance,
+            endpoint,
+            revision: 0,
+            digest: String::new(),
+            state: BindingState::Doubtful,
+            rounds: Rounds::default(),
+            used: None,
+            asked_at: None,
+            left: Vec::new(),
+            renew_at: None,
+        }
+    }
+}
+
 impl ServiceKnowledge {
     /// A service that has just been declared.
     pub fn new(spec: Arc<Service>) -> Self {
@@ -471,6 +422,7 @@ impl ServiceKnowledge {
             instances: BTreeMap::new(),
             bindings: BTreeMap::new(),
             binding_trouble: None,
+            binding_failures: 0,
             ready: 0,
             active: 0,
             outdated: BTreeSet::new(),
@@ -481,6 +433,7 @@ impl ServiceKnowledge {
             backup_trouble: None,
             backup_failures: 0,
             backup_clock: None,
+            leftovers: BTreeMap::new(),
         }
     }
 
@@ -519,6 +472,9 @@ impl ServiceKnowledge {
     pub fn is_user(&self, instance: &Instance, need: &ServiceName) -> bool {
         let uses = |generation| self.launches.get(&generation).is_none_or(|launch| launch.needs.contains_key(need));
         let starts = instance.operation.is_some_and(|operation| operation.kind == OperationKind::Start);
+        if instance.changes_to.is_some_and(uses) {
+            return true;
+        }
         match (instance.phase, instance.generation) {
             (Phase::Running, None) => true,
             (Phase::Running, Some(generation)) => uses(generation),
@@ -540,74 +496,5 @@ impl ServiceKnowledge {
     /// How many of its instances may be out of service at once while they are replaced one after the other.
     pub fn replaced_at_once(&self) -> usize {
         (self.active / 4).max(1)
-    }
-}
-
-impl Instance {
-    /// An instance that has just been declared.
-    pub fn new(now: Timestamp) -> Self {
-        Self {
-            phase: Phase::Declared,
-            retired: false,
-            operation: None,
-            observed: true,
-            entrusted: false,
-            generation: None,
-            restart_round: 0,
-            running: None,
-            watch: None,
-            health: None,
-            unprobed: None,
-            health_since: now,
-            was_ready: false,
-            proven: false,
-            ready_for: Duration::ZERO,
-            routed: false,
-            failures: 0,
-            not_before: Timestamp::default(),
-            repair: None,
-            held: None,
-            told_question: None,
-            told_failed: false,
-            since: now,
-        }
-    }
-
-    /// Whether it may get traffic.
-    pub fn is_ready(&self) -> bool {
-        match &self.health {
-            Some(Health::Ready | Health::Shallow(_)) => true,
-            Some(Health::Unready(_)) | None => false,
-        }
-    }
-
-    /// Whether it is being repaired: something is being done to it because it was sick, or was done to it just now. What
-    /// is stopped and waits for something else (for what it needs, say) keeps nobody else from being repaired.
-    pub fn is_under_repair(&self) -> bool {
-        let Some(repair) = &self.repair else { return false };
-        let treated = self.operation.is_some_and(|operation| match operation.kind {
-            OperationKind::Provision | OperationKind::Before | OperationKind::Stop => true,
-            OperationKind::Start => self.phase != Phase::Running,
-            OperationKind::Observe
-            | OperationKind::Deprovision
-            | OperationKind::Bind
-            | OperationKind::Backup
-            | OperationKind::Restore => false,
-        });
-        treated || (repair.active && self.phase == Phase::Running)
-    }
-
-    /// Whether its repair could begin: it is sick, nobody holds it, nothing is being done to it, and it either does not
-    /// run, or was judged while this very process ran.
-    pub fn waits_for_repair(&self) -> bool {
-        let Some(repair) = &self.repair else { return false };
-        let judged = || repair.judged.is_some() && repair.judged == self.running.map(|running| running.since);
-        let can_begin = self.operation.is_none() && self.held.is_none() && (self.phase != Phase::Running || judged());
-        can_begin && !self.is_under_repair()
-    }
-
-    /// Where it answers while it runs.
-    pub fn address(&self) -> Option<SocketAddr> {
-        self.running.map(|running| running.address)
     }
 }

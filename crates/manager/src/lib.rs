@@ -18,23 +18,26 @@ mod diff;
 mod event;
 mod evolve;
 mod fact;
+mod instance;
 mod knowledge;
 mod place;
 mod reconcile;
 mod rehearse;
+mod rounds;
 mod view;
 
 pub use check::{Violation, check};
 pub use command::{Command, Outcome, Target};
 pub use decide::{Decision, Reason, Withheld, decide, take};
 pub use diff::{Change, changes};
-pub use event::{Ask, Event, Process, ResumeCause, Scope};
+pub use event::{Ask, Event, Process, ResumeCause, Scope, Settlement};
 pub use evolve::evolve;
 pub use fact::{Diagnosis, Fact, FactKind};
 pub use knowledge::{
-    BeforeTrouble, Binding, BindingState, Endpoint, Healed, Instance, Knowledge, Launch, Operation, OperationKind,
-    Phase, Repair, ServiceKnowledge, Wanted,
+    BeforeTrouble, Binding, BindingState, Endpoint, Healed, Instance, Knowledge, Launch, MadeAs, Operation,
+    OperationKind, Phase, Repair, ServiceKnowledge, Wanted,
 };
 pub use place::{PlacementProblem, place};
 pub use rehearse::{Rehearsal, rehearse};
-pub use view::{BackupView, InstanceView, ServiceView, StatusView, status};
+pub use rounds::{APPEARS_WITHIN, Accepted, LeftBinding, Leftover, RoundState, Rounds};
+pub use view::{BackupView, InstanceView, LeftoverView, ServiceView, StatusView, status};

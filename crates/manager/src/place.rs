@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ostler_model::catalog::{Catalog, Offering, Placement};
+use ostler_model::catalog::{Catalog, Offering, Placement, Plan};
 use ostler_model::estate::{Estate, Service};
 use ostler_model::ids::{ProviderName, ServiceName};
 use ostler_model::version::Version;
@@ -39,7 +39,7 @@ pub fn place(
     for (name, service) in &estate.services {
         // Where nothing was made, nothing has to stay where it is.
         let made = known.services.get(name).filter(|service| !service.instances.is_empty());
-        match place_one(estate, catalogs, service, made.and_then(|service| service.placement.as_ref())) {
+        match place_one(known, estate, catalogs, service, made.and_then(|service| service.placement.as_ref())) {
             Ok(placement) => {
                 placements.insert(name.clone(), placement);
             }
@@ -55,45 +55,50 @@ pub fn place(
 type Wrong = (&'static str, String, String);
 
 fn place_one(
+    known: &Knowledge,
     estate: &Estate,
     catalogs: &BTreeMap<ProviderName, Arc<Catalog>>,
     service: &Service,
     current: Option<&Placement>,
 ) -> Result<Placement, Wrong> {
-    let (provider, offering) = choose_provider(estate, catalogs, service, current)?;
-    let names = || offering.plans.iter().map(|plan| plan.name.as_str()).collect::<Vec<_>>().join(", ");
-    let plan = match &service.plan {
-        None => offering.plans.first(),
-        Some(wanted) => offering.plans.iter().find(|plan| &plan.name == wanted),
-    };
-    let Some(plan) = plan else {
-        let wanted = service.plan.as_ref().map_or_else(String::new, |wanted| format!(" `{wanted}`"));
-        let cause = format!("`{}` has no plan{wanted} at {provider}", service.offering);
-        return Err(("plan", cause, format!("its plans are: {}", names())));
-    };
+    let (provider, offering) = choose_provider(known, estate, catalogs, service, current)?;
+    let plan = choose_plan(service, provider, offering, current)?;
     if let Some(most) = offering.instances_max.filter(|most| service.instances > *most) {
         let cause = format!("`{}` can have at most {most} here, {} are declared", service.offering, service.instances);
         return Err(("instances", cause, format!("set `instances = {most}`")));
     }
     check_run(service, offering).map_err(|(cause, remedy)| ("run", cause, remedy))?;
-    let version = choose_version(service, offering, current).map_err(|(cause, remedy)| ("version", cause, remedy))?;
-    Ok(Placement { provider: provider.clone(), offering: service.offering.clone(), plan: plan.name.clone(), version })
+    let version =
+        choose_version(service, offering, plan, current).map_err(|(cause, remedy)| ("version", cause, remedy))?;
+    // What exists was bought of the plan that was called so then, whatever is called so now.
+    let same = current.filter(|current| current.plan == plan.name);
+    let handle = same.map_or(&plan.handle, |current| &current.handle).clone();
+    Ok(Placement {
+        provider: provider.clone(),
+        offering: service.offering.clone(),
+        plan: plan.name.clone(),
+        version,
+        handle,
+    })
 }
 
 /// The first provider in the order of preference that offers it. What exists stays what and where it is: making it
 /// something else, or moving it, would leave its data behind, and is never a side effect of a changed file.
 fn choose_provider<'a>(
+    known: &'a Knowledge,
     estate: &'a Estate,
     catalogs: &'a BTreeMap<ProviderName, Arc<Catalog>>,
     service: &'a Service,
     current: Option<&Placement>,
 ) -> Result<(&'a ProviderName, &'a Offering), Wrong> {
     let name = &service.name;
+    // A provider that cannot be asked now offers what it offered last.
+    let catalog_of = |provider: &ProviderName| catalogs.get(provider).or_else(|| known.catalogs.get(provider));
     let in_order: Vec<&ProviderName> =
         if service.prefer.is_empty() { estate.providers.keys().collect() } else { service.prefer.iter().collect() };
     let mut offers = in_order
         .iter()
-        .filter_map(|provider| Some((*provider, catalogs.get(*provider)?.offerings.get(&service.offering)?)));
+        .filter_map(|provider| Some((*provider, catalog_of(provider)?.offerings.get(&service.offering)?)));
     let Some(current) = current else {
         return offers.next().ok_or_else(|| {
             let known: BTreeSet<&str> =
@@ -120,6 +125,35 @@ fn choose_provider<'a>(
     })
 }
 
+/// The plan that is named; else the one that is held; else the first whose version will do.
+fn choose_plan<'a>(
+    service: &Service,
+    provider: &ProviderName,
+    offering: &'a Offering,
+    current: Option<&Placement>,
+) -> Result<&'a Plan, Wrong> {
+    let is_held = |plan: &Plan| current.is_some_and(|current| current.plan == plan.name);
+    let to_be_had = || offering.plans.iter().filter(|plan| is_held(plan) || !(plan.withdrawn || offering.withdrawn));
+    let fits = |plan: &Plan| plan.version.as_ref().is_none_or(|version| service.version.contains(version));
+    let found = match &service.plan {
+        Some(wanted) => to_be_had().find(|plan| &plan.name == wanted),
+        None => to_be_had()
+            .find(|plan| is_held(plan))
+            .or_else(|| to_be_had().find(|plan| fits(plan)))
+            .or_else(|| to_be_had().next()), // and its version is what is wrong
+    };
+    found.ok_or_else(|| {
+        let wanted = service.plan.as_ref().map_or_else(String::new, |wanted| format!(" `{wanted}`"));
+        let names: Vec<&str> = to_be_had().map(|plan| plan.name.as_str()).collect();
+        let cause = format!("`{}` has no plan{wanted} at {provider}", service.offering);
+        let remedy = match names.as_slice() {
+            [] => "choose another offering or provider: nothing more of it is sold".to_owned(),
+            names => format!("its plans are: {}", names.join(", ")),
+        };
+        ("plan", cause, remedy)
+    })
+}
+
 fn check_run(service: &Service, offering: &Offering) -> Result<(), (String, String)> {
     match (offering.runs_program, service.run.is_empty()) {
         (true, false) | (false, true) => Ok(()),
@@ -139,14 +173,16 @@ fn check_run(service: &Service, offering: &Offering) -> Result<(), (String, Stri
 fn choose_version(
     service: &Service,
     offering: &Offering,
+    plan: &Plan,
     current: Option<&Placement>,
 ) -> Result<Option<Version>, (String, String)> {
     if offering.versions.is_empty() {
         return Ok(None);
     }
+    let of_plan = plan.version.as_ref().map(std::slice::from_ref);
+    let offered = of_plan.unwrap_or(&offering.versions);
     let listed = |versions: &[Version]| versions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let fitting: Vec<Version> =
-        offering.versions.iter().filter(|version| service.version.contains(version)).cloned().collect();
+    let fitting: Vec<Version> = offered.iter().filter(|version| service.version.contains(version)).cloned().collect();
     let Some(newest) = fitting.iter().max() else {
         return Err((
             format!("no version of `{}` satisfies `{}`", service.offering, service.version),

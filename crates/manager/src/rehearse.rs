@@ -94,13 +94,14 @@ fn success(known: &Knowledge, id: CommandId, command: &Command, now: Timestamp) 
         Command::Observe { instance } => Outcome::Observed(match known.instance(instance) {
             Some(found) => match (found.phase, found.running) {
                 (Phase::Running, Some(running)) => Observation::Running(running),
+                (Phase::Declared, _) if found.attempts.is_open() => Observation::Stopped { exit: None },
                 (Phase::Declared, _) => Observation::Absent,
                 (Phase::Running | Phase::Stopped, _) => Observation::Stopped { exit: None },
             },
             None => Observation::Absent,
         }),
         // Bound again, because its endpoint has moved or its instance was lost: what it holds differs.
-        Command::Bind { .. } => Outcome::Bound { digest: format!("rehearsed as {id}") },
+        Command::Bind { .. } => Outcome::Bound { digest: format!("rehearsed as {id}"), renew_at: None },
         Command::Backup { name, .. } => {
             Outcome::BackedUp(BackupMade { name: name.clone(), bytes: 0, sha256: String::new() })
         }
@@ -109,6 +110,9 @@ fn success(known: &Knowledge, id: CommandId, command: &Command, now: Timestamp) 
         | Command::Before { .. }
         | Command::Deprovision { .. }
         | Command::Unbind { .. }
+        | Command::Update { .. }
+        | Command::Tidy { .. }
+        | Command::Mitigate { .. }
         | Command::Restore { .. } => Outcome::Done,
         Command::Watch { .. } | Command::Unwatch { .. } | Command::Route { .. } | Command::Notify { .. } => {
             return None;

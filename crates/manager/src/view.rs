@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use ostler_model::catalog::Price;
 use ostler_model::health::{Health, State};
-use ostler_model::ids::{EstateName, InstanceId, OfferingName, PlanName, ProviderName, ServiceName};
+use ostler_model::ids::{AttemptId, EstateName, InstanceId, OfferingName, PlanName, ProviderName, ServiceName};
 use ostler_model::time::Timestamp;
 use ostler_model::version::Version;
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::decide::decide;
 use crate::event::{Event, Scope};
 use crate::knowledge::{Instance, Knowledge, OperationKind, Phase, ServiceKnowledge, Wanted};
+use crate::rounds::Leftover;
 
 /// The whole estate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +62,29 @@ pub struct ServiceView {
     pub backups: Vec<BackupView>,
     /// Its instances, by number.
     pub instances: Vec<InstanceView>,
+    /// What asks for instances may have left behind at its provider.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leftovers: Vec<LeftoverView>,
+}
+
+/// What an ask for an instance may have left behind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftoverView {
+    /// Which ask.
+    pub id: AttemptId,
+    /// `in-doubt` while it is being deleted, or may still appear; `quarantined` while it waits for a person.
+    pub state: State,
+    /// At whom.
+    pub provider: ProviderName,
+    /// What it costs, if it is there and the provider says.
+    pub price: Option<Price>,
+    /// Since when; RFC 3339.
+    pub since: String,
+    /// Why it counts as left behind, or cannot be deleted.
+    pub because: String,
+    /// How to answer, if it waits for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<String>,
 }
 
 /// One backup.
@@ -138,8 +162,31 @@ fn service_view(known: &Knowledge, service: &ServiceKnowledge, now: Timestamp) -
             .rev()
             .map(|(at, made)| BackupView { name: made.name.clone(), at: at.to_seconds(), bytes: made.bytes })
             .collect(),
+        leftovers: leftovers(known, service),
         instances,
     }
+}
+
+fn leftovers(known: &Knowledge, service: &ServiceKnowledge) -> Vec<LeftoverView> {
+    let view = |(id, leftover): (&AttemptId, &Leftover)| {
+        let placement = &leftover.placement;
+        let catalog = known.catalogs.get(&placement.provider);
+        let plans = catalog.and_then(|catalog| Some(&catalog.offerings.get(&placement.offering)?.plans));
+        let plan = plans.and_then(|plans| plans.iter().find(|plan| plan.name == placement.plan));
+        let quarantined = leftover.quarantined.as_ref();
+        LeftoverView {
+            id: id.clone(),
+            state: if quarantined.is_some() { State::Quarantined } else { State::InDoubt },
+            provider: placement.provider.clone(),
+            price: plan.and_then(|plan| plan.price.clone()),
+            since: leftover.since.to_seconds(),
+            because: quarantined.unwrap_or(&leftover.why).clone(),
+            answer: quarantined.map(|_| format!("`ostler settle {id} delete`, or `ostler settle {id} release`")),
+        }
+    };
+    // What is confirmed to be gone is only asked about once more: nobody need know.
+    let shown = |(_, leftover): &(&AttemptId, &Leftover)| leftover.confirmed.is_none();
+    service.leftovers.iter().filter(shown).map(view).collect()
 }
 
 fn troubles(service: &ServiceKnowledge) -> Vec<String> {
@@ -208,6 +255,9 @@ fn instance_state(known: &Knowledge, service: &ServiceKnowledge, instance: &Inst
     if instance.held.is_some() {
         return State::Held;
     }
+    if instance.is_in_doubt() {
+        return State::InDoubt;
+    }
     match (&instance.repair, instance.phase, &instance.health) {
         (_, Phase::Running, Some(Health::Ready)) if !stops => State::Ready,
         (_, Phase::Running, Some(Health::Shallow(_))) if !stops => State::Degraded,
@@ -255,7 +305,7 @@ fn service_state(known: &Knowledge, service: &ServiceKnowledge, instances: &[Ins
         return State::Ready;
     }
     let some_ready = service.ready > 0;
-    for state in [State::Failed, State::Healing, State::Upgrading, State::Degraded] {
+    for state in [State::InDoubt, State::Failed, State::Healing, State::Upgrading, State::Degraded] {
         if has(state) {
             return if state == State::Failed && some_ready { State::Degraded } else { state };
         }

@@ -41,13 +41,17 @@ fn offering(name: &str, versions: &[&str], instances_max: Option<u32>) -> Offeri
                 description: plan.to_owned(),
                 limits: Limits::default(),
                 price: None,
+                version: None,
+                maintenance: None,
+                handle: None,
+                withdrawn: false,
             })
             .to_vec(),
         runs_program: name == "program" || name == "tool",
         bindable: true,
         durable: name == "store",
         instances_max,
-        actions: Actions { start_stop: true, backup: name == "store" },
+        actions: Actions { start_stop: true, backup: name == "store", unrepeatable: false },
         probe: ProbePolicy {
             ready: Check::Tcp,
             deep: None,
@@ -56,6 +60,7 @@ fn offering(name: &str, versions: &[&str], instances_max: Option<u32>) -> Offeri
             start_within: Span::seconds(60),
         },
         stop_grace: Span::seconds(10),
+        withdrawn: false,
     }
 }
 
@@ -136,7 +141,7 @@ impl World {
                 Outcome::Started(Running { pid: Some(self.pid), address: local(30_000), since: self.now })
             }
             Command::Stop { .. } => Outcome::Stopped { exit: Some(Exit::Signal(15)), killed: false, cut: 0 },
-            Command::Bind { .. } => Outcome::Bound { digest: "one".to_owned() },
+            Command::Bind { .. } => Outcome::Bound { digest: "one".to_owned(), renew_at: None },
             Command::Observe { .. } => Outcome::Observed(Observation::Stopped { exit: None }),
             Command::Watch { instance, .. } => {
                 let event = Event::Probed { instance: instance.clone(), watch: id, health: Health::Ready };

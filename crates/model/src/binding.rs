@@ -42,6 +42,9 @@ impl From<String> for Secret {
 pub struct Credentials {
     /// By lower-case name of letters, digits and underscores.
     pub fields: BTreeMap<String, Secret>,
+    /// What only the provider needs to know of it. No consumer is given it, and it may change without their restart.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub kept: BTreeMap<String, Secret>,
 }
 
 impl Credentials {

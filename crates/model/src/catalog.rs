@@ -41,6 +41,9 @@ pub struct Offering {
     pub probe: ProbePolicy,
     /// How long an instance may take to stop when it was asked to.
     pub stop_grace: Span,
+    /// The provider has it in its catalog no more: what was bought of it stays, and nothing more is bought.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub withdrawn: bool,
 }
 
 /// What a provider can do with an instance beyond making and deleting it.
@@ -50,6 +53,10 @@ pub struct Actions {
     pub start_stop: bool,
     /// Its data can be backed up and restored.
     pub backup: bool,
+    /// What was asked for, and not answered, cannot just be asked for again: it may have been made all the same. So each
+    /// ask has a name of its own, and what former ones may have left behind is tidied up.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unrepeatable: bool,
 }
 
 /// How instances are asked for their health.
@@ -78,6 +85,28 @@ pub struct Plan {
     pub limits: Limits,
     /// What an instance costs a month; `None` where the provider states no price.
     pub price: Option<Price>,
+    /// The version of the product that it gives, where each plan has its own; otherwise any of the offering's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Version>,
+    /// What the provider keeps up to date in its instances, where it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<Maintenance>,
+    /// What only the provider understands, and is told again with everything that is bought of this plan: so it can be
+    /// named to the provider when the catalog has it no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handle: Option<String>,
+    /// The provider has it in its catalog no more: what was bought of it stays, and nothing more is bought.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub withdrawn: bool,
+}
+
+/// What a provider keeps up to date in the instances of a plan (Open Service Broker API, "Maintenance Info").
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Maintenance {
+    /// Which; only whether it is the same matters.
+    pub version: String,
+    /// What an update to it means for those who use an instance.
+    pub description: Option<String>,
 }
 
 /// A price as the catalog states it.
@@ -127,4 +156,7 @@ pub struct Placement {
     pub plan: PlanName,
     /// Which version; `None` where the offering has none of its own.
     pub version: Option<Version>,
+    /// The plan's [`Plan::handle`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handle: Option<String>,
 }

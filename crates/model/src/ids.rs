@@ -177,6 +177,57 @@ impl fmt::Debug for InstanceId {
     }
 }
 
+/// One ask for an instance: `db-1/2`. Each ask has a name of its own at the provider, where an answer can be lost.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct AttemptId {
+    /// The instance that was asked for.
+    pub instance: InstanceId,
+    /// Which ask, from 1.
+    pub attempt: u32,
+}
+
+impl FromStr for AttemptId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let wrong = || IdError {
+            kind: "an attempt at an instance",
+            text: text.chars().take(80).collect(),
+            rule: "an instance id, a slash and a number from 1, as in `db-1/2`",
+        };
+        let (instance, attempt) = text.split_once('/').ok_or_else(wrong)?;
+        let attempt = attempt.parse().ok().filter(|attempt| *attempt > 0).ok_or_else(wrong)?;
+        Ok(Self { instance: instance.parse().map_err(|_| wrong())?, attempt })
+    }
+}
+
+impl TryFrom<String> for AttemptId {
+    type Error = IdError;
+
+    fn try_from(text: String) -> Result<Self, IdError> {
+        text.parse()
+    }
+}
+
+impl From<AttemptId> for String {
+    fn from(id: AttemptId) -> Self {
+        id.to_string()
+    }
+}
+
+impl fmt::Display for AttemptId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}/{}", self.instance, self.attempt))
+    }
+}
+
+impl fmt::Debug for AttemptId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.instance, self.attempt)
+    }
+}
+
 /// A binding: what `consumer` uses of an instance of the service `need`. One for each pair.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -284,6 +335,11 @@ impl fmt::Display for Position {
 pub struct EstateUuid(u128);
 
 impl EstateUuid {
+    /// Its 16 bytes, in the order in which it is written.
+    pub fn bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
     /// A version 4 UUID (RFC 9562, section 5.4) from random bits.
     pub fn from_random(bits: [u8; 16]) -> Self {
         let mut bits = bits;

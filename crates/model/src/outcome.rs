@@ -35,6 +35,12 @@ pub enum FailureClass {
     NeedsPerson,
     /// Ostler itself was interrupted; whether it happened is to be observed.
     Interrupted,
+    /// The provider's answer leaves open whether it happened: it is to be observed, and nothing is to be concluded.
+    InDoubt,
+    /// It failed at the provider, and may have left something behind that is of no use to anybody: it may be deleted.
+    LeftBehind,
+    /// Something is there under the name that was asked for, and may be anybody's: nobody but a person may touch it.
+    Unclear,
 }
 
 /// A live process as people see it.
@@ -54,6 +60,16 @@ pub struct Running {
 pub enum Observation {
     /// It does not exist at the provider.
     Absent,
+    /// The provider does not know it, or does not say. It may still appear there, as what was asked for may take its time.
+    NotSeen {
+        /// What the provider said, for people.
+        why: String,
+    },
+    /// It was to be made, and that failed at the provider: what there is of it is of no use.
+    Useless {
+        /// What the provider said, for people.
+        why: String,
+    },
     /// It exists and does not run; how it last ended, if the provider knows.
     Stopped {
         /// How.

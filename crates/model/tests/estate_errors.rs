@@ -116,7 +116,7 @@ fn tables() {
                 "[estate]\nname = \"shop\"\nbudget = { monthly = 400 }\n\n[provider.here]\nkind = \"host\"",
             ),
             ("no provider kind", "[provider.there]\nregion = \"eu\""),
-            ("an unknown provider kind", "[provider.acme]\nkind = \"osb\""),
+            ("an unknown provider kind", "[provider.acme]\nkind = \"osbb\""),
             ("a second host", "[provider.there]\nkind = \"host\""),
             ("a wrong provider name", "[provider.Acme_1]\nkind = \"host\""),
             ("an empty offerings folder", "[provider.there]\nkind = \"host\"\nofferings = \"\""),
@@ -265,6 +265,59 @@ macro_rules! terms {
     ($terms:literal) => {
         concat!("[estate]\nname = \"shop\"\n\n[provider.here]\nkind = \"host\"\nterms = ", $terms)
     };
+}
+
+/// A broker with these lines, beside the provider of the head.
+macro_rules! broker {
+    ($lines:literal) => {
+        concat!("[estate]\nname = \"shop\"\n\n[provider.acme]\nkind = \"osb\"\n", $lines)
+    };
+}
+
+#[test]
+fn brokers() {
+    check(
+        "brokers",
+        &[
+            ("no address", broker!("")),
+            ("no address at all", broker!("url = \"acme\"")),
+            ("a password in the address", broker!("url = \"https://shop:hunter2@acme.example\"")),
+            ("a query in the address", broker!("url = \"https://acme.example/?token=hunter2\"")),
+            ("passwords in the clear", broker!("url = \"http://acme.example\"")),
+            (
+                "a secret in the file",
+                broker!("url = \"https://acme.example\"\nauth = { username = \"shop\", password = \"hunter2\" }"),
+            ),
+            ("half a login", broker!("url = \"https://acme.example\"\nauth = { username = \"shop\" }")),
+            (
+                "two places for a secret",
+                broker!("url = \"https://acme.example\"\nauth = { token = { env = \"A\", file = \"b\" } }"),
+            ),
+            (
+                "a colon in a user name",
+                broker!("url = \"https://acme.example\"\nauth = { username = \"a:b\", password = { env = \"P\" } }"),
+            ),
+            ("keys of another kind", broker!("url = \"https://acme.example\"\nofferings = \"folder\"")),
+            (
+                "a host with an address",
+                "[estate]\nname = \"shop\"\n\n[provider.here]\nkind = \"host\"\nurl = \"https://acme.example\"",
+            ),
+            ("no manners", broker!("url = \"https://acme.example\"\nmanners = { at_once = 0, timeout = \"1ms\" }")),
+            ("versions of nothing", broker!("url = \"https://acme.example\"\nversions = { postgresql = \"16\" }")),
+            (
+                "no version",
+                broker!("url = \"https://acme.example\"\nversions = { postgresql = { small = \"sixteen\" } }"),
+            ),
+            (
+                "parameters that are no table",
+                "[estate]\nname = \"shop\"\n\n[provider.here]\nkind = \"host\"\n\n[service.a]\noffering = \"redis\"\nparameters = 7",
+            ),
+            (
+                "a number that JSON lacks",
+                "[estate]\nname = \"shop\"\n\n[provider.here]\nkind = \"host\"\n\n[service.a]\noffering = \"redis\"\nparameters = { a = nan }",
+            ),
+        ],
+    );
 }
 
 #[test]

@@ -9,8 +9,8 @@ use ostler_model::catalog::Limits;
 use ostler_model::estate::failures::{FailureKind, FailureRate, FailureScope, Failures};
 use ostler_model::estate::terms::{Credit, Percent, Terms};
 use ostler_model::estate::{
-    Check, DataPolicy, Estate, Heal, HostProvider, Listen, Notify, NotifyVia, Occasion, Parsed, ProbeOverride,
-    Provider, ProviderKind, Service, StopPolicy, parse,
+    Check, DataPolicy, Estate, Heal, HostProvider, Listen, Notify, NotifyVia, Occasion, Parameters, Parsed,
+    ProbeOverride, Provider, ProviderKind, Service, StopPolicy, parse,
 };
 use ostler_model::ids::{OfferingName, ServiceName};
 use ostler_model::template::Template;
@@ -35,6 +35,7 @@ fn service(name: &str, offering: &str) -> Service {
         run: Vec::new(),
         before: Vec::new(),
         env: BTreeMap::new(),
+        parameters: Parameters::default(),
         needs: BTreeSet::new(),
         instances: 1,
         endpoint: None,

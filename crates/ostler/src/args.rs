@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use ostler_manager::FactKind;
-use ostler_model::ids::{ProviderName, ServiceName};
+use ostler_model::ids::{AttemptId, ProviderName, ServiceName};
 
 /// Buys the services your business needs, wires them together, and keeps them working.
 #[derive(Debug, Parser)]
@@ -62,6 +62,8 @@ pub(crate) enum Command {
     Backup(Backup),
     /// Replace a service's data by a backup
     Restore(Restore),
+    /// Say what is to become of something that a provider may hold for us, and that is in quarantine
+    Settle(Settle),
     /// Stop everything, dependents first; or delete a service that is no longer declared
     Down(Down),
     /// Back up or restore ostler's own knowledge: journal, secrets, archive
@@ -251,6 +253,27 @@ pub(crate) struct Restore {
     /// Do not ask
     #[arg(long)]
     pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Settle {
+    /// What, as `ostler status` names it: `db-1/2`
+    pub leftover: AttemptId,
+    /// What is to become of it
+    #[arg(value_enum)]
+    pub how: How,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// What is to become of something in quarantine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum How {
+    /// Delete it at its provider, if it is there
+    Delete,
+    /// Leave it to its provider, and forget it here
+    Release,
 }
 
 #[derive(Debug, Args)]

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ostler_journal::{OpenOptions, Sqlite, home};
-use ostler_manager::{Ask, Knowledge, StatusView};
+use ostler_manager::{Ask, Knowledge, Settlement, StatusView};
 use ostler_model::ids::ServiceName;
 use ostler_model::time::Timestamp;
 use ostler_runtime::control::{EstateFile, FactQuery, Request, Response};
@@ -13,7 +13,7 @@ use ostler_runtime::home::Home;
 use ostler_runtime::preview::preview;
 use ostler_runtime::{clock, server, turn, why};
 
-use crate::args::{Command, Common, HomeCommand, Journal};
+use crate::args::{Command, Common, HomeCommand, How, Journal, Settle};
 use crate::client::{ask, cut_off, is_running, next, open};
 use crate::failure::{EXIT_CHANGES, Failure, Outcome};
 use crate::{logs, place, show, simulate, up};
@@ -50,6 +50,7 @@ pub(crate) async fn run(command: Command, common: &Common) -> Outcome<u8> {
         }
         Command::Backup(arguments) => back_up(common, arguments.service, arguments.name).await?,
         Command::Restore(arguments) => restore(common, arguments.service, arguments.backup, arguments.yes).await?,
+        Command::Settle(arguments) => settle(common, arguments).await?,
         Command::Down(arguments) => match arguments.service {
             Some(service) => delete(common, service, arguments.yes).await?,
             None => down(common, arguments.delete_data, arguments.yes).await?,
@@ -319,6 +320,20 @@ async fn restore(common: &Common, service: ServiceName, backup: Option<String>, 
     }
     say(common, &format!("{service} has the data of {name}."));
     Ok(())
+}
+
+async fn settle(common: &Common, Settle { leftover, how, yes }: Settle) -> Outcome {
+    let (how, question) = match how {
+        How::Delete => (Settlement::Delete, format!("Delete {leftover} at its provider, with whatever data it has?")),
+        How::Release => (
+            Settlement::Release,
+            format!(
+                "Forget {leftover}? If it is there, its provider goes on charging for it, and ostler does not know."
+            ),
+        ),
+    };
+    confirm(yes, common, &question)?;
+    order(common, Ask::Settle { leftover, how }).await
 }
 
 async fn delete(common: &Common, service: ServiceName, yes: bool) -> Outcome {

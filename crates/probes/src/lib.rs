@@ -20,6 +20,7 @@ mod http;
 mod login;
 mod postgresql;
 mod redis;
+mod scheme;
 mod symptom;
 mod tcp;
 mod watch;
@@ -70,8 +71,11 @@ pub struct User {
 /// What was found wrong. [`SymptomKind::Unknown`] says nothing about the instance: the probe itself could not be made.
 pub async fn probe(check: &Check, target: &Target, timeout: Duration) -> Result<Duration, Symptom> {
     let begin = Instant::now();
+    let by_scheme = matches!(check, Check::Scheme).then(|| scheme::check(target));
+    let check = by_scheme.as_ref().unwrap_or(check);
     let asked = async {
         match check {
+            Check::Scheme => tcp::probe(target.address).await, // it was replaced above
             Check::Tcp => tcp::probe(target.address).await,
             // In boxes, so that the many watchers that only sleep between two TCP probes stay small.
             Check::Http(path) => Box::pin(http::probe(path, target)).await,
@@ -94,6 +98,7 @@ fn out_of_time(check: &Check, target: &Target, timeout: Duration) -> String {
         Check::Http(path) => format!("GET {path} at {address} was not answered within {timeout}"),
         Check::Command(_) => format!("the check command did not end within {timeout}, and was killed"),
         Check::Postgresql => format!("PostgreSQL at {address} did not answer `select 1` within {timeout}"),
+        Check::Scheme => format!("{address} did not answer within {timeout}"),
         Check::Redis => format!("Redis at {address} did not answer PING within {timeout}"),
     }
 }

@@ -130,7 +130,7 @@ mod tests {
     fn target(fields: &[(&str, &str)]) -> Target {
         let mut target = Target::at(([127, 0, 0, 1], 1).into());
         let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), Secret::new(*value))).collect();
-        target.credentials = Some(Credentials { fields });
+        target.credentials = Some(Credentials { fields, ..Credentials::default() });
         target
     }
 

@@ -19,7 +19,7 @@ const LONG: Duration = Duration::from_secs(60);
 
 fn login(target: &mut Target, fields: &[(&str, &str)]) {
     let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), Secret::new(*value))).collect();
-    target.credentials = Some(Credentials { fields });
+    target.credentials = Some(Credentials { fields, ..Credentials::default() });
 }
 
 async fn kind(check: &Check, target: &Target) -> SymptomKind {

@@ -8,17 +8,22 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ostler_model::binding::Credentials;
 use ostler_model::catalog::{Catalog, Limits, Placement};
-use ostler_model::estate::Listen;
+use ostler_model::estate::{Listen, Parameters};
 use ostler_model::health::Exit;
-use ostler_model::ids::{BindingId, EstateName, InstanceId, ServiceName};
+use ostler_model::ids::{BindingId, EstateName, EstateUuid, InstanceId, ServiceName};
 use ostler_model::outcome::{BackupMade, Failure, Observation, Running};
 use ostler_model::template::Template;
+use ostler_model::time::Timestamp;
 
+mod failure;
 pub mod host;
+pub mod osb;
+mod source;
 
 /// What a provider's calls return.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + 'a>>;
@@ -46,8 +51,85 @@ pub struct InstanceOrder {
     pub folder: PathBuf,
     /// The credentials of the services that it needs, by the need's name, with the offering that each need is.
     pub needs: BTreeMap<ServiceName, Need>,
-    /// What the provider gave to be kept for this instance when it was provisioned.
+    /// What the provider gave to be kept for this instance when it was provisioned or started.
     pub secret: Credentials,
+    /// What the provider is told of how the instance is to be.
+    pub parameters: Parameters,
+    /// What a running instance was made or last changed to be, where it is to be changed.
+    pub former: Option<(Placement, Parameters)>,
+    /// How it, and what is bound to it, was asked for, at providers where each ask has a name of its own.
+    pub asks: Asks,
+}
+
+/// How an instance, and what is bound to it, was asked for. Only of use to providers where an ask that was not answered
+/// cannot just be repeated.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asks {
+    /// What makes the names of asks unique in the world.
+    pub estate: Option<EstateUuid>,
+    /// The ask by which the instance was made, or may have been; `None` if there is nothing to look for.
+    pub attempt: Option<u32>,
+    /// It is known to have been made.
+    pub made: bool,
+    /// The provider's own name for an instance that ostler did not ask for.
+    pub adopted: Option<String>,
+    /// What the provider has agreed to do with it and not said to be over.
+    pub accepted: Option<Accepted>,
+    /// The ask for the credentials with which ostler looks at it.
+    pub access: Option<u32>,
+    /// These were made.
+    pub access_made: bool,
+    /// The ask for the binding that is to be made.
+    pub round: Option<u32>,
+    /// It was made: only where it points is to change.
+    pub round_made: bool,
+    /// An earlier ask for that binding, whose credentials are in use.
+    pub predecessor: Option<u32>,
+    /// The asks for bindings that are to be ended.
+    pub ends: Vec<(BindingId, u32)>,
+}
+
+/// What a provider has agreed to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// What.
+    pub kind: AcceptedKind,
+    /// What the provider calls it.
+    pub operation: Option<String>,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// The sorts of things that providers agree to do with an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcceptedKind {
+    /// Make it.
+    Provision,
+    /// Change it.
+    Update,
+    /// Delete it.
+    Deprovision,
+}
+
+/// Told when the provider has agreed to something and takes its time: with what it calls that, if it does.
+pub type Progress = Arc<dyn Fn(Option<String>) + Send + Sync>;
+
+/// What `start` gives.
+#[derive(Clone, Debug)]
+pub struct Started {
+    /// What runs.
+    pub running: Running,
+    /// To be sealed in place of [`InstanceOrder::secret`].
+    pub secret: Option<Credentials>,
+}
+
+/// What `bind` gives.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    /// What the consumer gets.
+    pub credentials: Credentials,
+    /// From when on it is to be made anew, where it ends by itself.
+    pub renew_at: Option<Timestamp>,
 }
 
 /// A need as its consumer sees it.
@@ -81,28 +163,40 @@ pub struct Stopped {
 
 /// A party from whom services can be bought.
 pub trait Provider: Send + Sync {
+    /// Whether it does its work elsewhere, so that asking it for much takes nothing from this machine.
+    fn is_elsewhere(&self) -> bool {
+        false
+    }
+
     /// What it offers now.
     fn catalog(&self) -> Answer<'_, Catalog>;
 
     /// Makes the instance, without starting it if it can be started. What is returned is sealed and handed back in
     /// every later call as [`InstanceOrder::secret`].
-    fn provision<'a>(&'a self, order: &'a InstanceOrder) -> Answer<'a, Credentials>;
+    fn provision<'a>(&'a self, order: &'a InstanceOrder, progress: Progress) -> Answer<'a, Credentials>;
 
     /// What the instance is like right now. Changes nothing.
-    fn observe<'a>(&'a self, instance: &'a InstanceId) -> Answer<'a, Observation>;
+    fn observe<'a>(&'a self, order: &'a InstanceOrder) -> Answer<'a, Observation>;
 
     /// Runs the buyer's one-off command to its end.
     fn before<'a>(&'a self, order: &'a InstanceOrder) -> Answer<'a, ()>;
 
     /// Starts the instance. If it runs it is kept as it is, and the provider remembers the order and the grant for the
     /// next restart.
-    fn start<'a>(&'a self, order: &'a InstanceOrder, grant: ReflexGrant) -> Answer<'a, Running>;
+    fn start<'a>(&'a self, order: &'a InstanceOrder, grant: ReflexGrant) -> Answer<'a, Started>;
 
     /// Stops the instance, gently and after `grace` firmly; its data stays.
-    fn stop<'a>(&'a self, instance: &'a InstanceId, grace: Duration) -> Answer<'a, Stopped>;
+    fn stop<'a>(&'a self, order: &'a InstanceOrder, grace: Duration) -> Answer<'a, Stopped>;
 
     /// Deletes the instance with its data. Refused for what this provider cannot prove that it made.
-    fn deprovision<'a>(&'a self, instance: &'a InstanceId) -> Answer<'a, ()>;
+    fn deprovision<'a>(&'a self, order: &'a InstanceOrder, progress: Progress) -> Answer<'a, ()>;
+
+    /// Changes the running instance to what is ordered, where it is.
+    fn update<'a>(&'a self, order: &'a InstanceOrder, progress: Progress) -> Answer<'a, ()>;
+
+    /// Deletes what the order's ask for the instance may have left behind. That nothing is there is as good. Refused by
+    /// providers that leave nothing behind.
+    fn mitigate<'a>(&'a self, order: &'a InstanceOrder) -> Answer<'a, ()>;
 
     /// Makes the credentials by which the binding's consumer uses the running instance through `endpoint`. Asked again
     /// for the same binding (`known` is what it returned then), it makes sure that they work and returns the same.
@@ -112,10 +206,13 @@ pub trait Provider: Send + Sync {
         binding: &'a BindingId,
         endpoint: SocketAddr,
         known: Option<&'a Credentials>,
-    ) -> Answer<'a, Credentials>;
+    ) -> Answer<'a, Bound>;
 
     /// Ends the credentials of a binding.
     fn unbind<'a>(&'a self, order: &'a InstanceOrder, binding: &'a BindingId) -> Answer<'a, ()>;
+
+    /// Ends the credentials of the asks in [`Asks::ends`], which nobody uses, and leaves the binding as it is.
+    fn tidy<'a>(&'a self, order: &'a InstanceOrder, binding: &'a BindingId) -> Answer<'a, ()>;
 
     /// Makes a backup of the running instance's data.
     fn backup<'a>(&'a self, order: &'a InstanceOrder, name: &'a str) -> Answer<'a, BackupMade>;

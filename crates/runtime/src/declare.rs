@@ -6,19 +6,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ostler_manager::{Event, Knowledge, PlacementProblem, place};
-use ostler_model::catalog::Catalog;
+use ostler_model::catalog::{Catalog, Placement};
 use ostler_model::diagnostics::{Problem, Problems};
 use ostler_model::estate::{Estate, NotifyVia, Parsed, parse};
-use ostler_model::ids::ProviderName;
+use ostler_model::ids::{ProviderName, ServiceName};
+use ostler_model::outcome::Failure;
 use ostler_model::template::Template;
-use ostler_providers::Provider;
-use ostler_providers::host::{HostProvider, check_program};
+use ostler_providers::host::check_program;
+use ostler_providers::osb::OsbProvider;
 
 use crate::control::EstateFile;
-use crate::providers::Providers;
+use crate::providers::{Made, Providers, Unmade};
 
 /// An estate file that was parsed, with what its providers offer.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Prepared {
     /// What it declares.
     pub estate: Arc<Estate>,
@@ -27,6 +28,9 @@ pub struct Prepared {
     parsed: Parsed,
     file: EstateFile,
     missing: Vec<(String, String)>,
+    /// Providers that could not be asked now.
+    unasked: Vec<(ProviderName, Failure)>,
+    brokers: BTreeMap<ProviderName, Arc<OsbProvider>>,
 }
 
 /// Reads the file and asks its providers.
@@ -35,29 +39,54 @@ pub struct Prepared {
 /// Everything that is wrong with the file, and with the definition files of its providers: one [`Problems`] a file.
 pub async fn prepare(file: EstateFile, providers: &Providers) -> Result<Prepared, Vec<Problems>> {
     let parsed = parse(&file.file, &file.folder, &file.text).map_err(|problems| vec![problems])?;
-    let mut catalogs = BTreeMap::new();
-    let mut missing = Vec::new();
     let mut wrong = Vec::new();
+    let mut list = Vec::new();
+    let mut made = Vec::new();
     for (name, declared) in &parsed.estate.providers {
-        match providers.refresh(declared) {
-            Ok(provider) => {
-                let provider: Arc<HostProvider> = provider;
-                let catalog = provider.catalog().await.map_err(|failure| {
-                    let span = parsed.span(&format!("provider.{name}"));
-                    let problem = Problem { span, cause: failure.detail, remedy: failure.remedy };
-                    Problems::of(&file.file, &file.text, vec![problem]).into_iter().collect::<Vec<_>>()
-                })?;
-                let not_installed = provider.not_installed().await;
-                missing.extend(not_installed.into_iter().map(|gap| (gap.offering.to_string(), gap.remedy)));
-                catalogs.insert(name.clone(), Arc::new(catalog));
+        match providers.refresh(declared, &parsed.estate.folder) {
+            Ok(provider) => made.push((name.clone(), provider)),
+            Err(Unmade::Definitions(problems)) => wrong.extend(problems),
+            Err(Unmade::Failed(failure)) => {
+                let span = parsed.span(&format!("provider.{name}"));
+                list.push(Problem { span, cause: failure.detail, remedy: failure.remedy });
             }
-            Err(problems) => wrong.extend(problems),
         }
     }
+    wrong.extend(Problems::of(&file.file, &file.text, list));
     if !wrong.is_empty() {
         return Err(wrong);
     }
-    Ok(Prepared { estate: Arc::new(parsed.estate.clone()), catalogs, parsed, file, missing })
+    let mut prepared = Prepared {
+        estate: Arc::new(parsed.estate.clone()),
+        catalogs: BTreeMap::new(),
+        parsed,
+        file,
+        missing: Vec::new(),
+        unasked: Vec::new(),
+        brokers: BTreeMap::new(),
+    };
+    // All at once: one that is slow keeps nobody waiting but for itself.
+    let asked: Vec<_> = made
+        .into_iter()
+        .map(|(name, made)| {
+            let provider = made.any();
+            (name, made, tokio::spawn(async move { provider.catalog().await }))
+        })
+        .collect();
+    for (name, made, catalog) in asked {
+        match catalog.await.expect("asking for a catalog does not panic") {
+            Ok(catalog) => drop(prepared.catalogs.insert(name.clone(), Arc::new(catalog))),
+            Err(failure) => prepared.unasked.push((name.clone(), failure)),
+        }
+        match made {
+            Made::Host(host) => {
+                let not_installed = host.not_installed().await;
+                prepared.missing.extend(not_installed.into_iter().map(|gap| (gap.offering.to_string(), gap.remedy)));
+            }
+            Made::Osb(broker) => drop(prepared.brokers.insert(name, broker)),
+        }
+    }
+    Ok(prepared)
 }
 
 impl Prepared {
@@ -103,10 +132,52 @@ impl Prepared {
     }
 
     fn placement_problems(&self, known: &Knowledge) -> Vec<Problem> {
-        match place(known, &self.estate, &self.catalogs) {
-            Ok(_) => Vec::new(),
-            Err(problems) => problems.into_iter().map(|problem| self.placement(problem)).collect(),
+        // What a provider offered last is good enough while it cannot be asked.
+        let unknown = self.unasked.iter().filter(|(name, _)| !known.catalogs.contains_key(name));
+        let mut list: Vec<Problem> = unknown
+            .map(|(name, failure)| Problem {
+                span: self.parsed.span(&format!("provider.{name}")),
+                cause: failure.detail.clone(),
+                remedy: failure.remedy.clone(),
+            })
+            .collect();
+        if !list.is_empty() {
+            return list; // that nobody offers what it may offer is no news
         }
+        match place(known, &self.estate, &self.catalogs) {
+            Ok(placements) => {
+                for (name, placement) in placements {
+                    list.extend(self.parameter_problems(&name, &placement));
+                }
+            }
+            Err(problems) => list.extend(problems.into_iter().map(|problem| self.placement(problem))),
+        }
+        list
+    }
+
+    /// What of the service's parameters its provider will not take, as far as it says so before.
+    fn parameter_problems(&self, name: &ServiceName, placement: &Placement) -> Vec<Problem> {
+        let (Some(service), Some(broker)) = (self.estate.services.get(name), self.brokers.get(&placement.provider))
+        else {
+            return self.no_parameters(name, placement);
+        };
+        let span = self.parsed.span(&format!("service.{name}.parameters"));
+        let misfits = broker.check_parameters(placement, &service.parameters);
+        let problem = |cause: String| Problem {
+            span: span.clone(),
+            cause: format!("the plan `{}` does not take these parameters: {cause}", placement.plan),
+            remedy: format!("see what {} says of this plan's parameters", placement.provider),
+        };
+        misfits.into_iter().map(problem).collect()
+    }
+
+    /// This machine's offerings are told nothing but what the estate file has keys for.
+    fn no_parameters(&self, name: &ServiceName, placement: &Placement) -> Vec<Problem> {
+        let given = self.estate.services.get(name).is_some_and(|service| !service.parameters.is_empty());
+        let cause = format!("`{}` at {} takes no parameters", placement.offering, placement.provider);
+        let span = self.parsed.span(&format!("service.{name}.parameters"));
+        let problem = Problem { span, cause, remedy: "remove them".to_owned() };
+        given.then_some(problem).into_iter().collect()
     }
 
     fn placement(&self, problem: PlacementProblem) -> Problem {

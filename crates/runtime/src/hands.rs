@@ -13,10 +13,11 @@ use ostler_journal::SealedChange;
 use ostler_keeper::protocol::{Answer, Order, Refusal};
 use ostler_manager::{Command, Event, Knowledge, Outcome, Target};
 use ostler_model::binding::Credentials;
-use ostler_model::ids::{CommandId, InstanceId, ProviderName, SecretId, ServiceName};
+use ostler_model::ids::{AttemptId, CommandId, InstanceId, ProviderName, SecretId, ServiceName};
 use ostler_model::outcome::{Failure, FailureClass};
+use ostler_model::time::Timestamp;
 use ostler_providers::host::choose_for_endpoint;
-use ostler_providers::{InstanceOrder, Provider, ReflexGrant};
+use ostler_providers::{InstanceOrder, Progress, Provider, ReflexGrant};
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
@@ -25,7 +26,7 @@ use tokio::task::AbortHandle;
 use crate::clock;
 use crate::keeper_link::{Keeper, ReportNumber};
 use crate::notify;
-use crate::orders::{credentials, instance_order};
+use crate::orders::{ask_for_binding, asks_to_end, credentials, instance_order, leftover_order};
 use crate::providers::Providers;
 use crate::turn::{Hands, Incoming, Secrets};
 use crate::watching;
@@ -34,6 +35,8 @@ use crate::watching;
 const HEAVY_AT_ONCE: usize = 4;
 /// Starts and stops at once.
 const LIGHT_AT_ONCE: usize = 64;
+/// So many jobs that have ended are of no account.
+const JOBS_UNTIDY: usize = 128;
 /// How long the gateway lets callers wait for an instance before it gives them up.
 const HOLD: Duration = Duration::from_secs(15);
 
@@ -48,6 +51,8 @@ pub struct Executor {
     events: Events,
     note: Arc<dyn Fn(String) + Send + Sync>,
     jobs: BTreeMap<Target, AbortHandle>,
+    /// What is left of jobs that have ended is let go of when there are more than this.
+    tidied_at: usize,
     watches: BTreeMap<InstanceId, AbortHandle>,
     /// Where callers of each service go, in the order of the instances.
     routes: BTreeMap<ServiceName, Vec<(InstanceId, SocketAddr)>>,
@@ -96,6 +101,7 @@ impl Executor {
             events,
             note,
             jobs: BTreeMap::new(),
+            tidied_at: JOBS_UNTIDY,
             watches: BTreeMap::new(),
             routes: BTreeMap::new(),
             endpoint_ports: BTreeSet::new(),
@@ -183,8 +189,9 @@ impl Executor {
         if let Some(former) = self.jobs.insert(target, task.abort_handle()) {
             former.abort();
         }
-        if self.jobs.len() > 2 * LIGHT_AT_ONCE {
+        if self.jobs.len() > self.tidied_at {
             self.tidy();
+            self.tidied_at = (2 * self.jobs.len()).max(JOBS_UNTIDY);
         }
     }
 
@@ -199,8 +206,9 @@ impl Executor {
 
     fn provider(&self, known: &Knowledge, name: &ProviderName) -> Result<Arc<dyn Provider>, Failure> {
         let estate = known.estate.as_ref();
-        let found = estate.and_then(|estate| estate.providers.get(name)).map(|provider| self.providers.get(provider));
-        found.unwrap_or_else(|| Err(gone(name)))
+        let found = estate.and_then(|estate| Some((estate.providers.get(name)?, &estate.folder)));
+        let (declared, folder) = found.ok_or_else(|| gone(name))?;
+        self.providers.get(declared, folder)
     }
 
     fn drain(&self, id: CommandId, service: &ServiceName, address: Option<SocketAddr>, within: Duration) -> Drain {
@@ -229,34 +237,49 @@ impl Executor {
         secrets: &dyn Secrets,
     ) -> Result<(), Failure> {
         let generation = match command {
-            Command::Start { generation, .. } | Command::Before { generation, .. } => Some(*generation),
+            Command::Start { generation, .. }
+            | Command::Before { generation, .. }
+            | Command::Update { generation, .. } => Some(*generation),
             _ => None,
         };
-        let order = instance_order(known, secrets, instance, generation)?;
-        let provider = self.provider(known, &order.placement.provider)?;
-        let job: Job = match command.clone() {
-            Command::Provision { .. } => Box::pin(provision(provider, order)),
-            Command::Observe { instance } => {
-                Box::pin(async move { answer(provider.observe(&instance).await.map(Outcome::Observed)) })
+        let mut order = instance_order(known, secrets, instance, generation)?;
+        match command {
+            Command::Bind { binding, .. } => ask_for_binding(known, binding, &mut order),
+            Command::Unbind { binding, .. } => order.asks.ends = asks_to_end(known, instance, Some(binding)),
+            Command::Tidy { binding, rounds, .. } => {
+                order.asks.ends = rounds.iter().map(|round| (binding.clone(), *round)).collect();
             }
+            Command::Deprovision { .. } => order.asks.ends = asks_to_end(known, instance, None),
+            _ => {}
+        }
+        let provider = self.provider(known, &order.placement.provider)?;
+        let is_elsewhere = provider.is_elsewhere();
+        let progress = self.progress(id);
+        let job: Job = match command.clone() {
+            Command::Provision { .. } => Box::pin(provision(provider, order, progress)),
+            Command::Observe { .. } => {
+                Box::pin(async move { answer(provider.observe(&order).await.map(Outcome::Observed)) })
+            }
+            Command::Update { .. } => Box::pin(async move { done(provider.update(&order, progress).await) }),
+            Command::Tidy { binding, .. } => Box::pin(async move { done(provider.tidy(&order, &binding).await) }),
             Command::Before { .. } => Box::pin(async move { done(provider.before(&order).await) }),
             Command::Start { reflex_burst, reflex_refill, .. } => {
                 let grant = ReflexGrant { burst: reflex_burst, refill: reflex_refill.get() };
-                Box::pin(async move { answer(provider.start(&order, grant).await.map(Outcome::Started)) })
+                Box::pin(start(provider, order, grant))
             }
             Command::Stop { instance, drain, grace } => {
                 self.unwatch(&instance);
                 let address = known.instance(&instance).and_then(|found| found.address());
                 let drain = self.drain(id, instance.service(), address, drain.get());
-                Box::pin(stop(provider, instance, drain, grace.get()))
+                Box::pin(stop(provider, order, drain, grace.get()))
             }
-            Command::Deprovision { instance } => Box::pin(deprovision(provider, instance)),
+            Command::Deprovision { .. } => Box::pin(deprovision(provider, order, progress)),
             Command::Bind { binding, endpoint, .. } => {
                 let secret = SecretId::of_binding(&binding);
                 let former = credentials(secrets, &secret)?;
                 Box::pin(async move {
                     match provider.bind(&order, &binding, endpoint, former.as_ref()).await {
-                        Ok(made) => bound(secret, &made),
+                        Ok(made) => bound(secret, &made.credentials, made.renew_at),
                         Err(failure) => (Outcome::Failed(failure), Vec::new()),
                     }
                 })
@@ -273,17 +296,46 @@ impl Executor {
             Command::Restore { backup, .. } => Box::pin(async move { done(provider.restore(&order, &backup).await) }),
             Command::OpenEndpoint { .. }
             | Command::CloseEndpoint { .. }
+            | Command::Mitigate { .. }
             | Command::Watch { .. }
             | Command::Unwatch { .. }
             | Command::Route { .. }
             | Command::Notify { .. } => return Ok(()), // not on an instance, or without an outcome
         };
-        let room = if is_heavy(command) { self.heavy.clone() } else { self.light.clone() };
+        // What is done elsewhere takes nothing from this machine, and its provider has limits of its own.
+        let room = match (is_elsewhere, is_heavy(command)) {
+            (true, _) => None,
+            (false, true) => Some(self.heavy.clone()),
+            (false, false) => Some(self.light.clone()),
+        };
         self.run(id, Target::Instance(instance.clone()), async move {
-            let _room = room.acquire_owned().await.expect("the semaphores are never closed");
+            let _room = match room {
+                Some(room) => Some(room.acquire_owned().await.expect("the semaphores are never closed")),
+                None => None,
+            };
             job.await
         });
         Ok(())
+    }
+
+    /// Deletes what an ask for an instance may have left behind.
+    fn mitigate(
+        &mut self,
+        id: CommandId,
+        leftover: &AttemptId,
+        known: &Knowledge,
+        secrets: &dyn Secrets,
+    ) -> Result<(), Failure> {
+        let order = leftover_order(known, secrets, leftover)?;
+        let provider = self.provider(known, &order.placement.provider)?;
+        self.run(id, Target::Leftover(leftover.clone()), async move { done(provider.mitigate(&order).await) });
+        Ok(())
+    }
+
+    /// Tells the manager what the provider has agreed to.
+    fn progress(&self, id: CommandId) -> Progress {
+        let events = self.events.clone();
+        Arc::new(move |operation| events(Event::Accepted { id, operation }.into()))
     }
 }
 
@@ -326,35 +378,46 @@ fn done(result: Result<(), Failure>) -> Done {
     answer(result.map(|()| Outcome::Done))
 }
 
-async fn provision(provider: Arc<dyn Provider>, order: InstanceOrder) -> Done {
-    match provider.provision(&order).await {
+async fn provision(provider: Arc<dyn Provider>, order: InstanceOrder, progress: Progress) -> Done {
+    match provider.provision(&order, progress).await {
         Ok(secret) => (Outcome::Done, vec![sealed(SecretId::of_instance(&order.instance), &secret)]),
         Err(failure) => (Outcome::Failed(failure), Vec::new()),
     }
 }
 
-async fn stop(provider: Arc<dyn Provider>, instance: InstanceId, drain: Drain, grace: Duration) -> Done {
+async fn start(provider: Arc<dyn Provider>, order: InstanceOrder, grant: ReflexGrant) -> Done {
+    match provider.start(&order, grant).await {
+        Ok(started) => {
+            let secret = started.secret.iter().map(|secret| sealed(SecretId::of_instance(&order.instance), secret));
+            (Outcome::Started(started.running), secret.collect())
+        }
+        Err(failure) => (Outcome::Failed(failure), Vec::new()),
+    }
+}
+
+async fn stop(provider: Arc<dyn Provider>, order: InstanceOrder, drain: Drain, grace: Duration) -> Done {
     let cut = drain.wait().await;
-    answer(provider.stop(&instance, grace).await.map(|stopped| Outcome::Stopped {
+    answer(provider.stop(&order, grace).await.map(|stopped| Outcome::Stopped {
         exit: stopped.exit,
         killed: stopped.killed,
         cut,
     }))
 }
 
-async fn deprovision(provider: Arc<dyn Provider>, instance: InstanceId) -> Done {
-    match provider.deprovision(&instance).await {
-        Ok(()) => (Outcome::Done, vec![SealedChange::delete(SecretId::of_instance(&instance))]),
+async fn deprovision(provider: Arc<dyn Provider>, order: InstanceOrder, progress: Progress) -> Done {
+    match provider.deprovision(&order, progress).await {
+        Ok(()) => (Outcome::Done, vec![SealedChange::delete(SecretId::of_instance(&order.instance))]),
         Err(failure) => (Outcome::Failed(failure), Vec::new()),
     }
 }
 
-fn bound(id: SecretId, made: &Credentials) -> Done {
+fn bound(id: SecretId, made: &Credentials, renew_at: Option<Timestamp>) -> Done {
     let change = sealed(id, made);
-    let content = serde_json::to_vec(made).expect("credentials have only string keys");
+    // Only what the consumer is given: whatever else its provider needs to know of it is no reason to restart it.
+    let content = serde_json::to_vec(&made.fields).expect("credentials have only string keys");
     // A password of 32 random characters is in it: the digest gives nothing away.
     let digest = Sha256::digest(&content).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    (Outcome::Bound { digest }, vec![change])
+    (Outcome::Bound { digest, renew_at }, vec![change])
 }
 
 fn sealed(id: SecretId, made: &Credentials) -> SealedChange {
@@ -416,12 +479,19 @@ impl Hands for Executor {
                 note(format!("{}: {message}", occasion.as_str()));
                 self.tasks.spawn(notify::tell(ways, notice, move |line| note(line)));
             }
+            Command::Mitigate { leftover } => {
+                if let Err(failure) = self.mitigate(id, leftover, known, secrets) {
+                    self.fail(id, failure);
+                }
+            }
             Command::Provision { instance }
             | Command::Observe { instance }
             | Command::Before { instance, .. }
             | Command::Start { instance, .. }
             | Command::Stop { instance, .. }
             | Command::Deprovision { instance }
+            | Command::Update { instance, .. }
+            | Command::Tidy { instance, .. }
             | Command::Bind { instance, .. }
             | Command::Unbind { instance, .. }
             | Command::Backup { instance, .. }

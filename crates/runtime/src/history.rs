@@ -1,6 +1,6 @@
 //! Facts as people and scripts see them: `ostler journal`.
 
-use ostler_manager::{Command, Fact, FactKind, Outcome};
+use ostler_manager::{Command, Fact, FactKind, Outcome, Settlement};
 use ostler_model::health::{Health, SymptomKind};
 use ostler_model::ids::{CommandId, InstanceId, ServiceName};
 use ostler_model::time::in_words;
@@ -43,6 +43,7 @@ pub fn service_of(kind: &FactKind) -> Option<&ServiceName> {
         | FactKind::EstateDeclared { .. }
         | FactKind::CatalogSeen { .. }
         | FactKind::CommandEnded { .. }
+        | FactKind::CommandAccepted { .. }
         | FactKind::LossAccepted { .. }
         | FactKind::DownAsked => None,
         FactKind::ServicePlaced { service, .. }
@@ -62,6 +63,9 @@ pub fn service_of(kind: &FactKind) -> Option<&ServiceName> {
         | FactKind::RepairEnded { instance }
         | FactKind::BackedOff { instance, .. }
         | FactKind::Held { instance, .. } => Some(instance.service()),
+        FactKind::Quarantined { leftover, .. } | FactKind::SettleAsked { leftover, .. } => {
+            Some(leftover.instance.service())
+        }
         FactKind::CommandIssued { command, .. } => service_of_command(command),
     }
 }
@@ -69,7 +73,9 @@ pub fn service_of(kind: &FactKind) -> Option<&ServiceName> {
 /// The command that a fact issues or ends.
 pub fn command_of(kind: &FactKind) -> Option<CommandId> {
     match kind {
-        FactKind::CommandIssued { id, .. } | FactKind::CommandEnded { id, .. } => Some(*id),
+        FactKind::CommandIssued { id, .. }
+        | FactKind::CommandEnded { id, .. }
+        | FactKind::CommandAccepted { id, .. } => Some(*id),
         _ => None,
     }
 }
@@ -79,13 +85,17 @@ fn service_of_command(command: &Command) -> Option<&ServiceName> {
         Command::OpenEndpoint { service, .. }
         | Command::CloseEndpoint { service }
         | Command::Notify { service, .. } => service,
-        Command::Bind { binding, .. } | Command::Unbind { binding, .. } => &binding.consumer,
+        Command::Bind { binding, .. } | Command::Unbind { binding, .. } | Command::Tidy { binding, .. } => {
+            &binding.consumer
+        }
+        Command::Mitigate { leftover } => leftover.instance.service(),
         Command::Provision { instance }
         | Command::Observe { instance }
         | Command::Before { instance, .. }
         | Command::Start { instance, .. }
         | Command::Stop { instance, .. }
         | Command::Deprovision { instance }
+        | Command::Update { instance, .. }
         | Command::Backup { instance, .. }
         | Command::Restore { instance, .. }
         | Command::Watch { instance, .. }
@@ -127,6 +137,16 @@ pub fn in_plain_words(kind: &FactKind) -> String {
         FactKind::InstanceRetired { instance } => format!("{instance} is to be stopped and kept"),
         FactKind::CommandIssued { id, command } => format!("ordered ({id}): {}", command.in_words()),
         FactKind::CommandEnded { id, outcome } => format!("ended ({id}): {}", outcome_in_words(outcome)),
+        FactKind::CommandAccepted { id, .. } => {
+            format!("under way ({id}): the provider has agreed, and takes its time")
+        }
+        FactKind::Quarantined { leftover, why } => {
+            format!("what ask {leftover} may have left behind is in quarantine: {why}")
+        }
+        FactKind::SettleAsked { leftover, how } => match how {
+            Settlement::Delete => format!("a person asked to delete {leftover}, which was in quarantine"),
+            Settlement::Release => format!("a person released {leftover}, which was in quarantine"),
+        },
         FactKind::InstanceDied { instance, pid, exit, restarted, why_not, .. } => {
             died_in_words(instance, *pid, &exit.to_string(), restarted.map(|process| process.pid), why_not.as_deref())
         }
@@ -188,6 +208,8 @@ pub fn outcome_in_words(outcome: &Outcome) -> String {
         Outcome::Open(address) => format!("open at {address}"),
         Outcome::Observed(observation) => match observation {
             ostler_model::outcome::Observation::Absent => "it does not exist".to_owned(),
+            ostler_model::outcome::Observation::NotSeen { why } => format!("it is not to be seen: {why}"),
+            ostler_model::outcome::Observation::Useless { why } => format!("it could not be made: {why}"),
             ostler_model::outcome::Observation::Stopped { .. } => "it does not run".to_owned(),
             ostler_model::outcome::Observation::Running(running) => format!("it runs at {}", running.address),
         },

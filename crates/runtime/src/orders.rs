@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use ostler_manager::{Knowledge, Launch, ServiceKnowledge};
+use ostler_manager::{BindingState, Instance, Knowledge, Launch, OperationKind, ServiceKnowledge};
 use ostler_model::binding::Credentials;
-use ostler_model::ids::{BindingId, InstanceId, SecretId};
+use ostler_model::ids::{AttemptId, BindingId, InstanceId, SecretId};
 use ostler_model::outcome::{Failure, FailureClass};
-use ostler_providers::{InstanceOrder, Need};
+use ostler_providers::{Accepted, AcceptedKind, Asks, InstanceOrder, Need};
 
 use crate::turn::Secrets;
 
@@ -31,8 +31,12 @@ pub fn instance_order(
         Some(generation) => Some(service.launches.get(&generation).ok_or_else(|| missing("the launch"))?),
         None => service.launch(),
     };
-    let placement = launch
-        .map(|launch| launch.placement.clone())
+    let found = service.instances.get(&instance.number());
+    // What is changed in place is what it was made, until it has been changed.
+    let made_as = found.filter(|_| generation.is_none()).and_then(|found| found.made_as.as_ref());
+    let placement = made_as
+        .map(|made| made.placement.clone())
+        .or_else(|| launch.map(|launch| launch.placement.clone()))
         .or_else(|| service.placement.clone())
         .ok_or_else(|| missing("where it is bought"))?;
     let plan_limits = known
@@ -54,8 +58,94 @@ pub fn instance_order(
         folder: launch.map_or_else(|| estate.folder.clone(), |launch| launch.folder.clone()),
         needs: needs(known, secrets, service, launch.map(|launch| &**launch))?,
         secret: credentials(secrets, &SecretId::of_instance(instance))?.unwrap_or_default(),
+        parameters: made_as
+            .map(|made| &made.parameters)
+            .or_else(|| launch.map(|launch| &launch.parameters))
+            .unwrap_or(&spec.parameters)
+            .clone(),
+        former: found
+            .and_then(|found| found.made_as.as_ref())
+            .map(|made| (made.placement.clone(), made.parameters.clone())),
+        asks: found.map(|found| asks(known, found)).unwrap_or_default(),
         placement,
     })
+}
+
+/// How the instance was asked for.
+fn asks(known: &Knowledge, instance: &Instance) -> Asks {
+    let accepted = instance.accepted.as_ref().and_then(|accepted| {
+        let kind = match accepted.kind {
+            OperationKind::Provision => AcceptedKind::Provision,
+            OperationKind::Update => AcceptedKind::Update,
+            OperationKind::Deprovision => AcceptedKind::Deprovision,
+            OperationKind::Observe
+            | OperationKind::Before
+            | OperationKind::Start
+            | OperationKind::Stop
+            | OperationKind::Bind
+            | OperationKind::Backup
+            | OperationKind::Restore => return None, // these are over, or done again
+        };
+        Some(Accepted { kind, operation: accepted.operation.clone(), since: accepted.since })
+    });
+    Asks {
+        estate: known.uuid,
+        attempt: instance.attempts.number(),
+        made: instance.attempts.is_made(),
+        accepted,
+        access: instance.access.number(),
+        access_made: instance.access.is_made(),
+        ..Asks::default()
+    }
+}
+
+/// The order for what an ask for an instance may have left behind.
+///
+/// # Errors
+/// As [`instance_order`].
+pub fn leftover_order(known: &Knowledge, secrets: &dyn Secrets, id: &AttemptId) -> Result<InstanceOrder, Failure> {
+    let order = instance_order(known, secrets, &id.instance, None)?;
+    let leftover = known.services.get(id.instance.service()).and_then(|service| service.leftovers.get(id));
+    let placement = leftover.map_or_else(|| order.placement.clone(), |leftover| leftover.placement.clone());
+    let asks = Asks { estate: known.uuid, attempt: Some(id.attempt), ..Asks::default() };
+    Ok(InstanceOrder { placement, asks, ..order })
+}
+
+/// Fills in how the binding was asked for that is to be made.
+pub fn ask_for_binding(known: &Knowledge, id: &BindingId, order: &mut InstanceOrder) {
+    let Some(binding) = known.services.get(&id.consumer).and_then(|service| service.bindings.get(&id.need)) else {
+        return;
+    };
+    order.asks.round = binding.rounds.number();
+    order.asks.round_made = binding.rounds.is_made();
+    let in_use = binding.state == BindingState::Made && binding.instance == order.instance;
+    order.asks.predecessor = binding.used.filter(|_| in_use);
+}
+
+/// Every ask for a binding at this instance, by this consumer alone or by anybody.
+pub fn asks_to_end(known: &Knowledge, instance: &InstanceId, of: Option<&BindingId>) -> Vec<(BindingId, u32)> {
+    let need = instance.service();
+    let mut ends = Vec::new();
+    for consumer in known.consumers.get(need).into_iter().flatten() {
+        let id = BindingId { consumer: consumer.clone(), need: need.clone() };
+        if of.is_some_and(|only| *only != id) {
+            continue;
+        }
+        let Some(binding) = known.services.get(consumer).and_then(|service| service.bindings.get(need)) else {
+            continue;
+        };
+        let left = binding.left.iter().filter(|left| left.instance == *instance).map(|left| left.round);
+        let current = binding.rounds.number().filter(|_| binding.asked_at.as_ref() == Some(instance));
+        ends.extend(left.chain(current).map(|round| (id.clone(), round)));
+    }
+    if of.is_none()
+        && let Some(found) = known.instance(instance)
+    {
+        let id = BindingId { consumer: need.clone(), need: need.clone() };
+        let own = found.access_left.iter().copied().chain(found.access.number());
+        ends.extend(own.map(|round| (id.clone(), round)));
+    }
+    ends
 }
 
 fn needs(

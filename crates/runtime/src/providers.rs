@@ -1,7 +1,7 @@
 //! The providers of an estate, made from what it declares, and kept while the declaration stays the same.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ostler_model::diagnostics::Problems;
@@ -10,12 +10,41 @@ use ostler_model::ids::ProviderName;
 use ostler_model::outcome::{Failure, FailureClass};
 use ostler_providers::Provider;
 use ostler_providers::host::{Definitions, HostConfig, HostProvider, KeeperPort};
+use ostler_providers::osb::OsbProvider;
 
 /// The providers of one home.
 pub struct Providers {
     home: PathBuf,
     keeper: Arc<dyn KeeperPort>,
-    made: Mutex<BTreeMap<ProviderName, (Declared, Arc<HostProvider>)>>,
+    made: Mutex<BTreeMap<ProviderName, (Declared, Made)>>,
+}
+
+/// A provider, as what it is.
+#[derive(Clone)]
+pub enum Made {
+    /// This machine.
+    Host(Arc<HostProvider>),
+    /// A broker.
+    Osb(Arc<OsbProvider>),
+}
+
+impl Made {
+    /// The same, as any provider.
+    pub fn any(&self) -> Arc<dyn Provider> {
+        match self {
+            Self::Host(provider) => provider.clone(),
+            Self::Osb(provider) => provider.clone(),
+        }
+    }
+}
+
+/// Why a provider cannot be made from what is declared.
+#[derive(Debug)]
+pub enum Unmade {
+    /// Its definition files are wrong: everything about them.
+    Definitions(Vec<Problems>),
+    /// A file that it names cannot be used.
+    Failed(Failure),
 }
 
 impl Providers {
@@ -24,53 +53,62 @@ impl Providers {
         Self { home, keeper, made: Mutex::new(BTreeMap::new()) }
     }
 
-    /// The provider that is declared like this.
+    /// The provider that is declared like this, in an estate file that lies in `folder`.
     ///
     /// # Errors
-    /// If its definition files are wrong.
-    pub fn get(&self, declared: &Declared) -> Result<Arc<dyn Provider>, Failure> {
-        let provider = self.host(declared).map_err(|problems| Failure {
-            class: FailureClass::NeedsPerson,
-            detail: format!("cannot read the offerings of `{}`: {}", declared.name, first_cause(&problems)),
-            remedy: "correct the definition file".to_owned(),
-        })?;
-        Ok(provider)
+    /// If it cannot be made.
+    pub fn get(&self, declared: &Declared, folder: &Path) -> Result<Arc<dyn Provider>, Failure> {
+        let made = self.known(declared).map_or_else(|| self.make_and_keep(declared, folder), Ok);
+        made.map(|made| made.any()).map_err(|unmade| match unmade {
+            Unmade::Failed(failure) => failure,
+            Unmade::Definitions(problems) => Failure {
+                class: FailureClass::NeedsPerson,
+                detail: format!("cannot read the offerings of `{}`: {}", declared.name, first_cause(&problems)),
+                remedy: "correct the definition file".to_owned(),
+            },
+        })
     }
 
-    /// The same, as the host provider that it is.
+    /// Reads the definition files anew: a person gave the estate file again, perhaps because a definition changed. What
+    /// has no such files stays as it is.
     ///
     /// # Errors
-    /// Everything that is wrong with its definition files.
-    pub fn host(&self, declared: &Declared) -> Result<Arc<HostProvider>, Vec<Problems>> {
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((former, provider)) = made.get(&declared.name)
-            && former == declared
-        {
-            return Ok(provider.clone());
+    /// If it cannot be made; the provider then stays what it was.
+    pub fn refresh(&self, declared: &Declared, folder: &Path) -> Result<Made, Unmade> {
+        match self.known(declared) {
+            Some(made @ Made::Osb(_)) => Ok(made),
+            Some(Made::Host(_)) | None => self.make_and_keep(declared, folder),
         }
-        let provider = Arc::new(self.make(declared)?);
-        made.insert(declared.name.clone(), (declared.clone(), provider.clone()));
-        Ok(provider)
     }
 
-    /// Reads the definition files anew: a person gave the estate file again, perhaps because a definition changed.
-    ///
-    /// # Errors
-    /// Everything that is wrong with them; the provider then stays what it was.
-    pub fn refresh(&self, declared: &Declared) -> Result<Arc<HostProvider>, Vec<Problems>> {
-        let provider = Arc::new(self.make(declared)?);
+    fn known(&self, declared: &Declared) -> Option<Made> {
+        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        made.get(&declared.name).filter(|(former, _)| former == declared).map(|(_, made)| made.clone())
+    }
+
+    fn make_and_keep(&self, declared: &Declared, folder: &Path) -> Result<Made, Unmade> {
+        let provider = self.make(declared, folder)?;
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         made.insert(declared.name.clone(), (declared.clone(), provider.clone()));
         Ok(provider)
     }
 
-    fn make(&self, declared: &Declared) -> Result<HostProvider, Vec<Problems>> {
-        let ProviderKind::Host(host) = &declared.kind;
-        let definitions = match &host.offerings {
-            Some(folder) => Definitions::with_folder(folder)?,
-            None => Definitions::builtin()?,
-        };
-        Ok(HostProvider::new(HostConfig { home: self.home.clone(), definitions, keeper: self.keeper.clone() }))
+    fn make(&self, declared: &Declared, folder: &Path) -> Result<Made, Unmade> {
+        match &declared.kind {
+            ProviderKind::Host(host) => {
+                let definitions = match &host.offerings {
+                    Some(folder) => Definitions::with_folder(folder),
+                    None => Definitions::builtin(),
+                };
+                let definitions = definitions.map_err(Unmade::Definitions)?;
+                let config = HostConfig { home: self.home.clone(), definitions, keeper: self.keeper.clone() };
+                Ok(Made::Host(Arc::new(HostProvider::new(config))))
+            }
+            ProviderKind::Osb(osb) => {
+                let provider = OsbProvider::new(declared.name.clone(), osb, folder).map_err(Unmade::Failed)?;
+                Ok(Made::Osb(Arc::new(provider)))
+            }
+        }
     }
 }
 

@@ -25,7 +25,7 @@ use crate::history::{self, FactView};
 use crate::home::Home;
 use crate::keeper_link::Keeper;
 use crate::preview::preview;
-use crate::providers::Providers;
+use crate::providers::{Made, Providers};
 use crate::seen::seen;
 use crate::waiting::waits_for;
 use crate::why;
@@ -145,8 +145,10 @@ fn limits_in_words(known: &Knowledge, providers: &Providers) -> Option<String> {
     if estate.services.values().all(|service| service.limits == Limits::default()) {
         return None;
     }
-    let declared = estate.providers.values().next()?;
-    Some(providers.host(declared).ok()?.limits_in_force().to_string())
+    estate.providers.values().find_map(|declared| match providers.refresh(declared, &estate.folder).ok()? {
+        Made::Host(host) => Some(host.limits_in_force().to_string()),
+        Made::Osb(_) => None,
+    })
 }
 
 /// Sends the status after each change until `enough` of what is known says so, or the other end closes: then `None`.
@@ -375,6 +377,7 @@ fn refusal_of(known: &Knowledge, ask: &Ask) -> Option<Refused> {
         Ask::Delete { service } => ("delete", service),
         Ask::Backup { service, .. } => ("back up", service),
         Ask::Restore { service, .. } => ("restore", service),
+        Ask::Settle { leftover, .. } => ("settle what was asked for of", leftover.instance.service()),
         Ask::Down => return None, // everything may always be stopped
     };
     let what = format!("cannot {verb} `{service}`");

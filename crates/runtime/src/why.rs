@@ -261,6 +261,7 @@ impl Fold {
             | Command::Before { instance, .. }
             | Command::Start { instance, .. }
             | Command::Stop { instance, .. }
+            | Command::Update { instance, .. }
             | Command::Restore { instance, .. } => instance,
             _ => return,
         };
@@ -287,6 +288,9 @@ impl Fold {
             | FactKind::DeleteAsked { service }
             | FactKind::BackupAsked { service, .. }
             | FactKind::RestoreAsked { service, .. } => self.is(service),
+            FactKind::Quarantined { leftover, .. } | FactKind::SettleAsked { leftover, .. } => {
+                self.is_mine(&leftover.instance)
+            }
             FactKind::InstanceRetired { instance } => self.is_mine(instance),
             FactKind::Resumed { .. } | FactKind::DownAsked => true,
             _ => false,

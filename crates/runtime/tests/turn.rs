@@ -47,12 +47,16 @@ fn offering(name: &str, runs_program: bool) -> Offering {
             description: String::new(),
             limits: Limits::default(),
             price: None,
+            version: None,
+            maintenance: None,
+            handle: None,
+            withdrawn: false,
         }],
         runs_program,
         bindable: true,
         durable: !runs_program,
         instances_max: None,
-        actions: Actions { start_stop: true, backup: false },
+        actions: Actions { start_stop: true, backup: false, unrepeatable: false },
         probe: ProbePolicy {
             ready: Check::Tcp,
             deep: None,
@@ -61,6 +65,7 @@ fn offering(name: &str, runs_program: bool) -> Offering {
             start_within: Span::seconds(60),
         },
         stop_grace: Span::seconds(10),
+        withdrawn: false,
     }
 }
 
@@ -181,7 +186,7 @@ impl Hands for World {
                 inner.twins += count - 1;
                 Some(Outcome::Started(running(instance)))
             }
-            Command::Bind { .. } => Some(Outcome::Bound { digest: "same".to_owned() }),
+            Command::Bind { .. } => Some(Outcome::Bound { digest: "same".to_owned(), renew_at: None }),
             Command::Watch { instance, .. } => {
                 let probed = Event::Probed { instance: instance.clone(), watch: id, health: Health::Ready };
                 inner.answers.push_back(probed.into());
@@ -335,7 +340,10 @@ fn a_secret_whose_event_came_too_late_is_not_stored() {
     assert!(run(&mut engine, &world, 10));
     let id = SecretId::of_binding(&"web/db".parse().unwrap());
     let late = Incoming {
-        event: Some(Event::Ended { id: CommandId(77), outcome: Outcome::Bound { digest: "x".to_owned() } }),
+        event: Some(Event::Ended {
+            id: CommandId(77),
+            outcome: Outcome::Bound { digest: "x".to_owned(), renew_at: None },
+        }),
         secrets: vec![SealedChange::set(id.clone(), b"hidden".to_vec())],
         report: None,
     };

@@ -218,6 +218,7 @@ impl ServiceSketch {
             run: if is_program { command("./run") } else { Vec::new() },
             before: if self.before { command("./migrate") } else { Vec::new() },
             env: BTreeMap::new(),
+            parameters: Default::default(),
             needs: self.needs.iter().map(|need| service_name(*need)).collect::<BTreeSet<_>>(),
             instances: self.instances,
             endpoint: None::<SocketAddr>,
@@ -254,6 +255,10 @@ fn offering(name: OfferingName, sort: Sort) -> Offering {
         description: "simulated".to_owned(),
         limits: Limits::default(),
         price: None,
+        version: None,
+        maintenance: None,
+        handle: None,
+        withdrawn: false,
     };
     Offering {
         description: format!("{name}, simulated"),
@@ -264,7 +269,7 @@ fn offering(name: OfferingName, sort: Sort) -> Offering {
         bindable: true,
         durable: sort == Sort::Database,
         instances_max: None,
-        actions: Actions { start_stop: true, backup: sort == Sort::Database },
+        actions: Actions { start_stop: true, backup: sort == Sort::Database, unrepeatable: false },
         probe: ProbePolicy {
             ready: Check::Tcp,
             deep: None,
@@ -273,5 +278,6 @@ fn offering(name: OfferingName, sort: Sort) -> Offering {
             start_within: Span::seconds(60),
         },
         stop_grace: Span::seconds(10),
+        withdrawn: false,
     }
 }

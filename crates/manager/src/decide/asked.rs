@@ -26,7 +26,8 @@ impl Draft<'_> {
         };
         let known = self.known;
         // Whoever gives the same file again may have freed an address; and a scale that was asked for is undone.
-        let undone = |service: &ServiceKnowledge| service.scale.is_some() || service.endpoint.trouble.is_some();
+        let in_vain = |service: &ServiceKnowledge| service.declared && service.endpoint.trouble.is_some();
+        let undone = |service: &ServiceKnowledge| service.scale.is_some() || in_vain(service);
         if known.estate.as_ref() != Some(estate) || known.down || known.services.values().any(undone) {
             self.fact(FactKind::EstateDeclared { estate: estate.clone() });
         }
@@ -59,6 +60,7 @@ impl Draft<'_> {
             | Ask::Delete { service }
             | Ask::Backup { service, .. }
             | Ask::Restore { service, .. } => service,
+            Ask::Settle { leftover, .. } => leftover.instance.service(),
         };
         let Some(known) = self.known.services.get(service) else {
             return self.refuse(service, format!("there is no service `{service}`"));
@@ -71,6 +73,9 @@ impl Draft<'_> {
                 self.fact(FactKind::ScaleAsked { service: service.clone(), instances: *instances });
             }
             (Ask::Delete { service }, None) => self.fact(FactKind::DeleteAsked { service: service.clone() }),
+            (Ask::Settle { leftover, how }, None) => {
+                self.fact(FactKind::SettleAsked { leftover: leftover.clone(), how: *how });
+            }
             (Ask::Backup { service, name }, None) => {
                 self.fact(FactKind::BackupAsked { service: service.clone(), name: name.clone() });
             }
@@ -88,6 +93,11 @@ impl Draft<'_> {
         let resting = self.known.down || !service.declared;
         match ask {
             Ask::Down => None,
+            Ask::Settle { leftover, .. } => match service.leftovers.get(leftover) {
+                Some(found) if found.quarantined.is_some() => None,
+                Some(_) => Some(format!("{leftover} is being deleted already")),
+                None => Some(format!("nothing that was asked for as {leftover} is in quarantine")),
+            },
             Ask::Restart { .. } if resting => Some(format!("`{name}` is stopped: `ostler up` starts it")),
             Ask::Restart { .. } => None,
             Ask::Scale { .. } if resting => Some(format!("`{name}` is stopped: `ostler up` starts it")),

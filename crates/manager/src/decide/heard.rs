@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ostler_model::estate::Occasion;
 use ostler_model::health::{Exit, Health, SymptomKind};
-use ostler_model::ids::{CommandId, InstanceId, ServiceName};
+use ostler_model::ids::{AttemptId, CommandId, InstanceId, ServiceName};
 use ostler_model::outcome::{Failure, FailureClass, Observation, Running};
 use ostler_model::time::{Timestamp, in_words};
 
@@ -49,7 +49,30 @@ impl Draft<'_> {
                 self.look(Scope::Instance(instance.clone()));
                 self.follow_up(&instance, command);
             }
+            Target::Leftover(leftover) => {
+                if let Outcome::Failed(failure) = outcome {
+                    self.not_deleted(&leftover, failure);
+                }
+                self.look(Scope::Service(leftover.instance.service().clone()));
+            }
             Target::Nothing => {}
+        }
+    }
+
+    /// What cannot be deleted for so long that it cannot be on its way any more is a person's.
+    fn not_deleted(&mut self, id: &AttemptId, failure: &Failure) {
+        let service = id.instance.service();
+        let leftover = self.known.services.get(service).and_then(|service| service.leftovers.get(id));
+        let Some(leftover) = leftover.filter(|leftover| leftover.quarantined.is_none()) else { return };
+        let nobody_else_can = failure.class == FailureClass::NeedsPerson;
+        if nobody_else_can || leftover.is_hopeless(self.now) {
+            let why = failure.detail.clone();
+            let provider = &leftover.placement.provider;
+            let message = format!(
+                "{id} may exist at {provider} and cost money, and cannot be deleted there: {why}; see `ostler status`"
+            );
+            self.tell(service, Occasion::Held, message);
+            self.fact(FactKind::Quarantined { leftover: id.clone(), why });
         }
     }
 
@@ -74,7 +97,7 @@ impl Draft<'_> {
         let Some(service) = self.known.services.get(id.service()) else { return };
         let mut just_bound = None;
         match command {
-            Command::Bind { binding, .. } | Command::Unbind { binding, .. } => {
+            Command::Bind { binding, .. } | Command::Unbind { binding, .. } | Command::Tidy { binding, .. } => {
                 just_bound = Some(&binding.consumer);
                 self.look(Scope::Service(binding.consumer.clone()));
             }
@@ -82,6 +105,9 @@ impl Draft<'_> {
             | Command::Backup { .. }
             | Command::Restore { .. }
             | Command::Stop { .. }
+            | Command::Provision { .. }
+            | Command::Observe { .. }
+            | Command::Update { .. }
             | Command::Deprovision { .. } => self.look(Scope::Service(id.service().clone())),
             // The first start winds up the clock of the backups.
             Command::Start { .. } if service.backup_clock.is_none() => self.look(Scope::Service(id.service().clone())),
@@ -142,8 +168,9 @@ impl Draft<'_> {
         let to_bind = needed && self.known.is_wanted(service) && !self.known.is_bound(service, need);
         let to_unbind = !needed && service.bindings.contains_key(need);
         let gone = !service.declared && service.instances.is_empty() && service.bindings.contains_key(need);
+        let to_tidy = service.bindings.get(need).is_some_and(|binding| !binding.left.is_empty());
         let pauses = service.binding_trouble.as_ref().is_some_and(|(until, _)| self.now < *until);
-        (to_bind || to_unbind || gone) && !pauses
+        (to_bind || to_unbind || gone || to_tidy) && !pauses
     }
 
     fn failed(&mut self, id: &InstanceId, command: &Command, failure: &Failure) {
@@ -151,7 +178,9 @@ impl Draft<'_> {
         let (Some(service), Some(instance)) = (known.services.get(id.service()), known.instance(id)) else { return };
         let starts = match command {
             Command::Provision { .. } | Command::Before { .. } | Command::Start { .. } => true,
-            Command::Observe { .. } | Command::Stop { .. } | Command::Deprovision { .. } => false,
+            Command::Observe { .. } | Command::Stop { .. } | Command::Deprovision { .. } | Command::Update { .. } => {
+                false
+            }
             // A binding or a backup that fails says nothing against the instance: its consumer, its service try again.
             _ => return,
         };
@@ -164,6 +193,14 @@ impl Draft<'_> {
         match failure.class {
             // It is observed after a pause: `evolve` saw to that.
             FailureClass::Interrupted => {}
+            // It is observed at once, and then something is concluded.
+            FailureClass::InDoubt => {}
+            // Another ask would only leave behind another one.
+            FailureClass::Unclear => {
+                self.begin_repair(id, diagnosis);
+                self.hold(id, failure.detail.clone(), restart_after(&failure.remedy, id));
+                self.look_at_sick();
+            }
             // Nobody can answer for what is only to be stopped, so that goes on with growing pauses.
             FailureClass::NeedsPerson if wanted != Wanted::AtRest => {
                 if concluded {
@@ -176,7 +213,7 @@ impl Draft<'_> {
                 self.hold(id, failure.detail.clone(), answer);
                 self.look_at_sick();
             }
-            FailureClass::Temporary | FailureClass::NeedsPerson => {
+            FailureClass::Temporary | FailureClass::NeedsPerson | FailureClass::LeftBehind => {
                 if concluded {
                     self.begin_repair(id, diagnosis);
                 }
@@ -210,6 +247,15 @@ impl Draft<'_> {
             Observation::Running(_) => return,
             Observation::Stopped { exit } => *exit,
             Observation::Absent => None,
+            Observation::NotSeen { why } | Observation::Useless { why } => {
+                if wanted == Wanted::Running && instance.attempts.is_open() {
+                    let diagnosis = Diagnosis::CannotStart { cause: why.clone(), remedy: None };
+                    let because = format!("it {}", diagnosis.in_words());
+                    self.begin_repair(id, diagnosis);
+                    self.back_off(id, service, instance, &because);
+                }
+                return;
+            }
         };
         if wanted == Wanted::Running && instance.phase == Phase::Running {
             self.begin_repair(id, Diagnosis::FoundDead { exit });
@@ -364,8 +410,11 @@ impl Draft<'_> {
         let known = self.known;
         let can_begin = |id: &&InstanceId| {
             known.services.get(id.service()).is_some_and(|service| {
-                let made = service.instances.get(&id.number()).is_some_and(|i| i.phase != Phase::Declared);
-                !made || self.missing_needs(service).is_empty()
+                match service.instances.get(&id.number()).map(|instance| instance.phase) {
+                    Some(Phase::Running) if !known.can_be_restarted(service) => false, // nobody here can repair it
+                    Some(Phase::Running | Phase::Stopped) => self.missing_needs(service).is_empty(),
+                    Some(Phase::Declared) | None => true,
+                }
             })
         };
         let due: Vec<Scope> = known

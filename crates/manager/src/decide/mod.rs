@@ -65,6 +65,8 @@ pub enum Reason {
     StillUsed,
     /// Others of its service are being replaced, and no more may be.
     OthersFirst,
+    /// It can be neither restarted nor made anew here: its provider has to heal it.
+    ProvidersTurn,
     /// What was asked makes no sense here.
     Refused(String),
 }
@@ -83,6 +85,7 @@ impl Reason {
                 OperationKind::Bind => "a consumer is being bound to it".to_owned(),
                 OperationKind::Backup => "its data is being backed up".to_owned(),
                 OperationKind::Restore => "its data is being restored".to_owned(),
+                OperationKind::Update => "it is being updated".to_owned(),
             },
             Self::WaitsFor(needs) => {
                 let names: Vec<&str> = needs.iter().map(ServiceName::as_str).collect();
@@ -93,6 +96,7 @@ impl Reason {
             Self::Held(question) => format!("a person must answer: {question}"),
             Self::StillUsed => "others still use it".to_owned(),
             Self::OthersFirst => "others of its service are being replaced first".to_owned(),
+            Self::ProvidersTurn => "its provider has to heal it".to_owned(),
             Self::Refused(why) => why.clone(),
         }
     }
@@ -149,6 +153,11 @@ pub fn decide(known: &Knowledge, event: &Event, now: Timestamp) -> Decision {
         Event::EstateGiven { estate, catalogs } => draft.estate_given(estate, catalogs),
         Event::Asked(ask) => draft.asked(ask),
         Event::Ended { id, outcome } => draft.ended(*id, outcome),
+        Event::Accepted { id, operation } => {
+            if known.commands.contains_key(id) {
+                draft.fact(FactKind::CommandAccepted { id: *id, operation: operation.clone() });
+            }
+        }
         Event::Probed { instance, watch, health } => draft.probed(instance, *watch, health),
         Event::Died { instance, pid, exit, at, reflex } => draft.died(instance, *pid, *exit, *at, reflex),
         Event::CallersAffected { service, from, until, waited, failed, longest } => {

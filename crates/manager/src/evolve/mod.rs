@@ -16,9 +16,11 @@ use crate::backoff::{FAILURES_TOLD, PAUSE_MAX};
 use crate::event::Process;
 use crate::fact::{Diagnosis, Fact, FactKind};
 use crate::knowledge::{
-    BindingState, Endpoint, Healed, Instance, Knowledge, Launch, OperationKind, Phase, Repair, ServiceKnowledge,
+    Binding, BindingState, Endpoint, Healed, Instance, Knowledge, Launch, OperationKind, Phase, Repair,
+    ServiceKnowledge,
 };
 
+mod asks;
 mod index;
 mod outcome;
 
@@ -31,9 +33,7 @@ pub fn evolve(known: &mut Knowledge, fact: &Fact) {
         FactKind::EstateFounded { uuid } => known.uuid = Some(*uuid),
         FactKind::Resumed { .. } => resume(known, at),
         FactKind::EstateDeclared { estate } => declare(known, estate),
-        FactKind::CatalogSeen { provider, catalog } => {
-            known.catalogs.insert(provider.clone(), catalog.clone());
-        }
+        FactKind::CatalogSeen { provider, catalog } => asks::see_catalog(known, provider, catalog),
         FactKind::ServicePlaced { service, placement } => {
             with_service(known, service, |service| service.placement = Some(placement.clone()));
         }
@@ -44,6 +44,8 @@ pub fn evolve(known: &mut Knowledge, fact: &Fact) {
         FactKind::InstanceRetired { instance } => retire_instance(known, instance),
         FactKind::CommandIssued { id, command } => outcome::issue(known, *id, command, at),
         FactKind::CommandEnded { id, outcome } => outcome::end(known, *id, outcome, at),
+        FactKind::CommandAccepted { id, operation } => asks::accepted(known, *id, operation.as_ref(), at),
+        FactKind::Quarantined { leftover, why } => asks::quarantine(known, leftover, why),
         FactKind::InstanceDied { instance, restarted, seen, .. } => {
             with_instance(known, instance, |i| die(i, *restarted, *seen, at));
         }
@@ -72,6 +74,7 @@ pub fn evolve(known: &mut Knowledge, fact: &Fact) {
         | FactKind::ScaleAsked { .. }
         | FactKind::DownAsked
         | FactKind::DeleteAsked { .. }
+        | FactKind::SettleAsked { .. }
         | FactKind::BackupAsked { .. }
         | FactKind::RestoreAsked { .. } => asked(known, &fact.kind, at),
     }
@@ -94,6 +97,7 @@ fn asked(known: &mut Knowledge, kind: &FactKind, at: Timestamp) {
             with_service(known, service, |service| service.delete_asked = !service.instances.is_empty());
             outcome::remove_if_gone(known, service);
         }
+        FactKind::SettleAsked { leftover, how } => asks::settle(known, leftover, *how, at),
         FactKind::BackupAsked { service, name } => with_service(known, service, |service| {
             service.backup_wanted = Some(name.clone());
             service.backup_clock = Some(at);
@@ -273,7 +277,8 @@ fn declare_again(known: &mut Knowledge, name: &ServiceName, estate: &Estate) {
     }
     let asks_otherwise = service.spec.probe != new.probe;
     service.spec = Arc::new(new.clone());
-    let lost = service.bindings.iter().filter(|(_, binding)| binding.state == BindingState::Lost);
+    let is_gone = |binding: &Binding| binding.state == BindingState::Lost && !binding.has_asks();
+    let lost = service.bindings.iter().filter(|(_, binding)| is_gone(binding));
     let kept = |need: &ServiceName| new.needs.contains(need) || service.uses(need);
     let dropped: Vec<ServiceName> = lost.map(|(need, _)| need.clone()).filter(|need| !kept(need)).collect();
     service.bindings.retain(|need, _| !dropped.contains(need));
@@ -289,7 +294,8 @@ fn define_launch(service: &mut ServiceKnowledge, generation: u32, launch: &Arc<L
     service.launches.insert(generation, launch.clone());
     service.generation = generation;
     recount_outdated(service);
-    let used: Vec<u32> = service.instances.values().filter_map(|instance| instance.generation).collect();
+    let used: Vec<u32> =
+        service.instances.values().flat_map(|instance| [instance.generation, instance.changes_to]).flatten().collect();
     service.launches.retain(|number, _| *number == generation || used.contains(number));
 }
 
@@ -346,6 +352,7 @@ fn ask_restart(known: &mut Knowledge, name: &ServiceName) {
 fn try_service_again(service: &mut ServiceKnowledge) {
     service.endpoint.try_again();
     service.binding_trouble = None;
+    service.binding_failures = 0;
     service.before_trouble = None;
 }
 

@@ -8,7 +8,7 @@ use ostler_model::outcome::{Failure, FailureClass, Observation, Running};
 use ostler_model::time::Timestamp;
 
 use super::index::{with_instance, with_service};
-use super::set_health;
+use super::{asks, set_health};
 use crate::backoff;
 use crate::command::{Command, Outcome};
 use crate::knowledge::{
@@ -16,13 +16,16 @@ use crate::knowledge::{
     ServiceKnowledge,
 };
 
-/// A binding that failed is tried again after so long.
-const BINDING_PAUSE: Duration = Duration::from_secs(2);
 /// An instance is looked at again so long after what was done to it was interrupted: whoever interrupted may come back.
 const INTERRUPTED_PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) fn issue(known: &mut Knowledge, id: CommandId, command: &Command, at: Timestamp) {
     known.last_command = known.last_command.max(id);
+    issue_to(known, id, command, at);
+    asks::issue(known, id, command);
+}
+
+fn issue_to(known: &mut Knowledge, id: CommandId, command: &Command, at: Timestamp) {
     match command {
         Command::Watch { instance, .. } => with_instance(known, instance, |i| i.watch = Some(id)),
         Command::Unwatch { instance } => with_instance(known, instance, |i| i.watch = None),
@@ -49,6 +52,9 @@ pub(super) fn issue(known: &mut Knowledge, id: CommandId, command: &Command, at:
             operate(known, id, command, instance, OperationKind::Bind, at);
             doubt(known, command); // whoever needs it again meanwhile needs it made again
         }
+        Command::Update { instance, .. } => operate(known, id, command, instance, OperationKind::Update, at),
+        Command::Tidy { instance, .. } => operate(known, id, command, instance, OperationKind::Bind, at),
+        Command::Mitigate { .. } => {}
         Command::Backup { instance, .. } => operate(known, id, command, instance, OperationKind::Backup, at),
         Command::Restore { instance, .. } => operate(known, id, command, instance, OperationKind::Restore, at),
     }
@@ -74,7 +80,8 @@ fn operate(
             | OperationKind::Deprovision
             | OperationKind::Bind
             | OperationKind::Backup
-            | OperationKind::Restore => false,
+            | OperationKind::Restore
+            | OperationKind::Update => false,
         };
         if repairs {
             instance.since = at;
@@ -119,6 +126,7 @@ pub(super) fn end(known: &mut Knowledge, id: CommandId, outcome: &Outcome, at: T
         }
         Command::Bind { instance, .. }
         | Command::Unbind { instance, .. }
+        | Command::Tidy { instance, .. }
         | Command::Backup { instance, .. }
         | Command::Restore { instance, .. } => {
             end_operation(known, instance, id, false, outcome, at);
@@ -129,6 +137,7 @@ pub(super) fn end(known: &mut Knowledge, id: CommandId, outcome: &Outcome, at: T
         | Command::Before { instance, .. }
         | Command::Start { instance, .. }
         | Command::Stop { instance, .. }
+        | Command::Update { instance, .. }
         | Command::Deprovision { instance } => {
             let changes_it = !matches!(command, Command::Observe { .. });
             let overtaken =
@@ -139,8 +148,10 @@ pub(super) fn end(known: &mut Knowledge, id: CommandId, outcome: &Outcome, at: T
                 with_instance(known, instance, |i| i.observed = false);
             }
         }
+        Command::Mitigate { .. } => {}
         Command::Watch { .. } | Command::Unwatch { .. } | Command::Route { .. } | Command::Notify { .. } => {}
     }
+    asks::end(known, &command, outcome, at);
 }
 
 fn end_operation(
@@ -203,15 +214,20 @@ fn end_of_service(known: &mut Knowledge, command: &Command, outcome: &Outcome, a
     let interrupted = matches!(outcome, Outcome::Failed(Failure { class: FailureClass::Interrupted, .. }));
     match (command, outcome) {
         _ if interrupted => doubt(known, command),
-        (Command::Bind { binding, instance, endpoint }, Outcome::Bound { digest }) => {
-            bound(known, binding, instance, *endpoint, digest);
+        (Command::Bind { binding, instance, endpoint }, Outcome::Bound { digest, renew_at }) => {
+            bound(known, binding, instance, *endpoint, digest, *renew_at);
         }
-        (Command::Bind { binding, .. } | Command::Unbind { binding, .. }, Outcome::Failed(failure)) => {
+        (
+            Command::Bind { binding, .. } | Command::Unbind { binding, .. } | Command::Tidy { binding, .. },
+            Outcome::Failed(failure),
+        ) => {
             with_service(known, &binding.consumer, |service| {
-                service.binding_trouble = Some((at + BINDING_PAUSE, failure.clone()));
+                service.binding_failures = service.binding_failures.saturating_add(1);
+                let pause = backoff::binding_pause(service.binding_failures);
+                service.binding_trouble = Some((at + pause, failure.clone()));
             });
         }
-        (Command::Unbind { binding, .. }, Outcome::Done) => drop_binding(known, &binding.consumer, &binding.need),
+        (Command::Unbind { binding, instance }, Outcome::Done) => unbound(known, binding, instance),
         (Command::Backup { instance, name }, outcome) => with_service(known, instance.service(), |service| {
             service.backup_wanted.take_if(|wanted| wanted == name);
             match outcome {
@@ -244,6 +260,11 @@ fn end_of_service(known: &mut Knowledge, command: &Command, outcome: &Outcome, a
 
 /// Whether a binding that was to be made, or ended, has been is not known: it is made, or ended, again.
 pub(super) fn doubt(known: &mut Knowledge, command: &Command) {
+    match command {
+        Command::Mitigate { leftover } => asks::interrupt(known, leftover),
+        Command::Update { instance, .. } => with_instance(known, instance, |i| i.changes_to = None),
+        _ => {}
+    }
     let (Command::Bind { binding: id, .. } | Command::Unbind { binding: id, .. }) = command else { return };
     with_service(known, &id.consumer, |service| {
         if let Some(binding) = service.bindings.get_mut(&id.need).filter(|b| b.state == BindingState::Made) {
@@ -258,18 +279,24 @@ fn begin_binding(known: &mut Knowledge, id: &BindingId, instance: &InstanceId, e
         return;
     }
     with_service(known, &id.consumer, |service| {
-        let (instance, state) = (instance.clone(), BindingState::Doubtful);
-        let new = Binding { instance: instance.clone(), endpoint, revision: 0, digest: String::new(), state };
-        let binding = service.bindings.entry(id.need.clone()).or_insert(new);
+        let binding =
+            service.bindings.entry(id.need.clone()).or_insert_with(|| Binding::new(instance.clone(), endpoint));
         if binding.state == BindingState::Lost {
-            binding.state = state;
-            binding.instance = instance;
+            binding.state = BindingState::Doubtful;
+            binding.instance = instance.clone();
         }
     });
     known.consumers.entry(id.need.clone()).or_default().insert(id.consumer.clone());
 }
 
-fn bound(known: &mut Knowledge, id: &BindingId, instance: &InstanceId, endpoint: SocketAddr, digest: &str) {
+fn bound(
+    known: &mut Knowledge,
+    id: &BindingId,
+    instance: &InstanceId,
+    endpoint: SocketAddr,
+    digest: &str,
+    renew_at: Option<Timestamp>,
+) {
     if !known.services.contains_key(&id.consumer) {
         return;
     }
@@ -279,10 +306,16 @@ fn bound(known: &mut Knowledge, id: &BindingId, instance: &InstanceId, endpoint:
             Some(former) => former.revision.saturating_add(1),
             None => 1,
         };
-        let digest = digest.to_owned();
-        let binding = Binding { instance: instance.clone(), endpoint, revision, digest, state: BindingState::Made };
-        service.bindings.insert(id.need.clone(), binding);
+        let binding =
+            service.bindings.entry(id.need.clone()).or_insert_with(|| Binding::new(instance.clone(), endpoint));
+        binding.instance = instance.clone();
+        binding.endpoint = endpoint;
+        binding.revision = revision;
+        binding.digest = digest.to_owned();
+        binding.state = BindingState::Made;
+        binding.renew_at = renew_at;
         service.binding_trouble = None;
+        service.binding_failures = 0;
     });
     known.consumers.entry(id.need.clone()).or_default().insert(id.consumer.clone());
 }
@@ -311,6 +344,13 @@ fn end_of_instance(known: &mut Knowledge, id: &InstanceId, command: &Command, ou
             });
             with_service(known, id.service(), |service| {
                 service.backup_clock.get_or_insert(at);
+            });
+        }
+        (Command::Update { generation, .. }, Outcome::Done) => {
+            let round = known.services.get(id.service()).map_or(0, |service| service.restart_round);
+            with_instance(known, id, |i| {
+                i.generation = Some(*generation);
+                i.restart_round = round;
             });
         }
         (Command::Stop { .. }, Outcome::Stopped { .. }) => with_instance(known, id, |i| {
@@ -344,6 +384,12 @@ fn observe(known: &mut Knowledge, id: &InstanceId, observation: &Observation, at
             Observation::Running(running) => runs(i, *running, at),
             Observation::Stopped { .. } => rests(i, Phase::Stopped, at),
             Observation::Absent => rests(i, Phase::Declared, at),
+            // Of what was made, it is no news that its provider does not say whether it is there.
+            Observation::NotSeen { .. } | Observation::Useless { .. } => {
+                if i.attempts.is_open() {
+                    rests(i, Phase::Declared, at);
+                }
+            }
         }
     });
     if *observation == Observation::Absent {
@@ -392,10 +438,13 @@ fn lose_bindings(known: &mut Knowledge, id: &InstanceId) {
         let mut unneeded = false;
         with_service(known, &consumer, |service| {
             let binding = service.bindings.get_mut(id.service());
-            if let Some(binding) = binding.filter(|binding| binding.instance == *id) {
+            let Some(binding) = binding else { return };
+            asks::lose(binding, id);
+            if binding.instance == *id {
                 binding.state = BindingState::Lost;
+                let asked = binding.has_asks();
                 // What still runs with it is a user of the need until it is replaced.
-                unneeded = !service.spec.needs.contains(id.service()) && !service.uses(id.service());
+                unneeded = !asked && !service.spec.needs.contains(id.service()) && !service.uses(id.service());
             }
         });
         if unneeded {
@@ -406,11 +455,41 @@ fn lose_bindings(known: &mut Knowledge, id: &InstanceId) {
     }
 }
 
+/// Forgets a binding that nobody needs or uses, and of which nothing is left anywhere.
+pub(super) fn forget_binding(known: &mut Knowledge, id: &BindingId) {
+    let unneeded = known.services.get(&id.consumer).is_some_and(|service| {
+        let is_gone = |binding: &Binding| binding.state == BindingState::Lost && !binding.has_asks();
+        let unneeded = !service.spec.needs.contains(&id.need) && !service.uses(&id.need);
+        unneeded && service.bindings.get(&id.need).is_some_and(is_gone)
+    });
+    if unneeded {
+        drop_binding(known, &id.consumer, &id.need);
+    } else {
+        remove_if_gone(known, &id.consumer);
+    }
+}
+
+/// It is ended at the instance where it was used; what was asked for elsewhere is not forgotten.
+fn unbound(known: &mut Knowledge, id: &BindingId, instance: &InstanceId) {
+    let mut asked = false;
+    with_service(known, &id.consumer, |service| {
+        if let Some(binding) = service.bindings.get_mut(&id.need) {
+            asks::lose(binding, instance);
+            binding.state = BindingState::Lost;
+            asked = binding.has_asks();
+        }
+    });
+    if !asked {
+        drop_binding(known, &id.consumer, &id.need);
+    }
+}
+
 fn drop_binding(known: &mut Knowledge, consumer: &ServiceName, need: &ServiceName) {
     let mut still_needed = false;
     with_service(known, consumer, |service| {
         service.bindings.remove(need);
         service.binding_trouble = None;
+        service.binding_failures = 0;
         still_needed = service.spec.needs.contains(need);
     });
     if !still_needed && let Some(consumers) = known.consumers.get_mut(need) {
@@ -442,9 +521,10 @@ fn remove_instance(known: &mut Knowledge, id: &InstanceId) {
 /// A service that is no longer declared and has nothing left is forgotten; its highest number is not.
 pub(super) fn remove_if_gone(known: &mut Knowledge, name: &ServiceName) {
     let gone = known.services.get(name).is_some_and(|service| {
-        let unbound = service.bindings.values().all(|binding| binding.state == BindingState::Lost);
+        let is_gone = |binding: &Binding| binding.state == BindingState::Lost && !binding.has_asks();
+        let unbound = service.bindings.values().all(is_gone);
         let closed = !service.endpoint.may_be_open && service.endpoint.operation.is_none();
-        !service.declared && service.instances.is_empty() && unbound && closed
+        !service.declared && service.instances.is_empty() && service.leftovers.is_empty() && unbound && closed
     });
     if gone {
         let Some(service) = known.services.remove(name) else { return };

@@ -1,7 +1,7 @@
 //! One instance: what to do next to bring it to what is wanted of it.
 
 use ostler_model::health::{Health, Symptom};
-use ostler_model::ids::InstanceId;
+use ostler_model::ids::{BindingId, InstanceId};
 use ostler_model::time::{Span, Timestamp};
 
 use crate::command::Command;
@@ -185,8 +185,19 @@ enum Verdict {
 
 fn keep_running(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId, instance: &Instance) {
     let scope = || Scope::Instance(id.clone());
+    let can_be_restarted = draft.known.can_be_restarted(service);
     if service.outdated.contains(&id.number()) {
-        return replace(draft, service, id, instance);
+        return match (can_be_restarted, service.launch()) {
+            (true, _) => replace(draft, service, id, instance),
+            (false, Some(_)) => draft.command(Command::Update { instance: id.clone(), generation: service.generation }),
+            (false, None) => {}
+        };
+    }
+    if !instance.access_left.is_empty() && instance.access.is_made() {
+        let me = id.service().clone();
+        let binding = BindingId { consumer: me.clone(), need: me };
+        let rounds = instance.access_left.clone();
+        return draft.command(Command::Tidy { binding, instance: id.clone(), rounds });
     }
     // Whoever holds the process may be a new one: it has to be told what to start when the process dies.
     if !instance.entrusted
@@ -205,6 +216,9 @@ fn keep_running(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &Instance
                 draft.begin_repair(id, diagnosis);
                 draft.back_off(id, service, instance, &because);
                 return draft.look(scope());
+            }
+            if !can_be_restarted {
+                return draft.withhold(scope(), Reason::ProvidersTurn);
             }
             // Where what it needs is not there, it is a victim: stopped, it could not even be started again.
             let missing = draft.missing_needs(service);

@@ -15,7 +15,7 @@ use crate::knowledge::{BindingState, Instance, Knowledge, Launch, Operation, Ope
 /// The steps, in their order. A step that changes something ends the look: what follows it is decided from the state
 /// that it leads to, by the next look.
 pub(super) fn look(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
-    let steps = [endpoint, count_instances, bind, unbind, define_launch, back_up, tell_healed];
+    let steps = [endpoint, count_instances, bind, unbind, define_launch, tidy_bindings, mitigate, back_up, tell_healed];
     for step in steps {
         let facts = draft.decision.facts.len();
         step(draft, service);
@@ -93,8 +93,18 @@ fn bind(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
         // Not while it is being moved: what points at where it was would have to be made again at once.
         let there = needed.endpoint.open && needed.endpoint.operation.is_none();
         let Some(endpoint) = needed.endpoint.address.filter(|_| there) else { continue };
-        if known.is_bound(service, need) || is_being_bound(known, needed, &service.spec.name) {
+        if is_being_bound(known, needed, &service.spec.name) {
             continue;
+        }
+        if known.is_bound(service, need) {
+            match service.bindings.get(need).and_then(|binding| binding.renew_at) {
+                None => continue,
+                Some(renew_at) if draft.now < renew_at => {
+                    draft.wake(renew_at, Scope::Service(service.spec.name.clone()));
+                    continue;
+                }
+                Some(_) => {}
+            }
         }
         if let Some((until, _)) = &service.binding_trouble
             && draft.now < *until
@@ -113,7 +123,9 @@ fn bind(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
 fn is_being_bound(known: &Knowledge, needed: &ServiceKnowledge, consumer: &ServiceName) -> bool {
     needed.instances.values().filter_map(|instance| instance.operation).any(|operation| {
         match known.commands.get(&operation.id) {
-            Some(Command::Bind { binding, .. } | Command::Unbind { binding, .. }) => &binding.consumer == consumer,
+            Some(Command::Bind { binding, .. } | Command::Unbind { binding, .. } | Command::Tidy { binding, .. }) => {
+                &binding.consumer == consumer
+            }
             _ => false,
         }
     })
@@ -147,6 +159,10 @@ fn unbind(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
         if !unneeded || binding.state == BindingState::Lost || service.uses(need) {
             continue;
         }
+        // First what is left elsewhere, or nobody would know of it any more.
+        if binding.left.iter().any(|left| left.instance != binding.instance) {
+            continue;
+        }
         if let Some((until, _)) = &service.binding_trouble
             && draft.now < *until
         {
@@ -177,6 +193,7 @@ fn define_launch(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
         run: spec.run.clone(),
         before: spec.before.clone(),
         env: spec.env.clone(),
+        parameters: spec.parameters.clone(),
         listen: spec.listen,
         limits: spec.limits,
         folder: estate.folder.clone(),
@@ -194,6 +211,54 @@ fn define_launch(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
         generation: same.unwrap_or(next),
         launch: Arc::new(launch),
     });
+}
+
+/// Credentials that an earlier ask made are ended once nothing runs with them.
+fn tidy_bindings(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
+    let deleted = !service.declared && service.instances.is_empty();
+    if draft.known.down && !deleted {
+        return;
+    }
+    for (need, binding) in &service.bindings {
+        // Which of them are in use is clear once everything that runs does so with the same ones.
+        if binding.rounds.is_open() || (service.uses(need) && !service.outdated.is_empty()) {
+            continue;
+        }
+        let Some(first) = binding.left.iter().find(|left| !binding.is_in_use(left)) else { continue };
+        let Some(holder) = draft.known.instance(&first.instance).filter(|holder| holder.operation.is_none()) else {
+            continue;
+        };
+        if !holder.observed || holder.attempts.number().is_none() {
+            continue;
+        }
+        if let Some((until, _)) = &service.binding_trouble
+            && draft.now < *until
+        {
+            draft.wake(*until, Scope::Service(service.spec.name.clone()));
+            return;
+        }
+        let at_same = binding.left.iter().filter(|left| left.instance == first.instance && !binding.is_in_use(left));
+        let rounds = at_same.map(|left| left.round).collect();
+        let (binding, instance) = (service.binding_id(need), first.instance.clone());
+        return draft.command(Command::Tidy { binding, instance, rounds });
+    }
+}
+
+/// What asks for instances may have left behind is deleted, and asked for again for as long as it may appear late.
+fn mitigate(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
+    if draft.known.down {
+        return;
+    }
+    for (id, leftover) in &service.leftovers {
+        if leftover.operation.is_some() || leftover.quarantined.is_some() {
+            continue;
+        }
+        if draft.now < leftover.not_before {
+            draft.wake(leftover.not_before, Scope::Service(service.spec.name.clone()));
+        } else {
+            draft.command(Command::Mitigate { leftover: id.clone() });
+        }
+    }
 }
 
 /// A backup or restore that was asked for; then the schedule.

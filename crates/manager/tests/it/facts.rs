@@ -11,7 +11,7 @@ use ostler_manager::{
 use ostler_model::catalog::{Limits, Placement};
 use ostler_model::estate::{Listen, Occasion};
 use ostler_model::health::{Exit, Health, Symptom, SymptomKind};
-use ostler_model::ids::{BindingId, CommandId, InstanceId, ServiceName};
+use ostler_model::ids::{AttemptId, BindingId, CommandId, InstanceId, ServiceName};
 use ostler_model::outcome::{BackupMade, FailureClass, Observation, Running};
 use ostler_model::time::{Span, Timestamp};
 use proptest::collection::vec;
@@ -94,6 +94,10 @@ fn command() -> impl Strategy<Value = Command> {
             endpoint: local(port)
         }),
         (binding(), instance()).prop_map(|(binding, instance)| Command::Unbind { binding, instance }),
+        (instance(), 0..4_u32).prop_map(|(instance, generation)| Command::Update { instance, generation }),
+        (instance(), 1..3_u32)
+            .prop_map(|(instance, attempt)| Command::Mitigate { leftover: AttemptId { instance, attempt } }),
+        (binding(), instance()).prop_map(|(binding, instance)| Command::Tidy { binding, instance, rounds: vec![1, 2] }),
         instance().prop_map(|instance| Command::Backup { instance, name: "b".to_owned() }),
         instance().prop_map(move |instance| Command::Restore { instance, backup: made() }),
         (instance(), 1..4_u16).prop_map(|(instance, port)| Command::Watch { instance, address: local(port) }),
@@ -111,13 +115,22 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         running().prop_map(|running| Outcome::Observed(Observation::Running(running))),
         Just(Outcome::Observed(Observation::Stopped { exit: None })),
         Just(Outcome::Observed(Observation::Absent)),
+        Just(Outcome::Observed(Observation::NotSeen { why: "404".to_owned() })),
+        Just(Outcome::Observed(Observation::Useless { why: "failed".to_owned() })),
         running().prop_map(Outcome::Started),
         Just(Outcome::Stopped { exit: None, killed: false, cut: 0 }),
-        (0..2_u8).prop_map(|digest| Outcome::Bound { digest: digest.to_string() }),
+        (0..2_u8).prop_map(|digest| Outcome::Bound { digest: digest.to_string(), renew_at: None }),
         Just(Outcome::BackedUp(made)),
         Just(Outcome::Done),
-        prop_oneof![Just(FailureClass::Temporary), Just(FailureClass::NeedsPerson), Just(FailureClass::Interrupted)]
-            .prop_map(|class| Outcome::Failed(failure(class, "no"))),
+        prop_oneof![
+            Just(FailureClass::Temporary),
+            Just(FailureClass::NeedsPerson),
+            Just(FailureClass::Interrupted),
+            Just(FailureClass::InDoubt),
+            Just(FailureClass::LeftBehind),
+            Just(FailureClass::Unclear),
+        ]
+        .prop_map(|class| Outcome::Failed(failure(class, "no"))),
     ]
 }
 
@@ -128,12 +141,14 @@ fn launch() -> impl Strategy<Value = Arc<Launch>> {
             offering: "program".parse().unwrap(),
             plan: "small".parse().unwrap(),
             version: None,
+            handle: None,
         };
         Arc::new(Launch {
             placement,
             run: Vec::new(),
             before: Vec::new(),
             env: BTreeMap::new(),
+            parameters: Default::default(),
             listen: Listen::Port,
             limits: Limits::default(),
             folder: "/srv".into(),

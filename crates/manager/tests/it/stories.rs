@@ -7,18 +7,22 @@
 //!   [version=RANGE]; …` gives an estate file;
 //! - `auto on` lets an obliging world answer everything from here on, `auto off` lets the story answer;
 //! - `ended COMMAND ok | temporary | person | interrupted | cut-off` ends an order: `ended start web-1 ok`; what is cut
-//!   off is done, and whoever did it could not say so;
+//!   off is done, and whoever did it could not say so; `in-doubt`, `left-behind` and `unclear` are answers of a broker
+//!   that nothing follows from, and `lost` is the same as in doubt, of something that was done;
+//! - `accepted COMMAND`: a broker will do it; `appear db-1/1`: what was asked for is made late;
 //! - `probe web-1 ready | unready | shallow | unknown`; `hang web-1`, `unhang web-1`, `lose db-1` change the world;
 //! - `die web-1 [spent]` kills a process, which is started again at once if that is granted, unless it is spent;
 //! - `crashing web`, `never-ready web`, `mended web` say how the world treats a program;
 //! - `tick 2s`; `resume started | holder-returned`; `ask restart web`, `ask scale web 3`, `ask down`, `ask delete web`,
-//!   `ask backup db NAME`, `ask restore db NAME`; `status`.
+//!   `ask backup db NAME`, `ask restore db NAME`, `ask settle db-1/1 delete | release`; `status`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use ostler_manager::{Ask, Command, Decision, Event, FactKind, Outcome, Reason, ResumeCause, Scope, decide, status};
+use ostler_manager::{
+    Ask, Command, Decision, Event, FactKind, Outcome, Reason, ResumeCause, Scope, Settlement, decide, status,
+};
 use ostler_model::estate::{Estate, Service};
 use ostler_model::health::{Exit, Health, Symptom, SymptomKind};
 use ostler_model::ids::{CommandId, InstanceId};
@@ -65,6 +69,13 @@ impl Story {
             }
             ("auto", [on]) => self.auto = *on == "on",
             ("ended", [order @ .., outcome]) => self.end(&order.join(" "), outcome),
+            ("accepted", order) => {
+                let order = order.join(" ");
+                let found = self.world.orders.iter().find(|(_, command)| key(command) == order);
+                let id = *found.unwrap_or_else(|| panic!("`{order}` was not ordered")).0;
+                let _ = self.world.give(&Event::Accepted { id, operation: Some("task-7".to_owned()) });
+            }
+            ("appear", [attempt]) => self.world.appear(&attempt.parse().unwrap()),
             ("probe", [id, health]) => self.probe(&instance(id), health),
             ("hang", [id]) => self.process(id).hung = true,
             ("unhang", [id]) => self.process(id).hung = false,
@@ -109,6 +120,10 @@ impl Story {
             "temporary" => self.world.fail(id, FailureClass::Temporary),
             "person" => self.world.fail(id, FailureClass::NeedsPerson),
             "interrupted" => self.world.fail(id, FailureClass::Interrupted),
+            "in-doubt" => self.world.fail(id, FailureClass::InDoubt),
+            "left-behind" => self.world.fail(id, FailureClass::LeftBehind),
+            "unclear" => self.world.fail(id, FailureClass::Unclear),
+            "lost" => self.world.answer_lost(id),
             "cut-off" => self.world.cut_off(id),
             other => panic!("not an outcome: {other}"),
         }
@@ -163,6 +178,12 @@ impl Story {
             for instance in &service.instances {
                 if let Some(because) = &instance.because {
                     let _ = writeln!(self.text, "    {}: {because}", instance.id);
+                }
+            }
+            for leftover in &service.leftovers {
+                let _ = writeln!(self.text, "    {} is {}: {}", leftover.id, leftover.state, leftover.because);
+                if let Some(answer) = &leftover.answer {
+                    let _ = writeln!(self.text, "      {answer}");
                 }
             }
             for trouble in service.troubles {
@@ -221,6 +242,9 @@ fn key(command: &Command) -> String {
         Command::Deprovision { instance } => format!("delete {instance}"),
         Command::Bind { binding, .. } => format!("bind {binding}"),
         Command::Unbind { binding, .. } => format!("unbind {binding}"),
+        Command::Update { instance, .. } => format!("update {instance}"),
+        Command::Mitigate { leftover } => format!("mitigate {leftover}"),
+        Command::Tidy { binding, .. } => format!("tidy {binding}"),
         Command::Backup { instance, .. } => format!("backup {instance}"),
         Command::Restore { instance, .. } => format!("restore {instance}"),
         Command::Watch { .. } | Command::Unwatch { .. } | Command::Route { .. } | Command::Notify { .. } => {
@@ -248,10 +272,18 @@ fn in_line(fact: &FactKind, orders: &BTreeMap<CommandId, Command>) -> Option<Str
                 Outcome::Observed(Observation::Running(_)) => format!("← {order}: it runs"),
                 Outcome::Observed(Observation::Stopped { .. }) => format!("← {order}: it does not run"),
                 Outcome::Observed(Observation::Absent) => format!("← {order}: there is none"),
+                Outcome::Observed(Observation::NotSeen { why } | Observation::Useless { why }) => {
+                    format!("← {order}: {why}")
+                }
                 _ => format!("← {order}"),
             }
         }
         FactKind::EstateFounded { .. } | FactKind::CatalogSeen { .. } | FactKind::Told { .. } => return None,
+        FactKind::CommandAccepted { id, .. } => {
+            format!("… {}: it will be done", orders.get(id).map_or_else(String::new, key))
+        }
+        FactKind::Quarantined { leftover, why } => format!("{leftover} is in quarantine: {why}"),
+        FactKind::SettleAsked { leftover, how } => format!("{leftover} is settled: {how:?}"),
         FactKind::Resumed { .. } => "everything is looked at again".to_owned(),
         FactKind::EstateDeclared { .. } => "the estate is declared".to_owned(),
         FactKind::ServicePlaced { service, placement } => {
@@ -325,6 +357,10 @@ fn read_ask(words: &[&str]) -> Ask {
         ["restart", service] => Ask::Restart { service: name(service) },
         ["delete", service] => Ask::Delete { service: name(service) },
         ["scale", service, instances] => Ask::Scale { service: name(service), instances: instances.parse().unwrap() },
+        ["settle", leftover, how] => Ask::Settle {
+            leftover: leftover.parse().unwrap(),
+            how: if *how == "delete" { Settlement::Delete } else { Settlement::Release },
+        },
         ["backup", service, backup] => Ask::Backup { service: name(service), name: (*backup).to_owned() },
         ["restore", service, backup] => Ask::Restore { service: name(service), name: (*backup).to_owned() },
         other => panic!("not an ask: {other:?}"),
@@ -363,6 +399,11 @@ stories! {
     adopting
     backups
     bookshop
+    bought
+    bought_changed
+    bought_in_doubt
+    bought_late
+    bought_quarantined
     crash_loop
     cut_off
     deadlock_of_repairs

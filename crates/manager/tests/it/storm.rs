@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ostler_manager::{Ask, Event, Fact, Knowledge, ResumeCause, Scope, decide, evolve};
+use ostler_manager::{APPEARS_WITHIN, Ask, Event, Fact, Knowledge, ResumeCause, Scope, Settlement, decide, evolve};
 use ostler_model::estate::{Occasion, Service};
 use ostler_model::health::State;
-use ostler_model::ids::{CommandId, InstanceId};
+use ostler_model::ids::{AttemptId, CommandId, InstanceId};
 use ostler_model::outcome::FailureClass;
-use ostler_model::time::Span;
+use ostler_model::time::{Span, Timestamp};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, RngSeed};
@@ -31,7 +31,7 @@ pub(crate) struct Sketch {
 
 pub(crate) fn sketch() -> impl Strategy<Value = Sketch> {
     let chance = |percent: f64| prop::bool::weighted(percent);
-    (0..3_usize, any::<u8>(), 1..=5_u32, chance(0.2), 0..6_u16, chance(0.3), 0..3_u8, chance(0.85)).prop_map(
+    (0..4_usize, any::<u8>(), 1..=5_u32, chance(0.2), 0..6_u16, chance(0.3), 0..3_u8, chance(0.85)).prop_map(
         |(offering, needs, instances, before, endpoint, backed_up, env, declared)| {
             let endpoint = (endpoint < 3).then_some(endpoint);
             Sketch { offering, needs, instances, before, endpoint, backed_up, env, declared }
@@ -51,7 +51,7 @@ pub(crate) fn drawn(first: &[Sketch], sketches: &[Sketch], at_once: u8) -> ostle
         if !sketch.declared && number > 0 {
             continue;
         }
-        let offering = ["program", "postgresql", "redis"][first[number].offering];
+        let offering = ["program", "postgresql", "redis", "bought"][first[number].offering];
         let mut drawn = service(&format!("s{number}"), offering);
         let chosen = services.iter().enumerate().filter(|(index, _)| sketch.needs >> index & 1 == 1);
         drawn.needs = chosen.map(|(_, need)| need.name.clone()).collect();
@@ -76,6 +76,12 @@ enum Step {
     Fail(usize, FailureClass),
     /// It was done, and whoever did it was cut off before saying so.
     DoneAndCutOff(usize),
+    /// It was done, and the answer was lost.
+    AnswerLost(usize),
+    /// What was asked for long ago is made now.
+    Appear(usize),
+    Accepted(usize),
+    Settle(usize, Settlement),
     TellReport {
         twice: bool,
     },
@@ -109,6 +115,9 @@ fn step() -> impl Strategy<Value = Step> {
         6 => Just(FailureClass::Temporary),
         1 => Just(FailureClass::NeedsPerson),
         2 => Just(FailureClass::Interrupted),
+        3 => Just(FailureClass::InDoubt),
+        2 => Just(FailureClass::LeftBehind),
+        1 => Just(FailureClass::Unclear),
     ];
     let cause = prop_oneof![Just(ResumeCause::Started), Just(ResumeCause::HolderReturned)];
     let ask = prop_oneof![
@@ -123,6 +132,11 @@ fn step() -> impl Strategy<Value = Step> {
         20 => at().prop_map(Step::TellOutcome),
         4 => (at(), class).prop_map(|(at, class)| Step::Fail(at, class)),
         1 => at().prop_map(Step::DoneAndCutOff),
+        2 => at().prop_map(Step::AnswerLost),
+        2 => at().prop_map(Step::Appear),
+        2 => at().prop_map(Step::Accepted),
+        1 => (at(), prop_oneof![Just(Settlement::Delete), Just(Settlement::Release)])
+            .prop_map(|(at, how)| Step::Settle(at, how)),
         6 => any::<bool>().prop_map(|twice| Step::TellReport { twice }),
         5 => at().prop_map(Step::Kill),
         3 => at().prop_map(Step::Hang),
@@ -173,6 +187,37 @@ impl Storm {
             Step::DoneAndCutOff(at) => {
                 if let Some(id) = nth(world.orders.keys().copied(), *at) {
                     world.cut_off(id);
+                }
+            }
+            Step::AnswerLost(at) => {
+                if let Some(id) = nth(world.orders.keys().copied(), *at) {
+                    world.answer_lost(id);
+                }
+            }
+            Step::Appear(at) => {
+                let still = |(id, since): (&AttemptId, &Timestamp)| {
+                    (world.now.since(*since) < APPEARS_WITHIN && world.waits_for(id)).then(|| id.clone())
+                };
+                let late: Vec<AttemptId> = world.late.iter().filter_map(still).collect();
+                if let Some(id) = nth(late.into_iter(), *at) {
+                    world.appear(&id);
+                }
+            }
+            Step::Accepted(at) => {
+                if let Some(id) = nth(world.orders.keys().copied(), *at) {
+                    let _ = world.give(&Event::Accepted { id, operation: Some("task".to_owned()) });
+                }
+            }
+            Step::Settle(at, how) => {
+                let leftovers: Vec<AttemptId> =
+                    world.known.services.values().flat_map(|service| service.leftovers.keys().cloned()).collect();
+                if let Some(leftover) = nth(leftovers.into_iter(), *at) {
+                    let released = *how == Settlement::Release;
+                    let ask = Ask::Settle { leftover: leftover.clone(), how: *how };
+                    let refused = world.give(&Event::Asked(ask)).facts.is_empty();
+                    if released && !refused {
+                        world.bought.remove(&leftover); // it is no concern of ours any more
+                    }
                 }
             }
             Step::TellReport { twice } => {
@@ -264,6 +309,17 @@ impl Storm {
                 let ask = if deleted { Ask::Delete { service } } else { Ask::Restart { service } };
                 let _ = world.give(&Event::Asked(ask));
             }
+            let quarantined: Vec<AttemptId> = world
+                .known
+                .services
+                .values()
+                .flat_map(|service| &service.leftovers)
+                .filter(|(_, leftover)| leftover.quarantined.is_some())
+                .map(|(id, _)| id.clone())
+                .collect();
+            for leftover in quarantined {
+                let _ = world.give(&Event::Asked(Ask::Settle { leftover, how: Settlement::Delete }));
+            }
             world.settle();
             world.pass(Duration::from_secs(60));
         }
@@ -277,7 +333,7 @@ fn is_quiet(known: &Knowledge) -> bool {
 }
 
 /// What keeps the estate from being settled.
-fn unsettled(known: &Knowledge, now: ostler_model::time::Timestamp) -> Vec<String> {
+fn unsettled(known: &Knowledge, now: Timestamp) -> Vec<String> {
     let mut lines = vec![format!("down: {}, commands: {:?}", known.down, known.commands)];
     for view in ostler_manager::status(known, now).services {
         let mut service = known.services[&view.name].clone();
@@ -331,9 +387,11 @@ fn assert_left_alone(world: &mut World) {
         world.settle();
         for fact in &world.facts[from..] {
             if let ostler_manager::FactKind::CommandIssued { command, .. } = &fact.kind {
-                use ostler_manager::Command::{Backup, CloseEndpoint, Notify, Observe, OpenEndpoint, Start, Watch};
+                use ostler_manager::Command::{
+                    Backup, CloseEndpoint, Mitigate, Notify, Observe, OpenEndpoint, Start, Tidy, Watch,
+                };
                 let harmless = match command {
-                    Observe { .. } | Watch { .. } | OpenEndpoint { .. } => true,
+                    Observe { .. } | Watch { .. } | OpenEndpoint { .. } | Mitigate { .. } | Tidy { .. } => true,
                     // Its time came while ostler looked around.
                     Backup { name, .. } => name.starts_with("scheduled-"),
                     Start { instance, .. } => world.truth(instance).process.is_some_and(|p| p.since < fact.at),
@@ -364,10 +422,29 @@ fn assert_facts_are_all(world: &World) {
     assert_eq!(serde_json::from_str::<Knowledge>(&text).unwrap(), folded);
 }
 
+/// What is at the broker is in use, or kept on purpose; nothing else is paid for.
+fn assert_nothing_left(world: &mut World) {
+    let left = |world: &World| {
+        let in_use = |id: &&AttemptId| {
+            world.known.instance(&id.instance).and_then(|instance| instance.attempts.number()) == Some(id.attempt)
+        };
+        world.bought.iter().find(|id| !in_use(id)).cloned()
+    };
+    // What appeared late is found by the time at which nothing appears any more.
+    for _ in 0..26 {
+        if world.known.down || left(world).is_none() {
+            return;
+        }
+        world.pass(Duration::from_secs(3600));
+        world.settle();
+    }
+    panic!("{:?} is left behind", left(world));
+}
+
 fn assert_truth_is_known(world: &World) {
     for (id, truth) in &world.instances {
         let known = world.instance(id);
-        let pid = truth.process.as_ref().map(|process| process.pid);
+        let pid = truth.process.as_ref().map(|process| process.pid).filter(|_| !world.is_bought(id.service()));
         assert_eq!(known.running.and_then(|running| running.pid), pid, "{id}");
         let routed = known.address().filter(|_| known.routed);
         assert_eq!(world.routes.get(id).copied(), routed, "callers of {id}");
@@ -426,6 +503,7 @@ proptest! {
     ) {
         let mut storm = storm(&estates, at_once, &steps);
         storm.calm();
+        assert_nothing_left(&mut storm.world);
         assert_facts_are_all(&storm.world);
         assert_truth_is_known(&storm.world);
         assert_left_alone(&mut storm.world);

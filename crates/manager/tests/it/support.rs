@@ -50,6 +50,7 @@ pub(crate) fn service(text: &str, offering: &str) -> Service {
         run,
         before: Vec::new(),
         env: BTreeMap::new(),
+        parameters: Default::default(),
         needs: BTreeSet::new(),
         instances: 1,
         endpoint: None,
@@ -84,7 +85,8 @@ pub(crate) fn estate(at_once_percent: u8, services: Vec<Service>) -> Estate {
 }
 
 pub(crate) fn offering(text: &str, versions: &[&str]) -> Offering {
-    let keeps_data = text == "postgresql";
+    let bought = text == "bought"; // at a broker
+    let keeps_data = text == "postgresql" || bought;
     Offering {
         name: text.parse().unwrap(),
         description: format!("{text} for tests"),
@@ -95,13 +97,17 @@ pub(crate) fn offering(text: &str, versions: &[&str]) -> Offering {
                 description: plan.to_owned(),
                 limits: Limits::default(),
                 price: None,
+                version: None,
+                maintenance: None,
+                handle: None,
+                withdrawn: false,
             })
             .to_vec(),
         runs_program: text == "program",
         bindable: true,
         durable: keeps_data,
         instances_max: None,
-        actions: Actions { start_stop: true, backup: keeps_data },
+        actions: Actions { start_stop: !bought, backup: keeps_data && !bought, unrepeatable: bought },
         probe: ProbePolicy {
             ready: Check::Tcp,
             deep: None,
@@ -110,6 +116,7 @@ pub(crate) fn offering(text: &str, versions: &[&str]) -> Offering {
             start_within: Span::seconds(60),
         },
         stop_grace: Span::seconds(10),
+        withdrawn: false,
     }
 }
 
@@ -123,6 +130,7 @@ pub(crate) fn catalogs() -> BTreeMap<ProviderName, Arc<Catalog>> {
         offering("program", &[]),
         offering("postgresql", &["15.18", "16.4", "17.2"]),
         offering("redis", &["7.2", "8.0"]),
+        offering("bought", &["1.0"]),
     ];
     BTreeMap::from([(here(), catalog(offerings))])
 }

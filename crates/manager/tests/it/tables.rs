@@ -111,7 +111,10 @@ fn what_exists_stays_what_and_where_it_is() {
     both.insert(there.clone(), both[&here()].clone());
     assert_eq!(placed(&Knowledge::default(), &two, &both).unwrap().provider, there);
     assert_eq!(placed(&known, &two, &both).unwrap().provider, here());
+    // One that cannot be asked now offers what it offered last; one that has it no more does not.
     both.remove(&here());
+    assert_eq!(placed(&known, &two, &both).unwrap().provider, here());
+    both.insert(here(), catalog(Vec::new()));
     let cause = "`db` exists at here, which does not offer it here any more".to_owned();
     assert_eq!(placed(&known, &two, &both), Err(("offering", cause)));
     two.services.get_mut(&name("db")).unwrap().prefer = vec![there.clone()];

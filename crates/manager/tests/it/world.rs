@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ostler_manager::{
-    Command, Decision, Event, Fact, FactKind, Instance, Knowledge, Outcome, Phase, Process, ResumeCause, Scope, Target,
-    check, decide, evolve, take,
+    BindingState, Command, Decision, Event, Fact, FactKind, Instance, Knowledge, Outcome, Phase, Process, ResumeCause,
+    Scope, Target, check, decide, evolve, take,
 };
 use ostler_model::health::{Exit, Health, Symptom, SymptomKind};
-use ostler_model::ids::{BindingId, CommandId, InstanceId, ServiceName};
+use ostler_model::ids::{AttemptId, BindingId, CommandId, InstanceId, ServiceName};
 use ostler_model::outcome::{BackupMade, Failure, FailureClass, Observation, Running};
 use ostler_model::time::Timestamp;
 
@@ -78,6 +78,16 @@ pub(crate) struct World {
     /// When people asked for something last.
     asked: Option<Timestamp>,
     pids: u32,
+    /// What exists at the broker, by the ask that made it.
+    pub(crate) bought: BTreeSet<AttemptId>,
+    /// What may still appear there, and since when.
+    pub(crate) late: BTreeMap<AttemptId, Timestamp>,
+    /// What was in use once.
+    used: BTreeSet<AttemptId>,
+    /// The bindings that exist at the broker, by the ask that made each.
+    pub(crate) bound: BTreeSet<(BindingId, InstanceId, u32)>,
+    /// Under which number each order asks.
+    numbers: BTreeMap<CommandId, u32>,
 }
 
 pub(crate) fn failure(class: FailureClass, detail: &str) -> Failure {
@@ -124,8 +134,65 @@ impl World {
         }
         self.wakes.extend(decision.wake.iter().cloned());
         assert_eq!(check(&self.known), [], "after {event:?}");
+        for bought in &self.bought {
+            assert!(self.knows_of(bought), "{bought} was made and is forgotten, after {event:?}");
+        }
+        for (binding, instance, round) in &self.bound {
+            let known = self.knows_of_binding(binding, instance, *round);
+            assert!(known, "binding {binding} at {instance} by ask {round} is forgotten, after {event:?}");
+        }
         self.assert_nothing_missed(event);
         decision
+    }
+
+    /// Whether the service is bought at the broker.
+    pub(crate) fn is_bought(&self, service: &ServiceName) -> bool {
+        self.known.services.get(service).is_some_and(|service| self.known.is_unrepeatable(service))
+    }
+
+    /// It is in use, or may be, or is on the list of what may be left.
+    fn knows_of(&self, bought: &AttemptId) -> bool {
+        let Some(service) = self.known.services.get(bought.instance.service()) else { return false };
+        let current = self.known.instance(&bought.instance).and_then(|instance| instance.attempts.number());
+        current == Some(bought.attempt) || service.leftovers.contains_key(bought)
+    }
+
+    fn knows_of_binding(&self, id: &BindingId, at: &InstanceId, round: u32) -> bool {
+        if id.consumer == id.need {
+            let Some(instance) = self.known.instance(at) else { return false };
+            return instance.access.number() == Some(round) || instance.access_left.contains(&round);
+        }
+        let Some(binding) = self.known.services.get(&id.consumer).and_then(|s| s.bindings.get(&id.need)) else {
+            return false;
+        };
+        let current = binding.rounds.number() == Some(round) && binding.asked_at.as_ref() == Some(at);
+        current || binding.left.iter().any(|left| left.instance == *at && left.round == round)
+    }
+
+    /// The number under which the order asks for something, at a broker.
+    fn number(&self, command: &Command) -> Option<u32> {
+        match command {
+            Command::Provision { instance } | Command::Observe { instance } | Command::Deprovision { instance } => {
+                self.known.instance(instance)?.attempts.number()
+            }
+            Command::Start { instance, .. } => self.known.instance(instance)?.access.number(),
+            Command::Bind { binding, .. } => {
+                self.known.services.get(&binding.consumer)?.bindings.get(&binding.need)?.rounds.number()
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether anybody would see to it if it appeared now.
+    pub(crate) fn waits_for(&self, id: &AttemptId) -> bool {
+        self.knows_of(id)
+    }
+
+    /// What was asked for long ago is made now.
+    pub(crate) fn appear(&mut self, id: &AttemptId) {
+        self.late.remove(id);
+        self.bought.insert(id.clone());
+        assert!(self.knows_of(id), "{id} appeared and nobody waits for it");
     }
 
     fn hear(&mut self, ask: &ostler_manager::Ask) {
@@ -148,6 +215,10 @@ impl World {
 
     fn record(&mut self, fact: &FactKind) {
         match fact {
+            FactKind::HealthChanged { instance, health: Health::Ready } if self.is_bought(instance.service()) => {
+                let number = self.known.instance(instance).and_then(|i| i.attempts.number());
+                self.used.extend(number.map(|attempt| AttemptId { instance: instance.clone(), attempt }));
+            }
             FactKind::RepairBegan { instance, .. } => drop(self.sick.insert(instance.clone())),
             FactKind::RepairEnded { instance } | FactKind::InstanceRetired { instance } => {
                 self.sick.remove(instance);
@@ -203,13 +274,29 @@ impl World {
             }
             Command::Start { instance, .. } => {
                 let knows_it_runs = self.known.instance(instance).is_some_and(|i| i.phase == Phase::Running);
-                assert!(self.truth(instance).process.is_none() || knows_it_runs, "a twin of {instance}");
+                let twin = self.truth(instance).process.is_some() && !knows_it_runs;
+                assert!(!twin || self.is_bought(instance.service()), "a twin of {instance}");
             }
             Command::Provision { instance } => {
                 let truth = self.truth(instance);
-                assert!(!truth.made, "{instance} exists");
+                assert!(!truth.made || self.is_bought(instance.service()), "{instance} exists");
                 let durable = self.known.services.get(instance.service()).is_some_and(|s| self.known.is_durable(s));
                 assert!(!(truth.lost && durable), "an empty {instance} in the place of its data");
+            }
+            Command::Mitigate { leftover } => {
+                assert!(!self.used.contains(leftover), "{leftover} was in use, and is deleted by itself");
+                let current = self.known.instance(&leftover.instance).and_then(|i| i.attempts.number());
+                assert!(current != Some(leftover.attempt), "{leftover} is what is in use");
+            }
+            Command::Tidy { binding, instance, rounds } => {
+                for round in rounds {
+                    let known = self.known.services.get(&binding.consumer).and_then(|s| s.bindings.get(&binding.need));
+                    let used = known.is_some_and(|binding| {
+                        let is_made = binding.state == BindingState::Made;
+                        is_made && binding.instance == *instance && binding.used == Some(*round)
+                    });
+                    assert!(!used, "the credentials of {binding} that are in use are ended");
+                }
             }
             Command::Deprovision { instance } => {
                 assert!(self.deletions.contains(instance.service()), "nobody asked to delete {instance}");
@@ -219,8 +306,10 @@ impl World {
                 assert!(!self.routes.contains_key(instance), "callers are still sent to {instance}");
                 let service = &self.known.services[instance.service()];
                 if !self.known.is_wanted(service) {
-                    let user = self.instances.iter().find(|(_, other)| {
-                        other.process.as_ref().is_some_and(|process| process.needs.contains(instance.service()))
+                    // What is bought reads nothing of what it is bound to.
+                    let user = self.instances.iter().find(|(id, other)| {
+                        !self.is_bought(id.service())
+                            && other.process.as_ref().is_some_and(|process| process.needs.contains(instance.service()))
                     });
                     assert!(user.is_none(), "{instance} is stopped while {user:?} uses it");
                 }
@@ -240,7 +329,14 @@ impl World {
             Command::Notify { occasion, message, .. } => {
                 self.told.push(format!("{}: {message}", occasion.as_str()));
             }
-            _ => drop(self.orders.insert(id, command.clone())),
+            _ => {
+                if self.is_bought(command.at_service())
+                    && let Some(number) = self.number(command)
+                {
+                    self.numbers.insert(id, number);
+                }
+                self.orders.insert(id, command.clone());
+            }
         }
     }
 
@@ -278,7 +374,12 @@ impl World {
     /// Does what was ordered, as it should be done. The manager does not hear of it yet.
     pub(crate) fn carry_out(&mut self, id: CommandId) {
         let Some(command) = self.orders.remove(&id) else { return };
-        let outcome = self.done(&command);
+        let number = self.numbers.remove(&id);
+        let at_broker = matches!(command.target(), Target::Instance(_) | Target::Leftover(_));
+        let outcome = match at_broker && self.is_bought(command.at_service()) {
+            true => self.done_at_broker(&command, number),
+            false => self.done(&command),
+        };
         self.outcomes.insert(id, outcome);
     }
 
@@ -324,7 +425,7 @@ impl World {
             Command::Bind { binding, instance, endpoint } => {
                 self.bindings.insert(binding.clone(), instance.clone());
                 let time = self.truth(instance).times_made;
-                Outcome::Bound { digest: format!("{instance} of time {time} at {endpoint}") }
+                Outcome::Bound { digest: format!("{instance} of time {time} at {endpoint}"), renew_at: None }
             }
             Command::Unbind { binding, .. } => {
                 self.bindings.remove(binding);
@@ -333,16 +434,108 @@ impl World {
             Command::Backup { name, .. } => {
                 Outcome::BackedUp(BackupMade { name: name.clone(), bytes: 1000, sha256: "00".repeat(32) })
             }
-            Command::Before { .. } | Command::Restore { .. } => Outcome::Done,
+            Command::Before { .. }
+            | Command::Restore { .. }
+            | Command::Update { .. }
+            | Command::Tidy { .. }
+            | Command::Mitigate { .. } => Outcome::Done,
             Command::Watch { .. } | Command::Unwatch { .. } | Command::Route { .. } | Command::Notify { .. } => {
                 unreachable!("has no outcome")
             }
         }
     }
 
+    /// What a broker does with an order.
+    fn done_at_broker(&mut self, command: &Command, number: Option<u32>) -> Outcome {
+        let attempt = |instance: &InstanceId| number.map(|attempt| AttemptId { instance: instance.clone(), attempt });
+        match command {
+            Command::Provision { instance } => {
+                self.bought.insert(attempt(instance).expect("each ask has a number"));
+                let _ = self.done(command);
+                Outcome::Done
+            }
+            Command::Observe { instance } => {
+                let there = attempt(instance).is_some_and(|attempt| self.bought.contains(&attempt));
+                let made = self.known.instance(instance).is_some_and(|i| i.attempts.is_made());
+                Outcome::Observed(match (number, there, made) {
+                    (None, _, _) | (Some(_), false, true) => Observation::Absent,
+                    (Some(_), false, false) => Observation::NotSeen { why: "404".to_owned() },
+                    (Some(_), true, _) => {
+                        self.instances.entry(instance.clone()).or_default().made = true;
+                        let has_access = self.known.instance(instance).is_some_and(|i| i.access.is_made());
+                        match self.observe(instance) {
+                            Observation::Running(_) if !has_access => Observation::Stopped { exit: None },
+                            observed => observed,
+                        }
+                    }
+                })
+            }
+            Command::Start { instance, .. } => {
+                let own = BindingId { consumer: instance.service().clone(), need: instance.service().clone() };
+                if let Some(truth) = self.instances.get_mut(instance) {
+                    truth.process = None; // nothing but how it is used
+                }
+                let outcome = self.done(command);
+                if let (Outcome::Started(_), Some(round)) = (&outcome, number) {
+                    self.bound.insert((own, instance.clone(), round));
+                }
+                match outcome {
+                    Outcome::Started(running) => Outcome::Started(Running { pid: None, ..running }),
+                    other => other,
+                }
+            }
+            Command::Deprovision { instance } => {
+                if let Some(attempt) = attempt(instance) {
+                    self.bought.remove(&attempt);
+                }
+                self.bound.retain(|(_, at, _)| at != instance);
+                self.done(command)
+            }
+            Command::Bind { binding, instance, .. } => {
+                self.bound.insert((binding.clone(), instance.clone(), number.expect("each ask has a number")));
+                self.done(command)
+            }
+            Command::Unbind { binding, instance } => {
+                self.bound.retain(|(id, at, _)| (id, at) != (binding, instance));
+                self.done(command)
+            }
+            Command::Tidy { binding, instance, rounds } => {
+                self.bound.retain(|(id, at, round)| (id, at) != (binding, instance) || !rounds.contains(round));
+                Outcome::Done
+            }
+            Command::Mitigate { leftover } => {
+                self.bought.remove(leftover);
+                Outcome::Done
+            }
+            Command::Update { instance, generation } => {
+                let launch = self.known.services.get(instance.service()).and_then(|s| s.launches.get(generation));
+                let needs = launch.expect("what it is changed to is known").needs.keys().cloned().collect();
+                if let Some(process) = self.instances.get_mut(instance).and_then(|truth| truth.process.as_mut()) {
+                    process.needs = needs;
+                }
+                Outcome::Done
+            }
+            _ => self.done(command),
+        }
+    }
+
+    /// It was done, and nobody can tell.
+    pub(crate) fn answer_lost(&mut self, id: CommandId) {
+        let Some(order) = self.orders.get(&id).cloned() else { return };
+        let number = self.numbers.get(&id).copied();
+        self.carry_out(id);
+        self.outcomes.remove(&id);
+        self.orders.insert(id, order);
+        self.numbers.extend(number.map(|number| (id, number)));
+        self.fail(id, FailureClass::InDoubt);
+    }
+
     fn observe(&self, id: &InstanceId) -> Observation {
         let truth = self.truth(id);
         match (truth.made, &truth.process) {
+            (_, Some(process)) if self.is_bought(id.service()) => {
+                Observation::Running(Running { pid: None, ..running(process, truth.port) })
+            }
             (_, Some(process)) => Observation::Running(running(process, truth.port)),
             (true, None) => Observation::Stopped { exit: None },
             (false, None) => Observation::Absent,
@@ -373,7 +566,19 @@ impl World {
 
     /// It did not happen.
     pub(crate) fn fail(&mut self, id: CommandId, class: FailureClass) {
-        if self.orders.remove(&id).is_some() {
+        if let Some(command) = self.orders.remove(&id) {
+            let number = self.numbers.remove(&id);
+            let asks = matches!(command, Command::Provision { .. } | Command::Bind { .. } | Command::Start { .. });
+            let of_broker = matches!(class, FailureClass::InDoubt | FailureClass::LeftBehind | FailureClass::Unclear);
+            let class = match (asks && self.is_bought(command.at_service()), of_broker) {
+                (false, true) => FailureClass::Temporary,
+                (true, true) | (_, false) => class,
+            };
+            if let (Command::Provision { instance }, Some(attempt), FailureClass::InDoubt | FailureClass::LeftBehind) =
+                (&command, number, class)
+            {
+                self.late.insert(AttemptId { instance: instance.clone(), attempt }, self.now);
+            }
             let outcome = Outcome::Failed(failure(class, "it went wrong"));
             let _ = self.give(&Event::Ended { id, outcome });
         }
@@ -392,6 +597,9 @@ impl World {
     pub(crate) fn kill(&mut self, id: &InstanceId) {
         self.pass(Duration::from_millis(1));
         let (now, next) = (self.now, self.pids + 1);
+        if self.is_bought(id.service()) {
+            return; // whoever runs it sees to that
+        }
         let Some(truth) = self.instances.get_mut(id) else { return };
         let Some(process) = truth.process.take() else { return };
         let reflex = if truth.grant > 0 {
@@ -410,6 +618,8 @@ impl World {
     pub(crate) fn lose(&mut self, id: &InstanceId) {
         if let Some(truth) = self.instances.get_mut(id).filter(|truth| truth.made && truth.process.is_none()) {
             truth.made = false;
+            self.bought.retain(|bought| bought.instance != *id);
+            self.bound.retain(|(_, at, _)| at != id);
             self.bindings.retain(|_, at| at != id);
             // A person answered for what was known to be lost; this is another loss.
             truth.lost = self.known.instance(id).is_some_and(|i| i.generation.is_some());

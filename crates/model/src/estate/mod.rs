@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use self::failures::Failures;
+use self::osb::OsbProvider;
 use self::terms::Terms;
 use crate::catalog::Limits;
 use crate::ids::{EstateName, OfferingName, PlanName, ProviderName, ServiceName};
@@ -19,6 +20,7 @@ use crate::time::Span;
 use crate::version::VersionRange;
 
 pub mod failures;
+pub mod osb;
 mod parse;
 pub mod terms;
 
@@ -176,6 +178,8 @@ pub struct Provider {
 pub enum ProviderKind {
     /// This machine.
     Host(HostProvider),
+    /// An Open Service Broker.
+    Osb(Box<OsbProvider>),
 }
 
 /// `kind = "host"`: this machine.
@@ -206,6 +210,9 @@ pub struct Service {
     pub before: Vec<Template>,
     /// Environment variables.
     pub env: BTreeMap<String, Template>,
+    /// What the provider is told of how its instances are to be; by the offering's own words.
+    #[serde(default, skip_serializing_if = "Parameters::is_empty")]
+    pub parameters: Parameters,
     /// Which services it uses.
     pub needs: BTreeSet<ServiceName>,
     /// How many instances.
@@ -225,6 +232,18 @@ pub struct Service {
     /// How often what of it fails, before what the estate says: for `ostler simulate`.
     #[serde(default, skip_serializing_if = "Failures::is_empty")]
     pub failures: Failures,
+}
+
+/// What a provider is told of how an instance is to be: a JSON object in the offering's own words.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Parameters(pub BTreeMap<String, serde_json::Value>);
+
+impl Parameters {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 /// How a program takes connections.
@@ -278,6 +297,9 @@ pub enum Check {
     Postgresql,
     /// Redis: authenticate, `PING`.
     Redis,
+    /// What the scheme of the binding's URI asks for: PostgreSQL, Redis, HTTP; a TCP connection where it is none of
+    /// these. The estate file has no word for it: it is what providers say whose instances are known by their bindings.
+    Scheme,
 }
 
 impl Check {
@@ -289,6 +311,7 @@ impl Check {
             Self::Command(_) => "command",
             Self::Postgresql => "postgresql",
             Self::Redis => "redis",
+            Self::Scheme => "the binding's own",
         }
     }
 }

@@ -20,6 +20,8 @@ use crate::ids::{ProviderName, ServiceName};
 
 mod checks;
 mod failures;
+mod osb;
+mod parameters;
 mod reader;
 mod recover;
 mod service;

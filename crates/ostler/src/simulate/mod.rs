@@ -139,6 +139,7 @@ fn town(estate: Arc<Estate>, catalogs: &BTreeMap<ProviderName, Arc<ostler_model:
     let kinds = estate.providers.iter().map(|(name, provider)| {
         let kind = match &provider.kind {
             ProviderKind::Host(_) => Kind::Machine,
+            ProviderKind::Osb(_) => Kind::Broker,
         };
         (name.clone(), kind)
     });

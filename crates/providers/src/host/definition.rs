@@ -344,7 +344,7 @@ impl Definition {
             bindable: self.bindable,
             durable: self.durable,
             instances_max: self.instances_max,
-            actions: Actions { start_stop: true, backup: self.backup.is_some() },
+            actions: Actions { start_stop: true, backup: self.backup.is_some(), unrepeatable: false },
             probe: ProbePolicy {
                 ready: self.probe.ready.clone(),
                 deep: self.probe.deep.clone(),
@@ -353,6 +353,7 @@ impl Definition {
                 start_within: self.probe.start_within,
             },
             stop_grace: self.stop.grace,
+            withdrawn: false,
         }
     }
 
@@ -374,6 +375,10 @@ impl PlanDefinition {
                 files: self.limits.files,
             },
             price: None,
+            version: None,
+            maintenance: None,
+            handle: None,
+            withdrawn: false,
         }
     }
 }

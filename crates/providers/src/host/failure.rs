@@ -6,28 +6,9 @@
 use std::io;
 use std::path::Path;
 
-use ostler_model::outcome::{Failure, FailureClass};
+use ostler_model::outcome::Failure;
 
-const DETAIL_CHARS_MAX: usize = 2_000;
-
-pub(super) fn temporary(detail: impl Into<String>, remedy: impl Into<String>) -> Failure {
-    Failure { class: FailureClass::Temporary, detail: cut(detail.into()), remedy: remedy.into() }
-}
-
-pub(super) fn needs_person(detail: impl Into<String>, remedy: impl Into<String>) -> Failure {
-    Failure { class: FailureClass::NeedsPerson, detail: cut(detail.into()), remedy: remedy.into() }
-}
-
-/// Keeps the beginning, which says what was tried, and the end, which says why it failed.
-pub(super) fn cut(text: String) -> String {
-    let count = text.chars().count();
-    if count <= DETAIL_CHARS_MAX {
-        return text;
-    }
-    let head: String = text.chars().take(600).collect();
-    let tail: String = text.chars().skip(count - (DETAIL_CHARS_MAX - 610)).collect();
-    format!("{head} […] {tail}")
-}
+pub(super) use crate::failure::{cut, needs_person, temporary};
 
 /// An I/O error while doing `what` ("write", "create the folder") with `path`.
 pub(super) fn io(what: &str, path: &Path, error: &io::Error) -> Failure {

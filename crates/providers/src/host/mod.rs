@@ -14,10 +14,10 @@ use std::time::Duration;
 
 use ostler_model::binding::Credentials;
 use ostler_model::catalog::Catalog;
-use ostler_model::ids::{BindingId, InstanceId, OfferingName};
-use ostler_model::outcome::{BackupMade, Observation, Running};
+use ostler_model::ids::{BindingId, OfferingName};
+use ostler_model::outcome::{BackupMade, Observation};
 
-use crate::{Answer, InstanceOrder, Provider, ReflexGrant, Stopped};
+use crate::{Answer, Bound, InstanceOrder, Progress, Provider, ReflexGrant, Stopped};
 
 mod backup;
 mod bind;
@@ -137,28 +137,46 @@ impl Provider for HostProvider {
         Box::pin(async { Ok(self.catalog_now().await) })
     }
 
-    fn provision<'a>(&'a self, order: &'a InstanceOrder) -> Answer<'a, Credentials> {
+    fn provision<'a>(&'a self, order: &'a InstanceOrder, _progress: Progress) -> Answer<'a, Credentials> {
         Box::pin(self.provision_instance(order))
     }
 
-    fn observe<'a>(&'a self, instance: &'a InstanceId) -> Answer<'a, Observation> {
-        Box::pin(self.observe_instance(instance))
+    fn observe<'a>(&'a self, order: &'a InstanceOrder) -> Answer<'a, Observation> {
+        Box::pin(self.observe_instance(&order.instance))
     }
 
     fn before<'a>(&'a self, order: &'a InstanceOrder) -> Answer<'a, ()> {
         Box::pin(self.run_before(order))
     }
 
-    fn start<'a>(&'a self, order: &'a InstanceOrder, grant: ReflexGrant) -> Answer<'a, Running> {
-        Box::pin(self.start_instance(order, grant))
+    fn start<'a>(&'a self, order: &'a InstanceOrder, grant: ReflexGrant) -> Answer<'a, crate::Started> {
+        Box::pin(async move { Ok(crate::Started { running: self.start_instance(order, grant).await?, secret: None }) })
     }
 
-    fn stop<'a>(&'a self, instance: &'a InstanceId, grace: Duration) -> Answer<'a, Stopped> {
-        Box::pin(self.stop_instance(instance, Some(grace)))
+    fn stop<'a>(&'a self, order: &'a InstanceOrder, grace: Duration) -> Answer<'a, Stopped> {
+        Box::pin(self.stop_instance(&order.instance, Some(grace)))
     }
 
-    fn deprovision<'a>(&'a self, instance: &'a InstanceId) -> Answer<'a, ()> {
-        Box::pin(self.delete_instance(instance))
+    fn deprovision<'a>(&'a self, order: &'a InstanceOrder, _progress: Progress) -> Answer<'a, ()> {
+        Box::pin(self.delete_instance(&order.instance))
+    }
+
+    fn update<'a>(&'a self, order: &'a InstanceOrder, _progress: Progress) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let what = format!("instance `{}` is a process: it is changed by being started anew", order.instance);
+            Err(failure::needs_person(what, "run `ostler restart` for its service"))
+        })
+    }
+
+    fn mitigate<'a>(&'a self, order: &'a InstanceOrder) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let what = format!("asks for instance `{}` leave nothing behind on this machine", order.instance);
+            Err(failure::needs_person(what, "report this as a fault of ostler"))
+        })
+    }
+
+    fn tidy<'a>(&'a self, _order: &'a InstanceOrder, _binding: &'a BindingId) -> Answer<'a, ()> {
+        Box::pin(async { Ok(()) }) // a binding that is made again is the same one
     }
 
     fn bind<'a>(
@@ -167,8 +185,11 @@ impl Provider for HostProvider {
         binding: &'a BindingId,
         endpoint: SocketAddr,
         known: Option<&'a Credentials>,
-    ) -> Answer<'a, Credentials> {
-        Box::pin(self.make_binding(order, binding, endpoint, known))
+    ) -> Answer<'a, Bound> {
+        Box::pin(async move {
+            let credentials = self.make_binding(order, binding, endpoint, known).await?;
+            Ok(Bound { credentials, renew_at: None })
+        })
     }
 
     fn unbind<'a>(&'a self, order: &'a InstanceOrder, binding: &'a BindingId) -> Answer<'a, ()> {

@@ -79,7 +79,7 @@ impl<'a> Scope<'a> {
             self.set(format!("{prefix}{name}"), &value);
             fields.insert(name.clone(), Secret::new(value));
         }
-        Ok(Credentials { fields })
+        Ok(Credentials { fields, ..Credentials::default() })
     }
 
     /// The template with its references replaced.

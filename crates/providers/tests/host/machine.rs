@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use ostler_model::binding::Credentials;
 use ostler_model::catalog::{Limits, Placement};
-use ostler_model::estate::Listen;
+use ostler_model::estate::{Listen, Parameters};
 use ostler_model::ids::OfferingName;
 use ostler_model::outcome::{Failure, Observation};
 use ostler_providers::host::{Definitions, HostConfig, HostProvider};
-use ostler_providers::{InstanceOrder, Provider, ReflexGrant};
+use ostler_providers::{Asks, InstanceOrder, Progress, Provider, ReflexGrant};
 use tempfile::TempDir;
 
 use crate::keeper::MiniKeeper;
@@ -26,6 +26,11 @@ pub(crate) struct Machine {
     pub(crate) provider: HostProvider,
     pub(crate) keeper: Arc<MiniKeeper>,
     pub(crate) home: TempDir,
+}
+
+/// For calls that tell of no progress.
+pub(crate) fn nobody() -> Progress {
+    Arc::new(|_| {})
 }
 
 impl Machine {
@@ -68,6 +73,7 @@ impl Machine {
                 offering: name,
                 plan: offered.plans[0].name.clone(),
                 version: offered.versions.last().cloned(),
+                handle: None,
             },
             limits: Limits::default(),
             listen: Listen::Port,
@@ -77,17 +83,20 @@ impl Machine {
             folder: self.home.path().to_owned(),
             needs: BTreeMap::new(),
             secret: Credentials::default(),
+            parameters: Parameters::default(),
+            former: None,
+            asks: Asks::default(),
         }
     }
 
     /// Makes it, starts it, and waits until it accepts connections.
     pub(crate) async fn up(&self, order: &mut InstanceOrder) -> SocketAddr {
-        order.secret = self.provider.provision(order).await.unwrap();
+        order.secret = self.provider.provision(order, nobody()).await.unwrap();
         self.start(order).await
     }
 
     pub(crate) async fn start(&self, order: &InstanceOrder) -> SocketAddr {
-        let running = self.provider.start(order, GRANT).await.unwrap();
+        let running = self.provider.start(order, GRANT).await.unwrap().running;
         self.until("it accepts connections", order, || std::net::TcpStream::connect(running.address).is_ok()).await;
         running.address
     }
@@ -96,7 +105,7 @@ impl Machine {
     async fn until(&self, what: &str, order: &InstanceOrder, condition: impl Fn() -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !condition() {
-            let observed = self.provider.observe(&order.instance).await.unwrap();
+            let observed = self.provider.observe(order).await.unwrap();
             let log = std::fs::read_to_string(
                 self.folder(&order.instance.to_string()).join("log").join(format!("{}.log", order.instance)),
             );

@@ -8,7 +8,7 @@ use ostler_model::ids::BindingId;
 use ostler_model::outcome::{BackupMade, FailureClass};
 use ostler_providers::{InstanceOrder, Provider};
 
-use crate::machine::{GRACE, GRANT, Machine, Said, Watcher, eventually, mode, secrets};
+use crate::machine::{GRACE, GRANT, Machine, Said, Watcher, eventually, mode, nobody, secrets};
 
 fn binding(consumer: &str) -> BindingId {
     BindingId { consumer: consumer.parse().unwrap(), need: "db".parse().unwrap() }
@@ -17,7 +17,7 @@ fn binding(consumer: &str) -> BindingId {
 async fn bind(machine: &Machine, order: &InstanceOrder, consumer: &str, address: SocketAddr) -> Credentials {
     let binding = binding(consumer);
     // The port accepts connections a little before the server does.
-    eventually(async || machine.provider.bind(order, &binding, address, None).await).await
+    eventually(async || machine.provider.bind(order, &binding, address, None).await).await.credentials
 }
 
 async fn query(credentials: &Credentials, sql: &str) -> Result<Vec<String>, String> {
@@ -57,7 +57,7 @@ async fn consumers_share_tables_and_data_survives() {
     assert_eq!(query(&web, "show data_checksums").await.unwrap(), ["on"]);
     assert_eq!(query(&web, "select current_setting('listen_addresses')").await.unwrap(), ["127.0.0.1"]);
 
-    machine.provider.stop(&order.instance, GRACE).await.unwrap();
+    machine.provider.stop(&order, GRACE).await.unwrap();
     machine.another_manager();
     assert_eq!(machine.start(&order).await, address, "the port is kept");
     let titles = eventually(async || query(&jobs, "select title from books order by 1").await).await;
@@ -166,12 +166,12 @@ async fn a_failed_statement_shows_no_secret() {
 async fn data_of_another_major_version_is_left_to_a_person() {
     let machine = Machine::new();
     let mut order = machine.order("db-1", "postgresql").await;
-    order.secret = machine.provider.provision(&order).await.unwrap();
+    order.secret = machine.provider.provision(&order, nobody()).await.unwrap();
     let file = machine.folder("db-1").join("data/PG_VERSION");
     std::fs::write(&file, "9\n").unwrap();
     for failure in [
         machine.provider.start(&order, GRANT).await.unwrap_err(),
-        machine.provider.provision(&order).await.unwrap_err(),
+        machine.provider.provision(&order, nobody()).await.unwrap_err(),
     ] {
         assert_eq!(failure.class, FailureClass::NeedsPerson);
         assert!(failure.detail.contains("was made by postgresql 9 and cannot be used by postgresql"), "{failure}");
@@ -187,8 +187,8 @@ async fn data_of_another_major_version_is_left_to_a_person() {
 #[tokio::test]
 async fn one_survey_answers_many() {
     let machine = Machine::new();
-    let instance = "db-1".parse().unwrap();
-    let all = (0..100).map(|_| machine.provider.observe(&instance));
+    let order = machine.order("db-1", "postgresql").await;
+    let all = (0..100).map(|_| machine.provider.observe(&order));
     // The futures borrow the provider, so they are driven together here and not spawned.
     let mut futures: Vec<_> = all.collect();
     std::future::poll_fn(|context| {

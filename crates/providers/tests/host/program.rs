@@ -12,7 +12,7 @@ use ostler_model::outcome::FailureClass;
 use ostler_model::template::Template;
 use ostler_providers::{InstanceOrder, Need, Provider};
 
-use crate::machine::{GRACE, GRANT, Machine, mode};
+use crate::machine::{GRACE, GRANT, Machine, mode, nobody};
 
 /// Tells everybody who connects its environment. Not a test: it is the program that the tests run.
 #[test]
@@ -53,7 +53,11 @@ fn need(password: &str) -> Need {
         ("database", "db".to_owned()),
     ];
     let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), Secret::new(value))).collect();
-    Need { offering: "postgresql".to_owned(), provider: "here".to_owned(), credentials: Credentials { fields } }
+    Need {
+        offering: "postgresql".to_owned(),
+        provider: "here".to_owned(),
+        credentials: Credentials { fields, ..Credentials::default() },
+    }
 }
 
 #[tokio::test]
@@ -126,7 +130,7 @@ async fn a_one_off_command_runs_as_the_program_would() {
     let machine = Machine::new();
     let mut order = order(&machine).await;
     order.needs.insert("db".parse().unwrap(), need("some-password"));
-    order.secret = machine.provider.provision(&order).await.unwrap();
+    order.secret = machine.provider.provision(&order, nobody()).await.unwrap();
     machine.provider.before(&order).await.unwrap(); // none
     order.before = templates(&["/bin/sh", "-c", "echo \"migrating $DB_DATABASE for $INSTANCE\""]);
     machine.provider.before(&order).await.unwrap();
@@ -158,7 +162,7 @@ async fn what_cannot_start_says_why() {
     let mut order = order(&machine).await;
     let program = order.run.clone();
     order.run = templates(&["./not-built-yet"]);
-    order.secret = machine.provider.provision(&order).await.unwrap();
+    order.secret = machine.provider.provision(&order, nobody()).await.unwrap();
     let failure = machine.provider.start(&order, GRANT).await.unwrap_err();
     assert_eq!(failure.class, FailureClass::Temporary);
     assert!(failure.detail.contains("not-built-yet"), "{failure}");
@@ -171,7 +175,7 @@ async fn what_cannot_start_says_why() {
 
     // A stranger on the instance's port is named.
     let address = machine.start(&order).await;
-    machine.provider.stop(&order.instance, GRACE).await.unwrap();
+    machine.provider.stop(&order, GRACE).await.unwrap();
     let stranger = TcpListener::bind(address).unwrap();
     let me = format!("(pid {})", std::process::id());
     for listen in [Listen::Port, Listen::Socket] {
@@ -193,14 +197,14 @@ async fn a_handed_over_socket_is_held_by_the_keeper() {
     order.listen = Listen::Socket;
     let address = machine.up(&mut order).await; // accepts, though the program does not listen
     assert_eq!(machine.keeper.launches.lock().unwrap()[0].socket.as_deref(), Some("instance/web-1"));
-    machine.provider.stop(&order.instance, GRACE).await.unwrap();
+    machine.provider.stop(&order, GRACE).await.unwrap();
     assert!(TcpStream::connect(address).is_ok(), "connects queue while it restarts");
     // Asked to bind its port itself, it finds the port free.
     order.run = self::order(&machine).await.run;
     order.listen = Listen::Port;
     assert_eq!(machine.start(&order).await, address);
     assert_eq!(machine.keeper.launches.lock().unwrap().last().unwrap().socket, None);
-    machine.provider.deprovision(&order.instance).await.unwrap();
+    machine.provider.deprovision(&order, nobody()).await.unwrap();
     assert!(TcpStream::connect(address).is_err());
 }
 
@@ -218,6 +222,6 @@ async fn limits_hold_for_the_process() {
             assert!(launch.cgroups.iter().all(|file| !std::fs::read_to_string(file).unwrap().is_empty()));
         }
     }
-    machine.provider.deprovision(&order.instance).await.unwrap();
+    machine.provider.deprovision(&order, nobody()).await.unwrap();
     assert!(launch.cgroups.iter().all(|file| !file.exists()), "its cgroups are gone");
 }

@@ -9,7 +9,7 @@ use ostler_model::outcome::{FailureClass, Observation};
 use ostler_providers::Provider;
 use ostler_providers::host::{Definitions, MARKER};
 
-use crate::machine::{GRANT, Machine};
+use crate::machine::{GRANT, Machine, nobody};
 
 /// Replaces a line of the marker.
 fn mark(folder: &Path, from: &str, to: &str) {
@@ -45,10 +45,10 @@ async fn an_interrupted_provisioning_goes_on_wherever_it_was() {
     for (when, interrupt) in interruptions {
         let machine = Machine::new();
         let mut order = machine.order("cache-1", "redis").await;
-        let lost = machine.provider.provision(&order).await.unwrap();
+        let lost = machine.provider.provision(&order, nobody()).await.unwrap();
         let folder = machine.folder("cache-1");
         interrupt(&folder);
-        order.secret = machine.provider.provision(&order).await.unwrap();
+        order.secret = machine.provider.provision(&order, nobody()).await.unwrap();
         assert_ne!(order.secret.get("password"), lost.get("password"), "{when}");
         let names: Vec<String> = std::fs::read_dir(&folder)
             .unwrap()
@@ -69,7 +69,7 @@ async fn an_instance_that_was_started_is_never_prepared_anew() {
     let mut order = machine.order("cache-1", "redis").await;
     machine.up(&mut order).await;
     order.secret = Credentials::default();
-    let failure = machine.provider.provision(&order).await.unwrap_err();
+    let failure = machine.provider.provision(&order, nobody()).await.unwrap_err();
     assert_eq!(failure.class, FailureClass::NeedsPerson);
     assert!(failure.detail.contains("secret `password`"), "{failure}");
     assert!(machine.folder("cache-1").join("data/users.acl").exists());
@@ -98,7 +98,7 @@ async fn a_manager_that_goes_away_takes_its_steps_along() {
     let pid_file = offerings.path().join("pid");
     std::fs::write(&script, format!("echo $$ > {}; sleep 1000", pid_file.display())).unwrap();
     {
-        let mut provision = machine.provider.provision(&order);
+        let mut provision = machine.provider.provision(&order, nobody());
         let begun = crate::machine::eventually(async || {
             tokio::select! {
                 biased;
@@ -119,18 +119,18 @@ async fn a_manager_that_goes_away_takes_its_steps_along() {
         .await;
     }
     std::fs::write(&script, "echo no such luck >&2; exit 1").unwrap();
-    let failure = machine.provider.provision(&order).await.unwrap_err();
+    let failure = machine.provider.provision(&order, nobody()).await.unwrap_err();
     assert_eq!(failure.class, FailureClass::Temporary);
     assert!(
         failure.detail.contains("prepare instance `slow-1`") && failure.detail.contains("no such luck"),
         "{failure}"
     );
-    let observed = machine.provider.observe(&order.instance).await.unwrap();
+    let observed = machine.provider.observe(&order).await.unwrap();
     assert_eq!(observed, Observation::Stopped { exit: None });
     let failure = machine.provider.start(&order, GRANT).await.unwrap_err();
     assert!(failure.detail.contains("not provisioned"), "{failure}");
     std::fs::write(&script, "exit 0").unwrap();
-    order.secret = machine.provider.provision(&order).await.unwrap();
+    order.secret = machine.provider.provision(&order, nobody()).await.unwrap();
     machine.provider.start(&order, GRANT).await.unwrap();
 }
 
@@ -146,8 +146,8 @@ async fn what_ostler_did_not_make_is_not_deleted() {
             std::fs::write(folder.join(MARKER), marker).unwrap();
         }
         for failure in [
-            machine.provider.deprovision(&order.instance).await.unwrap_err(),
-            machine.provider.provision(&order).await.unwrap_err(),
+            machine.provider.deprovision(&order, nobody()).await.unwrap_err(),
+            machine.provider.provision(&order, nobody()).await.unwrap_err(),
         ] {
             assert_eq!(failure.class, FailureClass::NeedsPerson);
             assert!(failure.detail.contains("was not made by ostler"), "{failure}");
@@ -160,11 +160,11 @@ async fn what_ostler_did_not_make_is_not_deleted() {
 async fn an_interrupted_deletion_goes_on() {
     let machine = Machine::new();
     let order = machine.order("cache-1", "redis").await;
-    machine.provider.provision(&order).await.unwrap();
+    machine.provider.provision(&order, nobody()).await.unwrap();
     let deleting = machine.home.path().join("instances/.deleting-cache-1");
     std::fs::rename(machine.folder("cache-1"), &deleting).unwrap();
-    assert_eq!(machine.provider.observe(&order.instance).await.unwrap(), Observation::Absent);
-    machine.provider.deprovision(&order.instance).await.unwrap();
+    assert_eq!(machine.provider.observe(&order).await.unwrap(), Observation::Absent);
+    machine.provider.deprovision(&order, nobody()).await.unwrap();
     assert!(!deleting.exists());
 }
 
@@ -172,10 +172,10 @@ async fn an_interrupted_deletion_goes_on() {
 async fn another_estates_instance_is_not_ours() {
     let machine = Machine::new();
     let mut order = machine.order("cache-1", "redis").await;
-    order.secret = machine.provider.provision(&order).await.unwrap();
+    order.secret = machine.provider.provision(&order, nobody()).await.unwrap();
     order.estate = "other".parse().unwrap();
     for failure in [
-        machine.provider.provision(&order).await.unwrap_err(),
+        machine.provider.provision(&order, nobody()).await.unwrap_err(),
         machine.provider.start(&order, GRANT).await.unwrap_err(),
     ] {
         assert_eq!(failure.class, FailureClass::NeedsPerson);
@@ -198,7 +198,7 @@ async fn a_home_that_the_programs_user_cannot_enter_is_named() {
         keeper: machine.keeper.clone(),
     });
     let order = machine.order("db-1", "postgresql").await;
-    let failure = provider.provision(&order).await.unwrap_err();
+    let failure = provider.provision(&order, nobody()).await.unwrap_err();
     assert_eq!(failure.class, FailureClass::NeedsPerson);
     let path = closed.path().display().to_string();
     assert!(failure.detail.contains("`postgres`") && failure.detail.ends_with(&path), "{failure}");

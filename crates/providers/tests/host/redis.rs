@@ -43,7 +43,7 @@ fn ask(credentials: &Credentials, address: SocketAddr, command: &[&str]) -> Resu
 }
 
 async fn bind(machine: &Machine, order: &InstanceOrder, address: SocketAddr) -> Credentials {
-    eventually(async || machine.provider.bind(order, &binding(), address, None).await).await
+    eventually(async || machine.provider.bind(order, &binding(), address, None).await).await.credentials
 }
 
 #[tokio::test]
@@ -66,7 +66,7 @@ async fn consumers_have_users_of_their_own() {
     assert_eq!(web.uri().unwrap(), format!("redis://web_app:{password}@127.0.0.1:{port}/0"));
     assert_eq!(ask(&order.secret, address, &["PING"]).unwrap(), "PONG");
     // Users survive a restart, the plan `cache` loses the rest.
-    machine.provider.stop(&order.instance, GRACE).await.unwrap();
+    machine.provider.stop(&order, GRACE).await.unwrap();
     machine.start(&order).await;
     assert_eq!(ask(&web, address, &["GET", "a"]).unwrap(), "(nil)");
     machine.provider.unbind(&order, &binding()).await.unwrap();
@@ -82,7 +82,7 @@ async fn the_durable_plan_keeps_what_it_holds() {
     let address = machine.up(&mut order).await;
     let web = bind(&machine, &order, address).await;
     assert_eq!(ask(&web, address, &["SET", "a", "1"]).unwrap(), "OK");
-    machine.provider.stop(&order.instance, GRACE).await.unwrap();
+    machine.provider.stop(&order, GRACE).await.unwrap();
     machine.start(&order).await;
     assert_eq!(eventually(async || ask(&web, address, &["GET", "a"])).await, "1");
 }

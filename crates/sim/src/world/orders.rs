@@ -83,7 +83,7 @@ impl World {
                 self.recount(instance, cause(command));
             }
             Command::Notify { .. } => self.counts.told += 1,
-            Command::OpenEndpoint { .. } | Command::CloseEndpoint { .. } => {
+            Command::OpenEndpoint { .. } | Command::CloseEndpoint { .. } | Command::Mitigate { .. } => {
                 self.send(id, command.clone(), None, 2 * MILLI);
             }
             Command::Provision { instance }
@@ -94,6 +94,8 @@ impl World {
             | Command::Deprovision { instance }
             | Command::Bind { instance, .. }
             | Command::Unbind { instance, .. }
+            | Command::Tidy { instance, .. }
+            | Command::Update { instance, .. }
             | Command::Backup { instance, .. }
             | Command::Restore { instance, .. } => self.hand_to_provider(id, command, instance),
         }
@@ -212,7 +214,7 @@ impl World {
     fn carry_out(&mut self, order: &Order) -> (Outcome, Vec<SealedChange>, Duration) {
         let instance = match order.command.target() {
             Target::Endpoint(service) => return (self.endpoint(&order.command, &service), Vec::new(), MILLI),
-            Target::Nothing => return (Outcome::Done, Vec::new(), MILLI),
+            Target::Nothing | Target::Leftover(_) => return (Outcome::Done, Vec::new(), MILLI),
             Target::Instance(instance) => instance,
         };
         let Some(truth) = self.truth.instances.get(&instance) else {
@@ -365,7 +367,7 @@ impl World {
                 self.truth.bindings.insert(binding.clone(), held);
                 let digest = format!("{instance} made {times} times at {endpoint}");
                 let secret = SealedChange::set(SecretId::of_binding(binding), digest.clone().into_bytes());
-                (Outcome::Bound { digest }, vec![secret])
+                (Outcome::Bound { digest, renew_at: None }, vec![secret])
             }
             Command::Bind { .. } => plain(failure(FailureClass::Temporary, "the server does not answer")),
             Command::Unbind { binding, .. } if runs || !truth.made => {

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::failures::{self, Whose};
 use super::reader::{Fields, Key, Reader, Value, listed};
-use super::values;
+use super::{parameters, values};
 use crate::catalog::Limits;
 use crate::diagnostics::shown;
 use crate::estate::{DataPolicy, INSTANCES_MAX, Listen, ProbeOverride, Service, StopPolicy};
@@ -35,6 +35,7 @@ const SERVICE: &[Key] = &[
     ("run", r#"run = ["./bookshop-web"]"#),
     ("before", r#"before = ["./bookshop-web", "migrate"]"#),
     ("env", r#"env = { DATABASE_URL = "{{ needs.db.uri }}" }"#),
+    ("parameters", r#"parameters = { disk_gb = 20 }"#),
     ("needs", r#"needs = ["db", "cache"]"#),
     ("instances", "instances = 2"),
     ("endpoint", r#"endpoint = "127.0.0.1:8080""#),
@@ -101,6 +102,7 @@ pub(super) fn read(reader: &mut Reader<'_>, names: &Names<'_>, name: ServiceName
         run: run.unwrap_or_default(),
         before: fields.optional("before").and_then(|v| read_templates(reader, &known, v)).unwrap_or_default(),
         env: fields.optional("env").and_then(|value| read_env(reader, &known, value)).unwrap_or_default(),
+        parameters: fields.optional("parameters").and_then(|v| parameters::read(reader, v)).unwrap_or_default(),
         instances: fields.optional("instances").and_then(|value| read_instances(reader, value)).unwrap_or(1),
         endpoint: endpoint.as_ref().map(|(endpoint, _)| *endpoint),
         probe: fields.optional("probe").and_then(|value| read_probe(reader, &name, value)).unwrap_or_default(),

@@ -8,7 +8,7 @@ use toml::de::DeValue;
 
 use super::failures::{self, Whose};
 use super::reader::{Fields, Key, Reader, Value, listed, parse_name};
-use super::{terms, values};
+use super::{osb, terms, values};
 use crate::diagnostics::shown;
 use crate::estate::{Currency, Heal, HostProvider, Notify, NotifyVia, Occasion, Provider, ProviderKind};
 use crate::ids::{EstateName, ProviderName};
@@ -18,9 +18,18 @@ const PROVIDER: &[Key] = &[
     ("kind", r#"kind = "host""#),
     ("region", r#"region = "eu-local""#),
     ("offerings", r#"offerings = "./offerings""#),
+    ("url", r#"url = "https://broker.acme.example""#),
+    ("plaintext", "plaintext = true"),
+    ("auth", r#"auth = { username = "bookshop", password = { env = "ACME_PASSWORD" } }"#),
+    ("tls", r#"tls = { roots = "./acme-ca.pem" }"#),
+    ("manners", "manners = { at_once = 16, per_second = 50 }"),
+    ("versions", r#"versions = { postgresql = { small = "16.2" } }"#),
     ("failures", r#"failures = { outage = "90d" }"#),
     ("terms", r#"terms = { availability = "99.95%", credits = [{ below = "99.95%", refund = "10%" }] }"#),
 ];
+/// The keys that only one kind of provider has.
+const OF_HOST: &[&str] = &["offerings"];
+const OF_OSB: &[&str] = &["url", "plaintext", "auth", "tls", "manners", "versions"];
 const HEAL: &[Key] = &[("at_once", r#"at_once = "20%""#)];
 const NOTIFY: &[Key] = &[
     ("on", r#"on = ["held", "failed"]"#),
@@ -84,6 +93,7 @@ pub(super) fn read_providers(reader: &mut Reader<'_>, folder: &Path, value: Opti
         let Some(provider) = read_provider(reader, folder, name.clone(), &fields) else { continue };
         match provider.kind {
             ProviderKind::Host(_) => hosts.push((value.span(), name.clone())),
+            ProviderKind::Osb(_) => {}
         }
         providers.list.insert(name, provider);
     }
@@ -100,7 +110,6 @@ pub(super) fn read_providers(reader: &mut Reader<'_>, folder: &Path, value: Opti
 
 fn read_provider(reader: &mut Reader<'_>, folder: &Path, name: ProviderName, fields: &Fields<'_>) -> Option<Provider> {
     let region = fields.optional("region").and_then(|value| value.some_text(reader)).map(str::to_owned);
-    let offerings = fields.optional("offerings").and_then(|value| value.some_text(reader));
     let failures = fields
         .optional("failures")
         .map(|value| failures::read(reader, &format!("provider.{name}.failures"), Whose::Provider, value))
@@ -108,15 +117,32 @@ fn read_provider(reader: &mut Reader<'_>, folder: &Path, name: ProviderName, fie
     let terms =
         fields.optional("terms").and_then(|value| terms::read(reader, &format!("provider.{name}.terms"), value));
     let kind = fields.required(reader, "kind")?;
-    match kind.text(reader)? {
+    let kind = match kind.text(reader)? {
         "host" => {
-            let host = HostProvider { offerings: offerings.map(|path| folder.join(path)) };
-            Some(Provider { name, region, failures, terms, kind: ProviderKind::Host(host) })
+            reject_foreign_keys(reader, fields, "host", OF_OSB);
+            let offerings = fields.optional("offerings").and_then(|value| value.some_text(reader));
+            ProviderKind::Host(HostProvider { offerings: offerings.map(|path| folder.join(path)) })
+        }
+        "osb" => {
+            reject_foreign_keys(reader, fields, "osb", OF_HOST);
+            ProviderKind::Osb(Box::new(osb::read(reader, folder, &name, fields)?))
         }
         other => {
-            let cause = format!("there is no kind of provider `{}`", shown(other));
-            reader.report(kind.span(), cause, "write `kind = \"host\"`, which is this machine: the only kind there is");
-            None
+            let rest = "write `kind = \"host\"` for this machine, or `kind = \"osb\"` for an Open Service Broker";
+            let remedy = reader.advise(other, ["host", "osb"], rest);
+            reader.report(kind.span(), format!("there is no kind of provider `{}`", shown(other)), remedy);
+            return None;
+        }
+    };
+    Some(Provider { name, region, failures, terms, kind })
+}
+
+/// What only the other kind of provider has would be without effect.
+fn reject_foreign_keys(reader: &mut Reader<'_>, fields: &Fields<'_>, kind: &str, foreign: &[&'static str]) {
+    for key in foreign {
+        if let Some(value) = fields.optional(key) {
+            let cause = format!("`{key}` has no meaning for a provider of kind `{kind}`");
+            reader.report(value.span(), cause, "remove it");
         }
     }
 }

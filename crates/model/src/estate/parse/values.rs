@@ -45,7 +45,11 @@ pub(super) fn read_webhook(reader: &mut Reader<'_>, value: Value<'_>) -> Option<
 }
 
 fn is_http_address(text: &str) -> bool {
-    let Some(rest) = text.strip_prefix("http://") else { return false };
+    text.strip_prefix("http://").is_some_and(|rest| host_of_address(rest).is_some())
+}
+
+/// The host of an address that comes without its scheme; `None` if it is no address of a host.
+pub(super) fn host_of_address(rest: &str) -> Option<&str> {
     let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
@@ -55,7 +59,8 @@ fn is_http_address(text: &str) -> bool {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
         None => !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_')),
     };
-    is_host && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0)) && is_visible(path)
+    let is_port = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
+    (is_host && is_port && is_visible(path)).then_some(host)
 }
 
 /// Whether `path` can stand in the first line of an HTTP request as it is.

@@ -1,0 +1,317 @@
+//! Asks that cannot be repeated under the same name: their numbers, and what they leave behind.
+//!
+//! Invariant: an ask whose outcome is not known either stays open, or is on a list of what is left, until the provider
+//! has confirmed what became of it.
+
+use std::sync::Arc;
+
+use ostler_model::catalog::Catalog;
+use ostler_model::ids::{AttemptId, BindingId, CommandId, InstanceId, ProviderName};
+use ostler_model::outcome::{Failure, FailureClass, Observation};
+use ostler_model::time::Timestamp;
+
+use super::index::{with_instance, with_service};
+use crate::command::{Command, Outcome, Target};
+use crate::event::Settlement;
+use crate::instance::{Instance, MadeAs, OperationKind, Phase};
+use crate::knowledge::{Binding, Knowledge, ServiceKnowledge};
+use crate::rounds::{Accepted, LeftBinding, Leftover, RoundState, Rounds};
+
+/// A command was issued: what it asks for gets its number.
+pub(super) fn issue(known: &mut Knowledge, id: CommandId, command: &Command) {
+    let unrepeatable = known.services.get(command.at_service()).is_some_and(|service| known.is_unrepeatable(service));
+    match command {
+        Command::Provision { instance } if unrepeatable => {
+            // What became of the former ask is known: it was observed before.
+            let made_as = known.services.get(instance.service()).and_then(as_declared);
+            with_instance(known, instance, |i| {
+                i.attempts.ask();
+                i.made_as = made_as;
+            });
+        }
+        Command::Start { instance, generation, .. } if unrepeatable => {
+            let as_launched = known.services.get(instance.service()).and_then(|s| as_launched(s, *generation));
+            with_instance(known, instance, |i| {
+                if !i.access.is_made() {
+                    i.access_left.extend(i.access.ask());
+                }
+                // It is what it was made, whatever it is started as: what differs is changed once it runs.
+                if i.phase != Phase::Running && i.made_as.is_some() && i.made_as != as_launched {
+                    i.generation = None;
+                }
+            });
+        }
+        // Known before it is done, so that what it is changed to is not forgotten meanwhile.
+        Command::Update { instance, generation } => {
+            with_instance(known, instance, |i| i.changes_to = Some(*generation));
+        }
+        Command::Bind { binding, instance, .. } if unrepeatable => ask_for_binding(known, binding, instance),
+        Command::Unbind { binding, .. } if unrepeatable => with_service(known, &binding.consumer, |service| {
+            if let Some(binding) = service.bindings.get_mut(&binding.need) {
+                leave(binding);
+            }
+        }),
+        Command::Mitigate { leftover } => {
+            known.commands.insert(id, command.clone());
+            with_leftover(known, leftover, |leftover| leftover.operation = Some(id));
+        }
+        _ => {}
+    }
+    if let Target::Instance(instance) = command.target()
+        && !matches!(command, Command::Observe { .. })
+    {
+        with_instance(known, &instance, |i| i.accepted = None);
+    }
+}
+
+fn as_declared(service: &ServiceKnowledge) -> Option<Arc<MadeAs>> {
+    let (placement, parameters) = (service.placement.clone()?, service.spec.parameters.clone());
+    Some(Arc::new(MadeAs { placement, parameters }))
+}
+
+fn as_launched(service: &ServiceKnowledge, generation: u32) -> Option<Arc<MadeAs>> {
+    let launch = service.launches.get(&generation)?;
+    Some(Arc::new(MadeAs { placement: launch.placement.clone(), parameters: launch.parameters.clone() }))
+}
+
+/// A made binding is asked for again only to point somewhere else, at the same instance: that is no new ask.
+fn ask_for_binding(known: &mut Knowledge, id: &BindingId, at: &InstanceId) {
+    with_service(known, &id.consumer, |service| {
+        let Some(binding) = service.bindings.get_mut(&id.need) else { return };
+        if binding.rounds.is_made() && binding.instance == *at && binding.renew_at.is_none() {
+            return;
+        }
+        leave(binding);
+        binding.rounds.ask();
+        binding.asked_at = Some(at.clone());
+    });
+}
+
+/// What the last ask made, or may have made, is left.
+fn leave(binding: &mut Binding) {
+    if let Some(round) = binding.rounds.number() {
+        let instance = binding.asked_at.clone().unwrap_or_else(|| binding.instance.clone());
+        binding.left.push(LeftBinding { instance, round });
+    }
+    binding.rounds.state = RoundState::Over;
+}
+
+/// Whatever was asked for at this instance is gone from there.
+pub(super) fn lose(binding: &mut Binding, at: &InstanceId) {
+    binding.left.retain(|left| left.instance != *at);
+    if binding.asked_at.as_ref() == Some(at) {
+        binding.rounds.state = RoundState::Over;
+        binding.used = None;
+    }
+}
+
+/// A command has ended.
+pub(super) fn end(known: &mut Knowledge, command: &Command, outcome: &Outcome, at: Timestamp) {
+    match command {
+        Command::Provision { instance } => end_of_provision(known, instance, outcome, at),
+        Command::Observe { instance } => {
+            if let Outcome::Observed(observation) = outcome {
+                observed(known, instance, observation, at);
+            }
+        }
+        Command::Start { instance, .. } => with_instance(known, instance, |i| close(&mut i.access, outcome)),
+        Command::Update { instance, generation } if *outcome == Outcome::Done => {
+            let made_as = known.services.get(instance.service()).and_then(|s| as_launched(s, *generation));
+            with_instance(known, instance, |i| i.made_as = made_as);
+        }
+        Command::Bind { binding, .. } => with_service(known, &binding.consumer, |service| {
+            if let Some(binding) = service.bindings.get_mut(&binding.need) {
+                close(&mut binding.rounds, outcome);
+                if matches!(outcome, Outcome::Bound { .. }) {
+                    binding.used = binding.rounds.number();
+                }
+            }
+        }),
+        Command::Tidy { binding, instance, rounds } if *outcome == Outcome::Done => {
+            let is_tidied = |left: &LeftBinding| left.instance == *instance && rounds.contains(&left.round);
+            if binding.consumer == binding.need {
+                with_instance(known, instance, |i| i.access_left.retain(|round| !rounds.contains(round)));
+            }
+            with_service(known, &binding.consumer, |service| {
+                if let Some(binding) = service.bindings.get_mut(&binding.need) {
+                    binding.left.retain(|left| !is_tidied(left));
+                }
+            });
+            super::outcome::forget_binding(known, binding);
+        }
+        Command::Mitigate { leftover } => mitigated(known, leftover, outcome, at),
+        _ => {}
+    }
+    let interrupted = matches!(outcome, Outcome::Failed(Failure { class: FailureClass::Interrupted, .. }));
+    if let Target::Instance(instance) = command.target()
+        && !interrupted
+    {
+        with_instance(known, &instance, |i| i.accepted = None);
+    }
+    if let Command::Update { instance, .. } = command {
+        with_instance(known, instance, |i| i.changes_to = None);
+    }
+}
+
+/// What became of an ask that can fail for many reasons: most say that nothing was made.
+fn close(rounds: &mut Rounds, outcome: &Outcome) {
+    if !rounds.is_open() {
+        return;
+    }
+    rounds.state = match outcome {
+        Outcome::Failed(failure) => match failure.class {
+            FailureClass::Temporary | FailureClass::NeedsPerson => RoundState::Over,
+            FailureClass::Interrupted | FailureClass::InDoubt | FailureClass::LeftBehind | FailureClass::Unclear => {
+                RoundState::Asked
+            }
+        },
+        _ => RoundState::Made,
+    };
+}
+
+fn end_of_provision(known: &mut Knowledge, id: &InstanceId, outcome: &Outcome, at: Timestamp) {
+    let Some(instance) = known.instance(id).filter(|instance| instance.attempts.is_open()) else { return };
+    let attempt = instance.attempts.current;
+    match outcome {
+        Outcome::Failed(failure) => match failure.class {
+            FailureClass::Interrupted | FailureClass::InDoubt => {}
+            FailureClass::LeftBehind => leave_behind(known, id, attempt, &failure.detail, false, at),
+            FailureClass::Unclear => leave_behind(known, id, attempt, &failure.detail, true, at),
+            FailureClass::Temporary | FailureClass::NeedsPerson => {
+                with_instance(known, id, |i| i.attempts.state = RoundState::Over);
+            }
+        },
+        _ => with_instance(known, id, |i| i.attempts.state = RoundState::Made),
+    }
+}
+
+fn observed(known: &mut Knowledge, id: &InstanceId, observation: &Observation, at: Timestamp) {
+    let Some(instance) = known.instance(id) else { return };
+    let (attempt, is_open) = (instance.attempts.current, instance.attempts.is_open());
+    match observation {
+        Observation::NotSeen { why } | Observation::Useless { why } => {
+            if is_open {
+                leave_behind(known, id, attempt, why, false, at);
+            }
+        }
+        Observation::Absent => with_instance(known, id, |i| {
+            i.attempts.state = RoundState::Over;
+            i.access = Rounds { state: RoundState::Over, ..i.access };
+            i.access_left.clear();
+        }),
+        Observation::Stopped { .. } | Observation::Running(_) => {
+            let is_restarted_elsewhere = known.services.get(id.service()).is_some_and(|s| !known.can_be_restarted(s));
+            with_instance(known, id, |i| {
+                if is_open {
+                    i.attempts.state = RoundState::Made;
+                }
+                i.entrusted |= is_restarted_elsewhere && i.phase == Phase::Running;
+            });
+        }
+    }
+}
+
+/// The instance is free for another ask; what the last one may have made is on the list.
+fn leave_behind(known: &mut Knowledge, id: &InstanceId, attempt: u32, why: &str, unclear: bool, at: Timestamp) {
+    with_instance(known, id, |instance: &mut Instance| {
+        instance.attempts.state = RoundState::Over;
+        instance.access = Rounds { state: RoundState::Over, ..instance.access };
+        instance.access_left.clear(); // credentials end with what they were for
+        instance.observed = true; // there is nothing to look at
+    });
+    with_service(known, id.service(), |service| {
+        let Some(placement) = service.placement.clone() else { return };
+        let mut leftover = Leftover::new(placement, why, at);
+        leftover.quarantined = unclear.then(|| why.to_owned());
+        service.leftovers.insert(AttemptId { instance: id.clone(), attempt }, leftover);
+    });
+}
+
+fn mitigated(known: &mut Knowledge, id: &AttemptId, outcome: &Outcome, at: Timestamp) {
+    let mut gone = false;
+    with_leftover(known, id, |leftover| match outcome {
+        Outcome::Failed(Failure { class: FailureClass::Interrupted, .. }) => leftover.operation = None,
+        Outcome::Failed(_) => leftover.fail(at),
+        _ => gone = leftover.confirm(at),
+    });
+    if gone {
+        forget(known, id);
+    }
+}
+
+/// Whether it was deleted is not known: it is deleted again.
+pub(super) fn interrupt(known: &mut Knowledge, id: &AttemptId) {
+    with_leftover(known, id, |leftover| leftover.operation = None);
+}
+
+/// A person said what is to become of it.
+pub(super) fn settle(known: &mut Knowledge, id: &AttemptId, how: Settlement, at: Timestamp) {
+    match how {
+        Settlement::Release => forget(known, id),
+        Settlement::Delete => with_leftover(known, id, |leftover| {
+            leftover.quarantined = None;
+            leftover.since = at; // and for as long again nobody is asked
+            leftover.failures = 0;
+            leftover.not_before = at;
+        }),
+    }
+}
+
+pub(super) fn quarantine(known: &mut Knowledge, id: &AttemptId, why: &str) {
+    with_leftover(known, id, |leftover| leftover.quarantined = Some(why.to_owned()));
+}
+
+fn forget(known: &mut Knowledge, id: &AttemptId) {
+    with_service(known, id.instance.service(), |service| drop(service.leftovers.remove(id)));
+    super::outcome::remove_if_gone(known, id.instance.service());
+}
+
+fn with_leftover(known: &mut Knowledge, id: &AttemptId, change: impl FnOnce(&mut Leftover)) {
+    with_service(known, id.instance.service(), |service| {
+        if let Some(leftover) = service.leftovers.get_mut(id) {
+            change(leftover);
+        }
+    });
+}
+
+/// A provider has agreed to something.
+pub(super) fn accepted(known: &mut Knowledge, id: CommandId, operation: Option<&String>, at: Timestamp) {
+    let Some(Target::Instance(instance)) = known.commands.get(&id).map(Command::target) else { return };
+    with_instance(known, &instance, |i| {
+        let Some(under_way) = i.operation.filter(|operation| operation.id == id) else { return };
+        // Who looks at what was agreed to before goes on with that.
+        if under_way.kind != OperationKind::Observe {
+            i.accepted = Some(Accepted { kind: under_way.kind, operation: operation.cloned(), since: at });
+        }
+    });
+}
+
+/// A provider's new catalog. What was bought of a plan that it has no more keeps its entry, so that nothing that is
+/// known of it is lost.
+pub(super) fn see_catalog(known: &mut Knowledge, provider: &ProviderName, catalog: &Arc<Catalog>) {
+    let mut catalog = catalog.clone();
+    if let Some(former) = known.catalogs.get(provider) {
+        for service in known.services.values() {
+            let Some(placement) = service.placement.as_ref().filter(|placement| placement.provider == *provider) else {
+                continue;
+            };
+            let Some(offering) = former.offerings.get(&placement.offering) else { continue };
+            let Some(plan) = offering.plans.iter().find(|plan| plan.name == placement.plan) else { continue };
+            if service.instances.is_empty() && service.leftovers.is_empty() {
+                continue;
+            }
+            let merged = Arc::make_mut(&mut catalog);
+            match merged.offerings.get_mut(&placement.offering) {
+                None => {
+                    let kept = ostler_model::catalog::Offering { withdrawn: true, ..offering.clone() };
+                    merged.offerings.insert(placement.offering.clone(), kept);
+                }
+                Some(offered) if !offered.plans.iter().any(|offered| offered.name == plan.name) => {
+                    offered.plans.push(ostler_model::catalog::Plan { withdrawn: true, ..plan.clone() });
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    known.catalogs.insert(provider.clone(), catalog);
+}

@@ -1,0 +1,240 @@
+//! What is known of one instance.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ostler_model::catalog::Placement;
+use ostler_model::estate::Parameters;
+use ostler_model::health::{Health, Symptom};
+use ostler_model::ids::CommandId;
+use ostler_model::outcome::Running;
+use ostler_model::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::fact::Diagnosis;
+use crate::rounds::{Accepted, Rounds};
+
+/// What is known of one instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// How far it has come.
+    pub phase: Phase,
+    /// It is to be stopped and kept.
+    pub retired: bool,
+    /// What is being done to it.
+    pub operation: Option<Operation>,
+    /// It has been looked at since everything was last looked at.
+    pub observed: bool,
+    /// Whoever holds its process knows how to start it again.
+    pub entrusted: bool,
+    /// The launch that it was started from.
+    pub generation: Option<u32>,
+    /// The restart round that it was started in.
+    pub restart_round: u32,
+    /// Its process or address while it runs.
+    pub running: Option<Running>,
+    /// The watch on its health.
+    pub watch: Option<CommandId>,
+    /// Its health, as far as is known.
+    pub health: Option<Health>,
+    /// Why its probe cannot be made at present: says nothing about the instance itself.
+    #[serde(default)]
+    pub unprobed: Option<Symptom>,
+    /// Since when it is ready, is not ready, or is not known to be either.
+    pub health_since: Timestamp,
+    /// It has been ready since it was last started on purpose.
+    pub was_ready: bool,
+    /// Its present process has been ready.
+    pub proven: bool,
+    /// How long it had been ready when it last ceased to be, unless a failure was counted since.
+    pub ready_for: Duration,
+    /// Callers are sent to it.
+    pub routed: bool,
+    /// How many times in a row it failed.
+    pub failures: u32,
+    /// It is left alone until then.
+    pub not_before: Timestamp,
+    /// What is wrong with it.
+    pub repair: Option<Repair>,
+    /// The question that it waits on, and how to answer.
+    pub held: Option<(String, String)>,
+    /// The last question that people were told, unless it was answered since.
+    #[serde(default)]
+    pub told_question: Option<String>,
+    /// People were told that it failed.
+    pub told_failed: bool,
+    /// When anything of this changed for people: process, phase, health.
+    pub since: Timestamp,
+    /// How it was asked for.
+    #[serde(default)]
+    pub attempts: Rounds,
+    /// What its provider was last asked to make it, where it is changed in place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_as: Option<Arc<MadeAs>>,
+    /// The launch that it is being changed to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes_to: Option<u32>,
+    /// How the credentials were asked for with which ostler itself looks at it, where a provider gives such.
+    #[serde(default)]
+    pub access: Rounds,
+    /// Earlier asks for these that may have made some, which nobody is to use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub access_left: Vec<u32>,
+    /// What its provider has agreed to do and not said to be over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<Accepted>,
+}
+
+/// What a provider was asked to make an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeAs {
+    /// What was bought.
+    pub placement: Placement,
+    /// What the provider was told of it.
+    pub parameters: Parameters,
+}
+
+/// How far an instance has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// It is to be made.
+    Declared,
+    /// It exists and does not run.
+    Stopped,
+    /// It runs.
+    Running,
+}
+
+/// What is being done to an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operation {
+    /// The command.
+    pub id: CommandId,
+    /// What sort of command.
+    pub kind: OperationKind,
+    /// A death was reported meanwhile, so what it says of the process may be old news.
+    pub overtaken: bool,
+}
+
+/// The sorts of operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OperationKind {
+    /// It is being made.
+    Provision,
+    /// It is being looked at.
+    Observe,
+    /// Its service's one-off command runs.
+    Before,
+    /// It is being started.
+    Start,
+    /// It is being stopped.
+    Stop,
+    /// It is being deleted.
+    Deprovision,
+    /// A consumer is being bound to it, or unbound.
+    Bind,
+    /// Its data is being backed up.
+    Backup,
+    /// Its data is being replaced.
+    Restore,
+    /// It is being changed where it is.
+    Update,
+}
+
+/// What is wrong with an instance, since when, and whether something is being done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repair {
+    /// The conclusion.
+    pub diagnosis: Diagnosis,
+    /// Since when.
+    pub began: Timestamp,
+    /// Something was done, and whether it helped is not known yet.
+    pub active: bool,
+    /// The start time of the process that the diagnosis judged while it lived.
+    pub judged: Option<Timestamp>,
+}
+
+impl Instance {
+    /// An instance that has just been declared.
+    pub fn new(now: Timestamp) -> Self {
+        Self {
+            phase: Phase::Declared,
+            retired: false,
+            operation: None,
+            observed: true,
+            entrusted: false,
+            generation: None,
+            restart_round: 0,
+            running: None,
+            watch: None,
+            health: None,
+            unprobed: None,
+            health_since: now,
+            was_ready: false,
+            proven: false,
+            ready_for: Duration::ZERO,
+            routed: false,
+            failures: 0,
+            not_before: Timestamp::default(),
+            repair: None,
+            held: None,
+            told_question: None,
+            told_failed: false,
+            since: now,
+            attempts: Rounds::default(),
+            made_as: None,
+            changes_to: None,
+            access: Rounds::default(),
+            access_left: Vec::new(),
+            accepted: None,
+        }
+    }
+
+    /// Whether it may get traffic.
+    pub fn is_ready(&self) -> bool {
+        match &self.health {
+            Some(Health::Ready | Health::Shallow(_)) => true,
+            Some(Health::Unready(_)) | None => false,
+        }
+    }
+
+    /// Whether it is being repaired: something is being done to it because it was sick, or was done to it just now. What
+    /// is stopped and waits for something else (for what it needs, say) keeps nobody else from being repaired.
+    pub fn is_under_repair(&self) -> bool {
+        let Some(repair) = &self.repair else { return false };
+        let treated = self.operation.is_some_and(|operation| match operation.kind {
+            OperationKind::Provision | OperationKind::Before | OperationKind::Stop => true,
+            OperationKind::Start => self.phase != Phase::Running,
+            OperationKind::Observe
+            | OperationKind::Deprovision
+            | OperationKind::Bind
+            | OperationKind::Backup
+            | OperationKind::Restore
+            | OperationKind::Update => false,
+        });
+        treated || (repair.active && self.phase == Phase::Running)
+    }
+
+    /// Whether its repair could begin: it is sick, nobody holds it, nothing is being done to it, and it either does not
+    /// run, or was judged while this very process ran.
+    pub fn waits_for_repair(&self) -> bool {
+        let Some(repair) = &self.repair else { return false };
+        let judged = || repair.judged.is_some() && repair.judged == self.running.map(|running| running.since);
+        let can_begin = self.operation.is_none() && self.held.is_none() && (self.phase != Phase::Running || judged());
+        can_begin && !self.is_under_repair()
+    }
+
+    /// Where it answers while it runs.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.running.map(|running| running.address)
+    }
+
+    /// Whether it was asked for, and what became of that is not known.
+    pub fn is_in_doubt(&self) -> bool {
+        let asks = self.operation.is_some_and(|operation| operation.kind == OperationKind::Provision);
+        self.attempts.is_open() && !asks
+    }
+}

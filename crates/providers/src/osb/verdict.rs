@@ -1,0 +1,223 @@
+//! What an answer of a broker means: the specification's tables, and what they leave open.
+//!
+//! Pure. Invariant: an answer counts as "nothing was made" only if the specification says that such an answer means so
+//! (sections "Response" of each request, "Orphan Mitigation"); whatever else it may be leaves the matter in doubt.
+
+use serde_json::{Map, Value};
+
+/// A JSON object.
+pub(crate) type Object = Map<String, Value>;
+
+/// What a request was about, as far as the meaning of its answer depends on that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    Catalog,
+    FetchInstance,
+    FetchBinding,
+    /// Something that changes something.
+    For(Goal),
+    /// How far that has come.
+    Poll(Goal),
+}
+
+/// What a request is to change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Goal {
+    Provision,
+    Update,
+    Deprovision,
+    Bind,
+    Unbind,
+}
+
+/// What came back.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Reply {
+    /// The request never reached the broker.
+    NotSent(String),
+    /// It may have, and no answer came.
+    NoAnswer(String),
+    /// An answer.
+    Answer {
+        /// The HTTP status.
+        status: u16,
+        /// What it says.
+        body: Body,
+    },
+}
+
+/// What an answer says.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Body {
+    /// As every answer should.
+    Object(Object),
+    /// It is no JSON object, and why.
+    Malformed(String),
+}
+
+/// What it means.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Verdict {
+    /// It is so.
+    Done(Object),
+    /// It will be so; the broker is to be asked how far it has come.
+    Accepted(Object),
+    /// What was to be deleted is not there.
+    Gone,
+    /// It is not over yet.
+    InProgress(Option<String>),
+    /// It is over, and failed. Something may be there all the same.
+    Failed(Failed),
+    /// The broker does not know it.
+    Unknown(String),
+    /// Nothing was changed, or nothing is known: it can be asked again later.
+    Later(Later),
+    /// Nothing was changed, and asking again will not help.
+    Rejected(String),
+    /// Something is there already under this name, and is not what was asked for, or nobody can tell.
+    Conflict(String),
+    /// Whether it happened is not known.
+    Doubt(String),
+}
+
+/// What a broker says of something that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failed {
+    /// In its own words.
+    pub(crate) why: String,
+    /// The instance can be used all the same. What is not said is so.
+    pub(crate) usable: bool,
+    /// The same may be asked for again. What is not said is so.
+    pub(crate) repeatable: bool,
+}
+
+/// Why something is to be asked for later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Later {
+    pub(crate) why: String,
+    /// The catalog has changed since it was read.
+    pub(crate) catalog_is_old: bool,
+}
+
+/// Reads an answer.
+pub(crate) fn read(asked: Asked, reply: Reply) -> Verdict {
+    match reply {
+        Reply::NotSent(why) => later(why),
+        Reply::NoAnswer(why) => unclear(asked, why),
+        Reply::Answer { status, body } => match status {
+            200..=299 => succeeded(asked, status, body),
+            400..=499 => refused(asked, status, &body),
+            // A redirect leads nowhere, and whether something happened before it nobody knows.
+            _ => unclear(asked, told(status, &body)),
+        },
+    }
+}
+
+/// It may have happened.
+fn unclear(asked: Asked, why: String) -> Verdict {
+    match asked {
+        Asked::For(_) => Verdict::Doubt(why),
+        Asked::Catalog | Asked::FetchInstance | Asked::FetchBinding | Asked::Poll(_) => later(why),
+    }
+}
+
+fn later(why: String) -> Verdict {
+    Verdict::Later(Later { why, catalog_is_old: false })
+}
+
+fn succeeded(asked: Asked, status: u16, body: Body) -> Verdict {
+    let object = match body {
+        Body::Object(object) => object,
+        Body::Malformed(why) => {
+            let why = format!("the broker answered {status} with what is no answer: {why}");
+            return match (asked, status) {
+                // Nothing is to be deleted because of such an answer, and something is there.
+                (Asked::For(Goal::Provision | Goal::Bind), 200) => Verdict::Conflict(why),
+                _ => unclear(asked, why),
+            };
+        }
+    };
+    match (asked, status) {
+        (Asked::Poll(goal), 200) => polled(goal, &object),
+        (Asked::Catalog | Asked::FetchInstance | Asked::FetchBinding, 200)
+        | (Asked::For(_), 200)
+        | (Asked::For(Goal::Provision | Goal::Bind), 201) => Verdict::Done(object),
+        (Asked::For(_), 202) => Verdict::Accepted(object),
+        _ => unclear(asked, format!("the broker answered {status}, which means nothing here")),
+    }
+}
+
+fn polled(goal: Goal, object: &Object) -> Verdict {
+    let description = text(object, "description");
+    match object.get("state").and_then(Value::as_str) {
+        Some("in progress") => Verdict::InProgress(description),
+        Some("succeeded") if matches!(goal, Goal::Deprovision | Goal::Unbind) => Verdict::Gone,
+        Some("succeeded") => Verdict::Done(object.clone()),
+        Some("failed") => Verdict::Failed(Failed {
+            why: description.unwrap_or_else(|| "the broker does not say why".to_owned()),
+            usable: flag(object, "instance_usable"),
+            repeatable: flag(object, "update_repeatable"),
+        }),
+        Some(other) => later(format!("the broker names a state that does not exist: `{}`", short(other, 40))),
+        None => later("the broker names no state".to_owned()),
+    }
+}
+
+fn flag(object: &Object, key: &str) -> bool {
+    object.get(key).and_then(Value::as_bool).unwrap_or(true)
+}
+
+fn refused(asked: Asked, status: u16, body: &Body) -> Verdict {
+    let why = told(status, body);
+    let code = match body {
+        Body::Object(object) => object.get("error").and_then(Value::as_str),
+        Body::Malformed(_) => None,
+    };
+    match (asked, status) {
+        (Asked::For(Goal::Deprovision | Goal::Unbind) | Asked::Poll(Goal::Deprovision | Goal::Unbind), 410) => {
+            Verdict::Gone
+        }
+        (Asked::FetchInstance | Asked::FetchBinding, 404 | 410) => Verdict::Unknown(why),
+        (Asked::For(Goal::Deprovision | Goal::Unbind | Goal::Update), 404) => Verdict::Unknown(why),
+        (Asked::For(Goal::Provision | Goal::Bind), 409) => Verdict::Conflict(why),
+        // The request was not taken in at all, or not now.
+        (_, 408 | 425 | 429) => later(why),
+        (_, 422) if code == Some("ConcurrencyError") => later(why),
+        (_, 422) if code == Some("MaintenanceInfoConflict") => Verdict::Later(Later { why, catalog_is_old: true }),
+        // Who is not let in has not been told anything.
+        (Asked::FetchInstance | Asked::FetchBinding | Asked::Poll(_), 401 | 403) => later(why),
+        // Whatever an answer to such a question is, it says nothing about what is asked about.
+        (Asked::Poll(_), 400 | 404 | 410) => Verdict::Unknown(why),
+        (Asked::Poll(_), _) => later(why),
+        _ => Verdict::Rejected(match status {
+            401 | 403 => format!("{why}; it does not accept who ostler says it is"),
+            412 => format!("{why}; it speaks another version of the Open Service Broker API"),
+            _ => why,
+        }),
+    }
+}
+
+/// What the broker said, for people.
+pub(crate) fn told(status: u16, body: &Body) -> String {
+    let Body::Object(object) = body else { return format!("the broker answered {status}") };
+    let code = object.get("error").and_then(Value::as_str).map(|code| format!(" ({})", short(code, 60)));
+    let words = text(object, "description").map(|words| format!(": {words}"));
+    format!("the broker answered {status}{}{}", code.unwrap_or_default(), words.unwrap_or_default())
+}
+
+/// A text of an answer, for people: at most 300 characters of one line.
+pub(crate) fn text(object: &Object, key: &str) -> Option<String> {
+    let text = object.get(key)?.as_str()?;
+    let text = short(text, 300);
+    (!text.is_empty()).then_some(text)
+}
+
+/// A foreign text, on one line, without what moves the cursor.
+pub(crate) fn short(text: &str, most: usize) -> String {
+    let visible = text.chars().take(4 * most).map(|c| if c.is_control() || c == '\u{2028}' { ' ' } else { c });
+    let joined = visible.collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ");
+    match joined.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &joined[..end]),
+        None => joined,
+    }
+}
