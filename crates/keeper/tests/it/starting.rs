@@ -53,11 +53,12 @@ fn the_child_has_its_own_session_and_only_its_own_descriptors() {
     let home = Home::new();
     let mut manager = home.manager();
     let process = start(&mut manager, home.sleeper("web-1"), PLENTY);
-    let descriptors: BTreeSet<String> = std::fs::read_dir(format!("/proc/{}/fd", process.pid))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    assert_eq!(descriptors, ["0", "1", "2"].map(str::to_owned).into());
+    let wanted: BTreeSet<String> = ["0", "1", "2"].map(str::to_owned).into();
+    // While it is being loaded it has its libraries open.
+    wait_until("it has only its own descriptors", || {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", process.pid)).unwrap();
+        wanted == open.flatten().map(|entry| entry.file_name().into_string().unwrap()).collect()
+    });
     let target = |fd: u32| std::fs::read_link(format!("/proc/{}/fd/{fd}", process.pid)).unwrap();
     assert_eq!(target(0).to_str(), Some("/dev/null"));
     assert_eq!(target(1), home.path().join("web-1.log"));

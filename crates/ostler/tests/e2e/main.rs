@@ -12,6 +12,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod broker;
 mod changes;
 mod command_line;
 mod data;

@@ -85,7 +85,12 @@ impl OsbProvider {
     async fn read_catalog(&self) -> Result<Catalog, Failure> {
         let ask = self.request(Method::GET, CATALOG_PATH.to_owned());
         let what = format!("cannot read the catalog of `{}`", self.name);
-        match verdict::read(Asked::Catalog, self.client.ask(&ask).await?.reply) {
+        let mut answer = verdict::read(Asked::Catalog, self.client.ask(&ask).await?.reply);
+        // Somebody waits for it, and reading it twice changes nothing.
+        if matches!(answer, Verdict::Later(_)) {
+            answer = verdict::read(Asked::Catalog, self.client.ask(&ask).await?.reply);
+        }
+        match answer {
             Verdict::Done(object) => {
                 let read = catalog::read(&object, &self.versions)
                     .map_err(|why| needs_person(format!("{what}: {why}"), "ask its provider for help"))?;
