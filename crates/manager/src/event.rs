@@ -36,6 +36,13 @@ pub enum Event {
         /// What each of its providers offers.
         catalogs: BTreeMap<ProviderName, Arc<Catalog>>,
     },
+    /// A provider was asked what it offers now.
+    CatalogRead {
+        /// Who.
+        provider: ProviderName,
+        /// What.
+        catalog: Arc<Catalog>,
+    },
     /// A person asked for something.
     Asked(Ask),
     /// A command has ended.

@@ -2,7 +2,7 @@
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{Cell, CellAlignment, Table, presets};
-use ostler_manager::{Change, InstanceView, ServiceView, StatusView};
+use ostler_manager::{Change, InstanceView, LeftoverView, ServiceView, StatusView};
 use ostler_model::health::State;
 use ostler_runtime::preview::Preview;
 
@@ -91,6 +91,7 @@ fn remarks(service: &ServiceView) -> Vec<String> {
             lines.push(remark(instance));
         }
     }
+    lines.extend(service.leftovers.iter().map(leftover));
     if service.state == State::Retained {
         let data = if service.durable { "its data is kept" } else { "it has no durable data" };
         let price = service.price.as_ref().map_or_else(
@@ -108,6 +109,23 @@ fn remarks(service: &ServiceView) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// What may be paid for and is used by nobody.
+fn leftover(leftover: &LeftoverView) -> String {
+    let price = leftover.price.as_ref();
+    let price = price.map(|price| format!(", {} {} a {} if it is there", price.amount, price.currency, price.per));
+    let answer = leftover.answer.as_ref().map(|answer| format!("  What to do: {answer}\n"));
+    format!(
+        "\n{} at {} is {} since {}{}: {}\n{}",
+        leftover.id,
+        leftover.provider,
+        coloured(leftover.state),
+        leftover.since,
+        price.unwrap_or_default(),
+        leftover.because,
+        answer.unwrap_or_default()
+    )
 }
 
 fn remark(instance: &InstanceView) -> String {

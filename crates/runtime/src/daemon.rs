@@ -20,6 +20,7 @@ use ostler_model::time::Timestamp;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
+use crate::catalogs;
 use crate::clock;
 use crate::hands::{Drains, Executor};
 use crate::home::{Home, HomeError};
@@ -216,6 +217,7 @@ pub fn run(config: Config, is_up: impl FnOnce()) -> Result<(), DaemonError> {
     drop(keeper.keep_up(true, true));
     tasks.spawn(link);
     let socket = server::bind(&config.home.socket()).map_err(system("listen on its socket"))?;
+    tasks.spawn(catalogs::follow(handle.clone(), providers.clone()));
     let context = server::Context {
         handle: handle.clone(),
         keeper: keeper.clone(),

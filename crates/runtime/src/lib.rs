@@ -4,6 +4,7 @@
 //! Everything else here is the server's side: what carries commands out ([`hands`]), what brings news, and the socket
 //! on which people ask.
 
+mod catalogs;
 pub mod clock;
 pub mod control;
 pub mod daemon;

@@ -9,6 +9,7 @@ use ostler_model::ids::ProviderName;
 
 use super::Draft;
 use crate::event::{Ask, Scope};
+use crate::evolve::with_withdrawn;
 use crate::fact::FactKind;
 use crate::knowledge::ServiceKnowledge;
 use crate::place::place;
@@ -32,7 +33,7 @@ impl Draft<'_> {
             self.fact(FactKind::EstateDeclared { estate: estate.clone() });
         }
         for (provider, catalog) in catalogs {
-            if known.catalogs.get(provider) != Some(catalog) {
+            if known.catalogs.get(provider) != Some(&with_withdrawn(known, provider, catalog)) {
                 self.fact(FactKind::CatalogSeen { provider: provider.clone(), catalog: catalog.clone() });
             }
         }
@@ -45,6 +46,21 @@ impl Draft<'_> {
         self.decision.look.extend(
             known.services.keys().filter(|name| !estate.services.contains_key(*name)).cloned().map(Scope::Service),
         );
+    }
+
+    /// Nothing is moved because of a new catalog; but what is read from it may be another now.
+    pub(super) fn catalog_read(&mut self, provider: &ProviderName, catalog: &Arc<Catalog>) {
+        let known = self.known;
+        let declared = known.estate.as_ref().is_some_and(|estate| estate.providers.contains_key(provider));
+        if !declared || known.catalogs.get(provider) == Some(&with_withdrawn(known, provider, catalog)) {
+            return;
+        }
+        self.fact(FactKind::CatalogSeen { provider: provider.clone(), catalog: catalog.clone() });
+        let bought = |service: &&ServiceKnowledge| {
+            service.placement.as_ref().is_some_and(|placement| placement.provider == *provider)
+        };
+        let services = known.services.values().filter(bought).map(|service| service.spec.name.clone());
+        self.decision.look.extend(services.map(Scope::Service));
     }
 
     pub(super) fn asked(&mut self, ask: &Ask) {

@@ -151,6 +151,7 @@ pub fn decide(known: &Knowledge, event: &Event, now: Timestamp) -> Decision {
         }
         Event::LossAccepted { acknowledged } => draft.fact(FactKind::LossAccepted { acknowledged: *acknowledged }),
         Event::EstateGiven { estate, catalogs } => draft.estate_given(estate, catalogs),
+        Event::CatalogRead { provider, catalog } => draft.catalog_read(provider, catalog),
         Event::Asked(ask) => draft.asked(ask),
         Event::Ended { id, outcome } => draft.ended(*id, outcome),
         Event::Accepted { id, operation } => {

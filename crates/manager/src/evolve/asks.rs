@@ -286,9 +286,15 @@ pub(super) fn accepted(known: &mut Knowledge, id: CommandId, operation: Option<&
     });
 }
 
-/// A provider's new catalog. What was bought of a plan that it has no more keeps its entry, so that nothing that is
-/// known of it is lost.
+/// A provider's new catalog.
 pub(super) fn see_catalog(known: &mut Knowledge, provider: &ProviderName, catalog: &Arc<Catalog>) {
+    let catalog = with_withdrawn(known, provider, catalog);
+    known.catalogs.insert(provider.clone(), catalog);
+}
+
+/// A provider's catalog with what it has no more and was bought of before, so that nothing that is known of that is
+/// lost.
+pub(crate) fn with_withdrawn(known: &Knowledge, provider: &ProviderName, catalog: &Arc<Catalog>) -> Arc<Catalog> {
     let mut catalog = catalog.clone();
     if let Some(former) = known.catalogs.get(provider) {
         for service in known.services.values() {
@@ -313,5 +319,5 @@ pub(super) fn see_catalog(known: &mut Knowledge, provider: &ProviderName, catalo
             }
         }
     }
-    known.catalogs.insert(provider.clone(), catalog);
+    catalog
 }

@@ -24,6 +24,7 @@ mod asks;
 mod index;
 mod outcome;
 
+pub(crate) use self::asks::with_withdrawn;
 pub(crate) use self::index::is_outdated;
 
 /// Makes `fact` part of what is known.

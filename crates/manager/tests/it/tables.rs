@@ -376,3 +376,27 @@ fn states_on_the_way_up() {
     let text = serde_json::to_string(&view).unwrap();
     assert_eq!(serde_json::from_str::<ostler_manager::StatusView>(&text).unwrap(), view);
 }
+
+#[test]
+fn what_a_catalog_has_no_more_is_kept_as_long_as_it_exists() {
+    let mut world = up(vec![service("db", "bought")]);
+    let read = |catalog| Event::CatalogRead { provider: here(), catalog };
+    let smaller = catalog(vec![offering("program", &[])]);
+    let _ = world.give(&read(smaller.clone()));
+    let bought = &world.known.catalogs[&here()].offerings[&"bought".parse().unwrap()];
+    assert!(bought.withdrawn);
+    assert_eq!(world.give(&read(smaller.clone())).facts, [], "it is no news");
+    // What exists goes on; nothing more is bought of it.
+    let db = service("db", "bought");
+    assert!(placed(&world.known, &estate(20, vec![db.clone()]), &BTreeMap::new()).is_ok());
+    let other = Service { name: name("other"), ..db };
+    let (key, cause) = placed(&world.known, &estate(20, vec![other]), &BTreeMap::new()).unwrap_err();
+    assert_eq!((key, cause.as_str()), ("plan", "`bought` has no plan at here"));
+    // Deleted, it is forgotten with the next catalog.
+    for ask in [Ask::Down, Ask::Delete { service: name("db") }] {
+        let _ = world.give(&Event::Asked(ask));
+        world.settle();
+    }
+    let _ = world.give(&read(smaller));
+    assert_eq!(world.known.catalogs[&here()].offerings.len(), 1);
+}

@@ -72,7 +72,8 @@ pub fn parse(file: &str, folder: &Path, text: &str) -> Result<Parsed, Problems> 
     let (tree, _) = DeTable::parse_recoverable(&readable); // what is wrong with it was reported by `read`
     let mut reader = Reader::new(&unread, problems);
     let estate = read_document(&mut reader, folder, tree.get_ref());
-    match Problems::of(file, text, reader.into_problems()) {
+    let (problems, hidden) = reader.into_problems();
+    match Problems::of(file, &without(text, &hidden), problems) {
         Some(problems) => Err(problems),
         None => {
             let estate = estate.expect("whatever keeps an estate from being made was reported");
@@ -81,6 +82,17 @@ pub fn parse(file: &str, folder: &Path, text: &str) -> Result<Parsed, Problems> 
             Ok(Parsed { estate, spans })
         }
     }
+}
+
+/// The text with stars in these places; everything else stays where it is.
+fn without(text: &str, hidden: &[Range<usize>]) -> String {
+    let is_hidden = |at: usize| hidden.iter().any(|span| span.contains(&at));
+    let star = |(at, c): (usize, char)| match c {
+        '\n' | '\r' => c.to_string(),
+        _ if is_hidden(at) => "*".repeat(c.len_utf8()),
+        _ => c.to_string(),
+    };
+    if hidden.is_empty() { text.to_owned() } else { text.char_indices().map(star).collect() }
 }
 
 const DOCUMENT: &[Key] = &[

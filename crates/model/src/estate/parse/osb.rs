@@ -72,7 +72,10 @@ fn read_url(reader: &mut Reader<'_>, value: Value<'_>, plaintext: bool) -> Optio
             return None;
         }
     };
-    // Not quoted: such an address may hold a password.
+    // Not shown: such an address may hold a password.
+    if rest.contains(['@', '?', '#']) {
+        reader.hide(value.span());
+    }
     if rest.contains('@') {
         let remedy = "take it out, and write `auth = { username = \"…\", password = { env = \"…\" } }`";
         reader.report(value.span(), "`url` holds a user name", remedy);
@@ -129,6 +132,7 @@ pub(super) fn read_source(
 ) -> Option<SecretSource> {
     const FORMS: &str = "write { env = \"VARIABLE\" }, { file = \"path\" } or { command = [\"program\"] }: the file is no place for secrets";
     if matches!(value.raw(), toml::de::DeValue::String(_)) {
+        reader.hide(value.span());
         reader.report(value.span(), "a secret stands in the estate file", FORMS);
         return None;
     }

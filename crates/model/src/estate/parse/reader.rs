@@ -27,16 +27,24 @@ pub(super) type Key = (&'static str, &'static str);
 pub(super) struct Reader<'t> {
     unread: &'t Unread,
     problems: Vec<Problem>,
+    /// What of the text must not be shown.
+    hidden: Vec<Range<usize>>,
     suggestions_left: usize,
 }
 
 impl<'t> Reader<'t> {
     pub(super) fn new(unread: &'t Unread, problems: Vec<Problem>) -> Self {
-        Self { unread, problems, suggestions_left: SUGGESTIONS_MAX }
+        Self { unread, problems, hidden: Vec::new(), suggestions_left: SUGGESTIONS_MAX }
     }
 
-    pub(super) fn into_problems(self) -> Vec<Problem> {
-        self.problems
+    /// The problems, and what of the text must not be shown beside them.
+    pub(super) fn into_problems(self) -> (Vec<Problem>, Vec<Range<usize>>) {
+        (self.problems, self.hidden)
+    }
+
+    /// What stands at `span` is probably a secret: no problem shows it.
+    pub(super) fn hide(&mut self, span: Range<usize>) {
+        self.hidden.push(span);
     }
 
     /// Something is wrong at `span`.
