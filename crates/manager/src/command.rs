@@ -88,6 +88,11 @@ pub enum Command {
         /// At which instance.
         instance: InstanceId,
     },
+    /// End every binding to the instance, and leave it to its provider.
+    Release {
+        /// Which.
+        instance: InstanceId,
+    },
     /// Change the running instance to this launch, where it is.
     Update {
         /// Which.
@@ -183,6 +188,7 @@ impl Command {
             | Self::Backup { instance, .. }
             | Self::Update { instance, .. }
             | Self::Tidy { instance, .. }
+            | Self::Release { instance }
             | Self::Restore { instance, .. } => Target::Instance(instance.clone()),
             Self::Mitigate { leftover } => Target::Leftover(leftover.clone()),
             Self::Watch { .. } | Self::Unwatch { .. } | Self::Route { .. } | Self::Notify { .. } => Target::Nothing,
@@ -205,6 +211,7 @@ impl Command {
             | Self::Unbind { instance, .. }
             | Self::Update { instance, .. }
             | Self::Tidy { instance, .. }
+            | Self::Release { instance }
             | Self::Backup { instance, .. }
             | Self::Restore { instance, .. }
             | Self::Watch { instance, .. }
@@ -234,6 +241,7 @@ impl Command {
             Self::Deprovision { instance } => format!("delete {instance} with its data"),
             Self::Bind { binding, instance, .. } => format!("bind {} to {instance}", binding.consumer),
             Self::Unbind { binding, instance } => format!("unbind {} from {instance}", binding.consumer),
+            Self::Release { instance } => format!("leave {instance} to its provider"),
             Self::Update { instance, .. } => format!("update {instance}"),
             Self::Mitigate { leftover } => {
                 format!("delete what ask {} for {} may have left behind", leftover.attempt, leftover.instance)

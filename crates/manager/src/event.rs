@@ -144,6 +144,21 @@ pub enum Ask {
         /// Which.
         service: ServiceName,
     },
+    /// Take over an instance that the service's provider has already, and that ostler did not ask for.
+    Adopt {
+        /// For which service.
+        service: ServiceName,
+        /// From whom: where the service is bought.
+        provider: ProviderName,
+        /// By which name its provider knows it.
+        name: String,
+    },
+    /// Leave the instances of a service to their provider, and forget them. Only for a service that is at rest or no
+    /// longer declared.
+    Release {
+        /// Which.
+        service: ServiceName,
+    },
     /// What is to become of something that is in quarantine.
     Settle {
         /// Which.

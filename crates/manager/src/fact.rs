@@ -107,6 +107,18 @@ pub enum FactKind {
         /// Why.
         why: String,
     },
+    /// A person let the service have an instance that its provider had already.
+    InstanceAdopted {
+        /// As which.
+        instance: InstanceId,
+        /// By which name its provider knows it.
+        name: String,
+    },
+    /// A person asked that the service's instances be left to their provider.
+    ReleaseAsked {
+        /// Which.
+        service: ServiceName,
+    },
     /// A person said what is to become of something in quarantine.
     SettleAsked {
         /// Which.
@@ -299,7 +311,7 @@ impl Diagnosis {
 
 impl FactKind {
     /// What [`FactKind::word`] can be.
-    pub const WORDS: [&'static str; 28] = [
+    pub const WORDS: [&'static str; 30] = [
         "estate-founded",
         "resumed",
         "estate-declared",
@@ -312,6 +324,8 @@ impl FactKind {
         "command-ended",
         "command-accepted",
         "quarantined",
+        "instance-adopted",
+        "release-asked",
         "settle-asked",
         "instance-died",
         "health-changed",
@@ -345,6 +359,8 @@ impl FactKind {
             Self::CommandEnded { .. } => "command-ended",
             Self::CommandAccepted { .. } => "command-accepted",
             Self::Quarantined { .. } => "quarantined",
+            Self::InstanceAdopted { .. } => "instance-adopted",
+            Self::ReleaseAsked { .. } => "release-asked",
             Self::SettleAsked { .. } => "settle-asked",
             Self::InstanceDied { .. } => "instance-died",
             Self::HealthChanged { .. } => "health-changed",

@@ -69,6 +69,9 @@ pub struct Instance {
     /// How it was asked for.
     #[serde(default)]
     pub attempts: Rounds,
+    /// By which name its provider knows it, if ostler did not ask for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopted: Option<String>,
     /// What its provider was last asked to make it, where it is changed in place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made_as: Option<Arc<MadeAs>>,
@@ -185,6 +188,7 @@ impl Instance {
             told_failed: false,
             since: now,
             attempts: Rounds::default(),
+            adopted: None,
             made_as: None,
             changes_to: None,
             access: Rounds::default(),

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ostler_model::catalog::{Catalog, Limits, Offering, Placement};
-use ostler_model::estate::{Estate, Listen, Parameters, ProbeOverride, Service};
+use ostler_model::estate::{Estate, Listen, Parameters, ProbeOverride, Provider, Service};
 use ostler_model::health::Health;
 use ostler_model::ids::{AttemptId, BindingId, CommandId, EstateUuid, InstanceId, ProviderName, ServiceName};
 use ostler_model::outcome::{BackupMade, Failure};
@@ -28,6 +28,10 @@ pub struct Knowledge {
     pub uuid: Option<EstateUuid>,
     /// What was declared last.
     pub estate: Option<Arc<Estate>>,
+    /// Providers that are no longer declared, as they were declared last, as long as something is known that was bought
+    /// there: it is not lost with them.
+    #[serde(default)]
+    pub former_providers: BTreeMap<ProviderName, Provider>,
     /// What each provider offers.
     pub catalogs: BTreeMap<ProviderName, Arc<Catalog>>,
     /// Every service that is declared, or whose instances still exist.
@@ -94,6 +98,9 @@ pub struct ServiceKnowledge {
     pub outdated: BTreeSet<u32>,
     /// A person asked that its instances be deleted.
     pub delete_asked: bool,
+    /// A person asked that its instances be left to their provider.
+    #[serde(default)]
+    pub release_asked: bool,
     /// A backup that was asked for and not made yet.
     pub backup_wanted: Option<String>,
     /// A backup that is to be restored.
@@ -238,6 +245,12 @@ impl Knowledge {
         self.services.get(id.service())?.instances.get(&id.number()).map(Box::as_ref)
     }
 
+    /// The provider, as it is declared or was declared last.
+    pub fn provider(&self, name: &ProviderName) -> Option<&Provider> {
+        let declared = self.estate.as_ref().and_then(|estate| estate.providers.get(name));
+        declared.or_else(|| self.former_providers.get(name))
+    }
+
     /// What the service's provider says of its offering.
     pub fn offering(&self, service: &ServiceKnowledge) -> Option<&Offering> {
         let placement = service.placement.as_ref()?;
@@ -246,12 +259,12 @@ impl Knowledge {
 
     /// Whether the service is to run.
     pub fn is_wanted(&self, service: &ServiceKnowledge) -> bool {
-        service.declared && !self.down && !service.delete_asked
+        service.declared && !self.down && !service.delete_asked && !service.release_asked
     }
 
     /// What is to become of the instance.
     pub fn wanted(&self, service: &ServiceKnowledge, instance: &Instance) -> Wanted {
-        if service.delete_asked {
+        if service.delete_asked || service.release_asked {
             Wanted::Gone
         } else if self.down || !service.declared || instance.retired {
             Wanted::AtRest
@@ -334,6 +347,7 @@ impl Knowledge {
                         goes_on && instance.phase != Phase::Running
                     })
                     && !service.delete_asked
+                    && !service.release_asked
             })
     }
 
@@ -349,6 +363,7 @@ impl Knowledge {
                 && self.is_bound_as_declared(service)
                 && !(wanted && (service.backup_wanted.is_some() || service.restore_wanted.is_some()))
                 && !service.delete_asked
+                && !service.release_asked
                 && service.instances.values().all(|instance| self.is_at_peace(service, instance))
         })
     }
@@ -427,6 +442,7 @@ impl ServiceKnowledge {
             active: 0,
             outdated: BTreeSet::new(),
             delete_asked: false,
+            release_asked: false,
             backup_wanted: None,
             restore_wanted: None,
             backups: Vec::new(),

@@ -111,6 +111,7 @@ fn success(known: &Knowledge, id: CommandId, command: &Command, now: Timestamp) 
         | Command::Deprovision { .. }
         | Command::Unbind { .. }
         | Command::Update { .. }
+        | Command::Release { .. }
         | Command::Tidy { .. }
         | Command::Mitigate { .. }
         | Command::Restore { .. } => Outcome::Done,

@@ -282,7 +282,7 @@ fn service_state(known: &Knowledge, service: &ServiceKnowledge, instances: &[Ins
     let active = || {
         instances.iter().zip(service.instances.values()).filter(|(_, known)| !known.retired).map(|(view, _)| view.state)
     };
-    if service.delete_asked || ((known.down || !service.declared) && has(State::Stopping)) {
+    if service.delete_asked || service.release_asked || ((known.down || !service.declared) && has(State::Stopping)) {
         return State::Stopping;
     }
     if !service.declared {

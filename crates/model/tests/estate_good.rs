@@ -36,6 +36,7 @@ fn service(name: &str, offering: &str) -> Service {
         before: Vec::new(),
         env: BTreeMap::new(),
         parameters: Parameters::default(),
+        adopt: Vec::new(),
         needs: BTreeSet::new(),
         instances: 1,
         endpoint: None,

@@ -62,6 +62,10 @@ pub(crate) enum Command {
     Backup(Backup),
     /// Replace a service's data by a backup
     Restore(Restore),
+    /// Take over an instance that a provider has already
+    Adopt(Adopt),
+    /// Leave a service that is no longer declared to its provider, and forget it
+    Release(Release),
     /// Say what is to become of something that a provider may hold for us, and that is in quarantine
     Settle(Settle),
     /// Stop everything, dependents first; or delete a service that is no longer declared
@@ -250,6 +254,27 @@ pub(crate) struct Restore {
     pub service: ServiceName,
     /// The backup's name [default: the newest]
     pub backup: Option<String>,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Adopt {
+    /// For which service
+    pub service: ServiceName,
+    /// Who has it: the provider at which the service is bought
+    #[arg(long)]
+    pub provider: ProviderName,
+    /// By which name the provider knows it
+    #[arg(long, value_name = "ID")]
+    pub instance_id: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Release {
+    /// The service
+    pub service: ServiceName,
     /// Do not ask
     #[arg(long)]
     pub yes: bool,

@@ -13,7 +13,7 @@ use ostler_runtime::home::Home;
 use ostler_runtime::preview::preview;
 use ostler_runtime::{clock, server, turn, why};
 
-use crate::args::{Command, Common, HomeCommand, How, Journal, Settle};
+use crate::args::{Adopt, Command, Common, HomeCommand, How, Journal, Settle};
 use crate::client::{ask, cut_off, is_running, next, open};
 use crate::failure::{EXIT_CHANGES, Failure, Outcome};
 use crate::{logs, place, show, simulate, up};
@@ -50,6 +50,10 @@ pub(crate) async fn run(command: Command, common: &Common) -> Outcome<u8> {
         }
         Command::Backup(arguments) => back_up(common, arguments.service, arguments.name).await?,
         Command::Restore(arguments) => restore(common, arguments.service, arguments.backup, arguments.yes).await?,
+        Command::Adopt(Adopt { service, provider, instance_id }) => {
+            order(common, Ask::Adopt { service, provider, name: instance_id }).await?;
+        }
+        Command::Release(arguments) => release(common, arguments.service, arguments.yes).await?,
         Command::Settle(arguments) => settle(common, arguments).await?,
         Command::Down(arguments) => match arguments.service {
             Some(service) => delete(common, service, arguments.yes).await?,
@@ -319,6 +323,21 @@ async fn restore(common: &Common, service: ServiceName, backup: Option<String>, 
         return Err(Failure::new(format!("cannot restore {service} from {name}"), trouble, "its data is as it was"));
     }
     say(common, &format!("{service} has the data of {name}."));
+    Ok(())
+}
+
+async fn release(common: &Common, service: ServiceName, yes: bool) -> Outcome {
+    let home = place::of_command(common)?;
+    let view = service_view(&home, &service).await?;
+    let provider = show::or_dash(view.provider.as_ref());
+    let question = format!("Leave {service} to {provider}? It goes on charging for it, and ostler forgets it.");
+    confirm(yes, common, &question)?;
+    ask(&home, &Request::Ask(Ask::Release { service: service.clone() })).await?;
+    up::until(&home, common, DONE_WITHIN, false, move |status| {
+        status.services.iter().all(|view| view.name != service || view.instances.is_empty())
+    })
+    .await?;
+    say(common, "Released.");
     Ok(())
 }
 

@@ -191,6 +191,10 @@ pub trait Provider: Send + Sync {
     /// Deletes the instance with its data. Refused for what this provider cannot prove that it made.
     fn deprovision<'a>(&'a self, order: &'a InstanceOrder, progress: Progress) -> Answer<'a, ()>;
 
+    /// Ends every binding of the order's list, and leaves the instance to the provider. Refused where nobody else would
+    /// look after it.
+    fn release<'a>(&'a self, order: &'a InstanceOrder) -> Answer<'a, ()>;
+
     /// Changes the running instance to what is ordered, where it is.
     fn update<'a>(&'a self, order: &'a InstanceOrder, progress: Progress) -> Answer<'a, ()>;
 

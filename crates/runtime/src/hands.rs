@@ -205,10 +205,9 @@ impl Executor {
     }
 
     fn provider(&self, known: &Knowledge, name: &ProviderName) -> Result<Arc<dyn Provider>, Failure> {
-        let estate = known.estate.as_ref();
-        let found = estate.and_then(|estate| Some((estate.providers.get(name)?, &estate.folder)));
-        let (declared, folder) = found.ok_or_else(|| gone(name))?;
-        self.providers.get(declared, folder)
+        let estate = known.estate.as_ref().ok_or_else(|| gone(name))?;
+        let declared = known.provider(name).ok_or_else(|| gone(name))?;
+        self.providers.get(declared, &estate.folder)
     }
 
     fn drain(&self, id: CommandId, service: &ServiceName, address: Option<SocketAddr>, within: Duration) -> Drain {
@@ -249,7 +248,9 @@ impl Executor {
             Command::Tidy { binding, rounds, .. } => {
                 order.asks.ends = rounds.iter().map(|round| (binding.clone(), *round)).collect();
             }
-            Command::Deprovision { .. } => order.asks.ends = asks_to_end(known, instance, None),
+            Command::Deprovision { .. } | Command::Release { .. } => {
+                order.asks.ends = asks_to_end(known, instance, None);
+            }
             _ => {}
         }
         let provider = self.provider(known, &order.placement.provider)?;
@@ -274,6 +275,7 @@ impl Executor {
                 Box::pin(stop(provider, order, drain, grace.get()))
             }
             Command::Deprovision { .. } => Box::pin(deprovision(provider, order, progress)),
+            Command::Release { .. } => Box::pin(release(provider, order)),
             Command::Bind { binding, endpoint, .. } => {
                 let secret = SecretId::of_binding(&binding);
                 let former = credentials(secrets, &secret)?;
@@ -411,6 +413,13 @@ async fn deprovision(provider: Arc<dyn Provider>, order: InstanceOrder, progress
     }
 }
 
+async fn release(provider: Arc<dyn Provider>, order: InstanceOrder) -> Done {
+    match provider.release(&order).await {
+        Ok(()) => (Outcome::Done, vec![SealedChange::delete(SecretId::of_instance(&order.instance))]),
+        Err(failure) => (Outcome::Failed(failure), Vec::new()),
+    }
+}
+
 fn bound(id: SecretId, made: &Credentials, renew_at: Option<Timestamp>) -> Done {
     let change = sealed(id, made);
     // Only what the consumer is given: whatever else its provider needs to know of it is no reason to restart it.
@@ -490,6 +499,7 @@ impl Hands for Executor {
             | Command::Start { instance, .. }
             | Command::Stop { instance, .. }
             | Command::Deprovision { instance }
+            | Command::Release { instance }
             | Command::Update { instance, .. }
             | Command::Tidy { instance, .. }
             | Command::Bind { instance, .. }

@@ -53,10 +53,12 @@ pub fn service_of(kind: &FactKind) -> Option<&ServiceName> {
         | FactKind::RestartAsked { service }
         | FactKind::ScaleAsked { service, .. }
         | FactKind::DeleteAsked { service }
+        | FactKind::ReleaseAsked { service }
         | FactKind::BackupAsked { service, .. }
         | FactKind::RestoreAsked { service, .. } => Some(service),
         FactKind::InstanceDeclared { instance }
         | FactKind::InstanceRetired { instance }
+        | FactKind::InstanceAdopted { instance, .. }
         | FactKind::InstanceDied { instance, .. }
         | FactKind::HealthChanged { instance, .. }
         | FactKind::RepairBegan { instance, .. }
@@ -96,6 +98,7 @@ fn service_of_command(command: &Command) -> Option<&ServiceName> {
         | Command::Stop { instance, .. }
         | Command::Deprovision { instance }
         | Command::Update { instance, .. }
+        | Command::Release { instance }
         | Command::Backup { instance, .. }
         | Command::Restore { instance, .. }
         | Command::Watch { instance, .. }
@@ -143,6 +146,10 @@ pub fn in_plain_words(kind: &FactKind) -> String {
         FactKind::Quarantined { leftover, why } => {
             format!("what ask {leftover} may have left behind is in quarantine: {why}")
         }
+        FactKind::InstanceAdopted { instance, name } => {
+            format!("a person let {instance} be what its provider knows as {name}")
+        }
+        FactKind::ReleaseAsked { service } => format!("a person asked to leave {service} to its provider"),
         FactKind::SettleAsked { leftover, how } => match how {
             Settlement::Delete => format!("a person asked to delete {leftover}, which was in quarantine"),
             Settlement::Release => format!("a person released {leftover}, which was in quarantine"),

@@ -92,6 +92,7 @@ fn asks(known: &Knowledge, instance: &Instance) -> Asks {
         estate: known.uuid,
         attempt: instance.attempts.number(),
         made: instance.attempts.is_made(),
+        adopted: instance.adopted.clone(),
         accepted,
         access: instance.access.number(),
         access_made: instance.access.is_made(),

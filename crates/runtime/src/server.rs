@@ -377,6 +377,8 @@ fn refusal_of(known: &Knowledge, ask: &Ask) -> Option<Refused> {
         Ask::Delete { service } => ("delete", service),
         Ask::Backup { service, .. } => ("back up", service),
         Ask::Restore { service, .. } => ("restore", service),
+        Ask::Adopt { service, .. } => ("adopt an instance for", service),
+        Ask::Release { service } => ("release", service),
         Ask::Settle { leftover, .. } => ("settle what was asked for of", leftover.instance.service()),
         Ask::Down => return None, // everything may always be stopped
     };

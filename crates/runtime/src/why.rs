@@ -286,12 +286,15 @@ impl Fold {
             | FactKind::LaunchDefined { service, .. }
             | FactKind::ServicePlaced { service, .. }
             | FactKind::DeleteAsked { service }
+            | FactKind::ReleaseAsked { service }
             | FactKind::BackupAsked { service, .. }
             | FactKind::RestoreAsked { service, .. } => self.is(service),
             FactKind::Quarantined { leftover, .. } | FactKind::SettleAsked { leftover, .. } => {
                 self.is_mine(&leftover.instance)
             }
-            FactKind::InstanceRetired { instance } => self.is_mine(instance),
+            FactKind::InstanceRetired { instance } | FactKind::InstanceAdopted { instance, .. } => {
+                self.is_mine(instance)
+            }
             FactKind::Resumed { .. } | FactKind::DownAsked => true,
             _ => false,
         };

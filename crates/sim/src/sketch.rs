@@ -219,6 +219,7 @@ impl ServiceSketch {
             before: if self.before { command("./migrate") } else { Vec::new() },
             env: BTreeMap::new(),
             parameters: Default::default(),
+            adopt: Vec::new(),
             needs: self.needs.iter().map(|need| service_name(*need)).collect::<BTreeSet<_>>(),
             instances: self.instances,
             endpoint: None::<SocketAddr>,

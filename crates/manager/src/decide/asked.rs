@@ -11,8 +11,11 @@ use super::Draft;
 use crate::event::{Ask, Scope};
 use crate::evolve::with_withdrawn;
 use crate::fact::FactKind;
-use crate::knowledge::ServiceKnowledge;
+use crate::knowledge::{Phase, ServiceKnowledge};
 use crate::place::place;
+
+/// The longest name of an instance that is taken over.
+const ADOPTED_BYTES_MAX: usize = 1024;
 
 impl Draft<'_> {
     pub(super) fn estate_given(&mut self, estate: &Arc<Estate>, catalogs: &BTreeMap<ProviderName, Arc<Catalog>>) {
@@ -75,6 +78,8 @@ impl Draft<'_> {
             | Ask::Scale { service, .. }
             | Ask::Delete { service }
             | Ask::Backup { service, .. }
+            | Ask::Release { service }
+            | Ask::Adopt { service, .. }
             | Ask::Restore { service, .. } => service,
             Ask::Settle { leftover, .. } => leftover.instance.service(),
         };
@@ -89,6 +94,11 @@ impl Draft<'_> {
                 self.fact(FactKind::ScaleAsked { service: service.clone(), instances: *instances });
             }
             (Ask::Delete { service }, None) => self.fact(FactKind::DeleteAsked { service: service.clone() }),
+            (Ask::Release { service }, None) => self.fact(FactKind::ReleaseAsked { service: service.clone() }),
+            (Ask::Adopt { name, .. }, None) => {
+                let instance = known.instance_id(self.number_to_adopt(known));
+                self.fact(FactKind::InstanceAdopted { instance, name: name.clone() });
+            }
             (Ask::Settle { leftover, how }, None) => {
                 self.fact(FactKind::SettleAsked { leftover: leftover.clone(), how: *how });
             }
@@ -102,6 +112,40 @@ impl Draft<'_> {
         self.look(Scope::Service(service.clone()));
     }
 
+    /// An instance that is declared and was not made yet; otherwise one more.
+    fn number_to_adopt(&self, service: &ServiceKnowledge) -> u32 {
+        let free = service.instances.iter().find(|(_, instance)| {
+            let unmade = instance.phase == Phase::Declared && instance.attempts.number().is_none();
+            unmade && !instance.retired && instance.operation.is_none()
+        });
+        let highest = self.known.numbers.get(&service.spec.name).copied().unwrap_or(0);
+        free.map_or_else(|| highest.saturating_add(1), |(number, _)| *number)
+    }
+
+    fn refusal_to_adopt(&self, service: &ServiceKnowledge, provider: &ProviderName, adopted: &str) -> Option<String> {
+        let name = &service.spec.name;
+        if !self.known.is_unrepeatable(service) {
+            return Some(format!("`{name}` is not bought at a broker, so there is nothing to take over"));
+        }
+        let bought_at = service.placement.as_ref().map(|placement| &placement.provider);
+        if let Some(other) = bought_at.filter(|bought_at| *bought_at != provider) {
+            return Some(format!("`{name}` is bought at {other}: set `prefer = [\"{provider}\"]` before it is made"));
+        }
+        let has_room = service.instances.contains_key(&self.number_to_adopt(service));
+        if !has_room && self.known.is_durable(service) {
+            return Some(format!(
+                "`{name}` has its instances already, and callers would be spread over different data: declare a service \
+                 with `adopt = [\"{adopted}\"]` instead"
+            ));
+        }
+        if adopted.is_empty() || adopted.len() > ADOPTED_BYTES_MAX || adopted.chars().any(char::is_control) {
+            return Some("that is no name of an instance".to_owned());
+        }
+        let mut all = self.known.services.values().flat_map(|s| s.instances.iter().map(move |(n, i)| (s, n, i)));
+        let owner = all.find(|(_, _, instance)| instance.adopted.as_deref() == Some(adopted));
+        owner.map(|(service, number, _)| format!("{} is that instance already", service.instance_id(*number)))
+    }
+
     /// Why what was asked of this service cannot be done.
     fn refusal(&self, service: &ServiceKnowledge, ask: &Ask) -> Option<String> {
         let name = &service.spec.name;
@@ -109,6 +153,15 @@ impl Draft<'_> {
         let resting = self.known.down || !service.declared;
         match ask {
             Ask::Down => None,
+            Ask::Release { .. } if !self.known.is_unrepeatable(service) => {
+                Some(format!("`{name}` is not bought elsewhere: nobody would look after it"))
+            }
+            Ask::Release { .. } if resting => None,
+            Ask::Release { .. } => Some(format!(
+                "`{name}` is declared and in use: take it out of the estate file, or stop the estate, first"
+            )),
+            Ask::Adopt { .. } if resting => Some(format!("`{name}` is stopped: `ostler up` starts it")),
+            Ask::Adopt { provider, name: adopted, .. } => self.refusal_to_adopt(service, provider, adopted),
             Ask::Settle { leftover, .. } => match service.leftovers.get(leftover) {
                 Some(found) if found.quarantined.is_some() => None,
                 Some(_) => Some(format!("{leftover} is being deleted already")),

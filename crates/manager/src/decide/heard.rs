@@ -108,6 +108,7 @@ impl Draft<'_> {
             | Command::Provision { .. }
             | Command::Observe { .. }
             | Command::Update { .. }
+            | Command::Release { .. }
             | Command::Deprovision { .. } => self.look(Scope::Service(id.service().clone())),
             // The first start winds up the clock of the backups.
             Command::Start { .. } if service.backup_clock.is_none() => self.look(Scope::Service(id.service().clone())),
@@ -178,9 +179,11 @@ impl Draft<'_> {
         let (Some(service), Some(instance)) = (known.services.get(id.service()), known.instance(id)) else { return };
         let starts = match command {
             Command::Provision { .. } | Command::Before { .. } | Command::Start { .. } => true,
-            Command::Observe { .. } | Command::Stop { .. } | Command::Deprovision { .. } | Command::Update { .. } => {
-                false
-            }
+            Command::Observe { .. }
+            | Command::Stop { .. }
+            | Command::Deprovision { .. }
+            | Command::Release { .. }
+            | Command::Update { .. } => false,
             // A binding or a backup that fails says nothing against the instance: its consumer, its service try again.
             _ => return,
         };

@@ -26,6 +26,7 @@ pub(super) fn issue(known: &mut Knowledge, id: CommandId, command: &Command) {
             let made_as = known.services.get(instance.service()).and_then(as_declared);
             with_instance(known, instance, |i| {
                 i.attempts.ask();
+                i.adopted = None;
                 i.made_as = made_as;
             });
         }
@@ -242,6 +243,27 @@ fn mitigated(known: &mut Knowledge, id: &AttemptId, outcome: &Outcome, at: Times
 /// Whether it was deleted is not known: it is deleted again.
 pub(super) fn interrupt(known: &mut Knowledge, id: &AttemptId) {
     with_leftover(known, id, |leftover| leftover.operation = None);
+}
+
+/// It exists already, and is taken for what is declared until its provider says otherwise.
+pub(super) fn adopt(known: &mut Knowledge, id: &InstanceId, name: &str, at: Timestamp) {
+    let made_as = known.services.get(id.service()).and_then(as_declared);
+    with_instance(known, id, |instance| {
+        *instance = Instance {
+            phase: Phase::Stopped,
+            observed: false,
+            adopted: Some(name.to_owned()),
+            made_as,
+            attempts: Rounds { state: RoundState::Made, ..instance.attempts },
+            access: Rounds { state: RoundState::Over, ..instance.access },
+            ..Instance::new(at)
+        };
+    });
+    with_service(known, id.service(), |service| {
+        if service.active > service.wanted_instances() as usize {
+            service.scale = u32::try_from(service.active).ok();
+        }
+    });
 }
 
 /// A person said what is to become of it.

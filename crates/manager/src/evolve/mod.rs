@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ostler_model::estate::{Estate, Occasion, Service};
 use ostler_model::health::{Health, SymptomKind};
-use ostler_model::ids::{InstanceId, ServiceName};
+use ostler_model::ids::{InstanceId, ProviderName, ServiceName};
 use ostler_model::time::Timestamp;
 
 use self::index::{for_each_instance, for_each_instance_of, recount_outdated, with_instance, with_service};
@@ -76,6 +76,8 @@ pub fn evolve(known: &mut Knowledge, fact: &Fact) {
         | FactKind::DownAsked
         | FactKind::DeleteAsked { .. }
         | FactKind::SettleAsked { .. }
+        | FactKind::InstanceAdopted { .. }
+        | FactKind::ReleaseAsked { .. }
         | FactKind::BackupAsked { .. }
         | FactKind::RestoreAsked { .. } => asked(known, &fact.kind, at),
     }
@@ -96,6 +98,15 @@ fn asked(known: &mut Knowledge, kind: &FactKind, at: Timestamp) {
         FactKind::DeleteAsked { service } => {
             for_each_instance_of(known, service, leave_alone);
             with_service(known, service, |service| service.delete_asked = !service.instances.is_empty());
+            outcome::remove_if_gone(known, service);
+        }
+        FactKind::InstanceAdopted { instance, name } => {
+            declare_instance(known, instance, at);
+            asks::adopt(known, instance, name, at);
+        }
+        FactKind::ReleaseAsked { service } => {
+            for_each_instance_of(known, service, leave_alone);
+            with_service(known, service, |service| service.release_asked = !service.instances.is_empty());
             outcome::remove_if_gone(known, service);
         }
         FactKind::SettleAsked { leftover, how } => asks::settle(known, leftover, *how, at),
@@ -245,6 +256,7 @@ fn declare(known: &mut Knowledge, estate: &Arc<Estate>) {
             known.services.insert(name.clone(), ServiceKnowledge::new(Arc::new(spec.clone())));
         }
     }
+    keep_providers(known, estate);
     known.estate = Some(estate.clone());
     known.consumers.clear();
     for service in known.services.values() {
@@ -252,6 +264,26 @@ fn declare(known: &mut Knowledge, estate: &Arc<Estate>) {
             known.consumers.entry(need.clone()).or_default().insert(service.spec.name.clone());
         }
     }
+}
+
+/// What was bought from a provider that is no longer declared is still there, and has to be looked after.
+fn keep_providers(known: &mut Knowledge, new: &Estate) {
+    let before = known.estate.iter().flat_map(|estate| &estate.providers);
+    known.former_providers.extend(before.map(|(name, provider)| (name.clone(), provider.clone())).collect::<Vec<_>>());
+    let has_something = |name: &ProviderName| {
+        known.services.values().any(|service| {
+            let bought = service.placement.iter().any(|placement| placement.provider == *name);
+            let left = service.leftovers.values().any(|leftover| leftover.placement.provider == *name);
+            (bought && !service.instances.is_empty()) || left
+        })
+    };
+    let kept: Vec<ProviderName> = known
+        .former_providers
+        .keys()
+        .filter(|name| !new.providers.contains_key(*name) && has_something(name))
+        .cloned()
+        .collect();
+    known.former_providers.retain(|name, _| kept.contains(name));
 }
 
 /// Declares a service that is known already, or that it is not declared any more.
@@ -264,6 +296,7 @@ fn declare_again(known: &mut Knowledge, name: &ServiceName, estate: &Estate) {
     };
     service.declared = true;
     service.endpoint.try_again(); // whoever gives the file again may have freed the address
+    service.release_asked = false;
     service.delete_asked = false; // what is declared again is kept, as much of it as is left
     service.scale = None;
     // How often it is expected to fail is for simulations: nothing is tried again because of that.

@@ -52,6 +52,7 @@ fn issue_to(known: &mut Knowledge, id: CommandId, command: &Command, at: Timesta
             operate(known, id, command, instance, OperationKind::Bind, at);
             doubt(known, command); // whoever needs it again meanwhile needs it made again
         }
+        Command::Release { instance } => operate(known, id, command, instance, OperationKind::Deprovision, at),
         Command::Update { instance, .. } => operate(known, id, command, instance, OperationKind::Update, at),
         Command::Tidy { instance, .. } => operate(known, id, command, instance, OperationKind::Bind, at),
         Command::Mitigate { .. } => {}
@@ -138,6 +139,7 @@ pub(super) fn end(known: &mut Knowledge, id: CommandId, outcome: &Outcome, at: T
         | Command::Start { instance, .. }
         | Command::Stop { instance, .. }
         | Command::Update { instance, .. }
+        | Command::Release { instance }
         | Command::Deprovision { instance } => {
             let changes_it = !matches!(command, Command::Observe { .. });
             let overtaken =
@@ -322,7 +324,7 @@ fn bound(
 
 fn end_of_instance(known: &mut Knowledge, id: &InstanceId, command: &Command, outcome: &Outcome, at: Timestamp) {
     match (command, outcome) {
-        (Command::Deprovision { .. }, Outcome::Done) => remove_instance(known, id),
+        (Command::Deprovision { .. } | Command::Release { .. }, Outcome::Done) => remove_instance(known, id),
         (Command::Provision { .. }, Outcome::Done) => with_instance(known, id, |i| {
             if i.phase == Phase::Declared {
                 i.phase = Phase::Stopped;
@@ -513,6 +515,7 @@ fn remove_instance(known: &mut Knowledge, id: &InstanceId) {
     }
     if service.instances.is_empty() {
         service.delete_asked = false;
+        service.release_asked = false;
     }
     lose_bindings(known, id);
     remove_if_gone(known, id.service());

@@ -57,7 +57,9 @@ pub(super) fn look(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &Insta
             stop(draft, id, instance, drain, draft.known.stop_grace(service));
         }
         (Wanted::Gone, Phase::Declared | Phase::Stopped) => {
-            draft.command(Command::Deprovision { instance: id.clone() });
+            let instance = id.clone();
+            let released = service.release_asked && !service.delete_asked;
+            draft.command(if released { Command::Release { instance } } else { Command::Deprovision { instance } });
         }
         (Wanted::AtRest, Phase::Declared | Phase::Stopped) => {}
     }

@@ -65,12 +65,24 @@ fn count_instances(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
         let missing = wanted - service.active;
         let retired = service.instances.iter().filter(|(_, i)| i.retired).map(|(number, _)| *number);
         let highest = draft.known.numbers.get(&service.spec.name).copied().unwrap_or(0);
-        for number in retired.chain(highest.saturating_add(1)..=u32::MAX).take(missing) {
+        let mut adopted = to_adopt(draft.known, service).into_iter();
+        for number in retired.take(missing) {
             draft.fact(FactKind::InstanceDeclared { instance: service.instance_id(number) });
         }
+        let new = missing.saturating_sub(service.instances.len() - service.active);
+        for number in (highest.saturating_add(1)..=u32::MAX).take(new) {
+            let instance = service.instance_id(number);
+            draft.fact(match adopted.next() {
+                Some(name) => FactKind::InstanceAdopted { instance, name },
+                None => FactKind::InstanceDeclared { instance },
+            });
+        }
     } else {
-        let active = service.instances.iter().rev().filter(|(_, i)| !i.retired).map(|(number, _)| *number);
-        let retired: Vec<u32> = active.take(service.active - wanted).collect();
+        let active = || service.instances.iter().rev().filter(|(_, i)| !i.retired);
+        // What a person took over is kept before what ostler made.
+        let (ours, adopted): (Vec<_>, Vec<_>) = active().partition(|(_, instance)| instance.adopted.is_none());
+        let in_order = ours.into_iter().chain(adopted).map(|(number, _)| *number);
+        let retired: Vec<u32> = in_order.take(service.active - wanted).collect();
         if retired.is_empty() {
             return;
         }
@@ -80,6 +92,15 @@ fn count_instances(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
         // Who is bound to one of these, or waited for that, is bound to another.
         draft.look_at_consumers(&service.spec.name);
     }
+}
+
+/// The declared names of instances at the provider that are not taken over yet.
+fn to_adopt(known: &Knowledge, service: &ServiceKnowledge) -> Vec<String> {
+    let is_taken = |name: &&String| service.instances.values().any(|instance| instance.adopted.as_ref() == Some(name));
+    if !known.is_unrepeatable(service) {
+        return Vec::new();
+    }
+    service.spec.adopt.iter().filter(|name| !is_taken(name)).cloned().collect()
 }
 
 /// Makes the next binding that is missing, or that points at an endpoint that has moved.

@@ -94,6 +94,7 @@ fn command() -> impl Strategy<Value = Command> {
             endpoint: local(port)
         }),
         (binding(), instance()).prop_map(|(binding, instance)| Command::Unbind { binding, instance }),
+        instance().prop_map(|instance| Command::Release { instance }),
         (instance(), 0..4_u32).prop_map(|(instance, generation)| Command::Update { instance, generation }),
         (instance(), 1..3_u32)
             .prop_map(|(instance, attempt)| Command::Mitigate { leftover: AttemptId { instance, attempt } }),

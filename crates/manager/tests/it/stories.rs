@@ -4,7 +4,7 @@
 //!
 //! The language, one step a line; `#` begins a comment:
 //! - `estate [at-once=P;] SERVICE [offering=O] [instances=N] [needs=A,B] [endpoint=PORT] [env=TEXT] [before] [backup=15m]
-//!   [version=RANGE]; …` gives an estate file;
+//!   [version=RANGE] [adopt=NAME]; …` gives an estate file;
 //! - `auto on` lets an obliging world answer everything from here on, `auto off` lets the story answer;
 //! - `ended COMMAND ok | temporary | person | interrupted | cut-off` ends an order: `ended start web-1 ok`; what is cut
 //!   off is done, and whoever did it could not say so; `in-doubt`, `left-behind` and `unclear` are answers of a broker
@@ -14,7 +14,8 @@
 //! - `die web-1 [spent]` kills a process, which is started again at once if that is granted, unless it is spent;
 //! - `crashing web`, `never-ready web`, `mended web` say how the world treats a program;
 //! - `tick 2s`; `resume started | holder-returned`; `ask restart web`, `ask scale web 3`, `ask down`, `ask delete web`,
-//!   `ask backup db NAME`, `ask restore db NAME`, `ask settle db-1/1 delete | release`; `status`.
+//!   `ask backup db NAME`, `ask restore db NAME`, `ask settle db-1/1 delete | release`,
+//!   `ask adopt db here NAME`, `ask release db`; `status`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -242,6 +243,7 @@ fn key(command: &Command) -> String {
         Command::Deprovision { instance } => format!("delete {instance}"),
         Command::Bind { binding, .. } => format!("bind {binding}"),
         Command::Unbind { binding, .. } => format!("unbind {binding}"),
+        Command::Release { instance } => format!("release {instance}"),
         Command::Update { instance, .. } => format!("update {instance}"),
         Command::Mitigate { leftover } => format!("mitigate {leftover}"),
         Command::Tidy { binding, .. } => format!("tidy {binding}"),
@@ -283,6 +285,8 @@ fn in_line(fact: &FactKind, orders: &BTreeMap<CommandId, Command>) -> Option<Str
             format!("… {}: it will be done", orders.get(id).map_or_else(String::new, key))
         }
         FactKind::Quarantined { leftover, why } => format!("{leftover} is in quarantine: {why}"),
+        FactKind::InstanceAdopted { instance, name } => format!("{instance} is what its provider knows as {name}"),
+        FactKind::ReleaseAsked { service } => format!("{service} is to be left to its provider"),
         FactKind::SettleAsked { leftover, how } => format!("{leftover} is settled: {how:?}"),
         FactKind::Resumed { .. } => "everything is looked at again".to_owned(),
         FactKind::EstateDeclared { .. } => "the estate is declared".to_owned(),
@@ -340,6 +344,7 @@ fn read_estate(text: &str) -> Estate {
                 "needs" => read.needs = value.split(',').map(name).collect(),
                 "endpoint" => read.endpoint = Some(local(value.parse().unwrap())),
                 "env" => drop(read.env.insert("TEXT".to_owned(), value.parse().unwrap())),
+                "adopt" => read.adopt = value.split(',').map(str::to_owned).collect(),
                 "before" => read.before = vec!["./migrate".parse().unwrap()],
                 "backup" => read.data.backup_every = Some(value.parse().unwrap()),
                 "version" => read.version = value.parse().unwrap(),
@@ -357,6 +362,10 @@ fn read_ask(words: &[&str]) -> Ask {
         ["restart", service] => Ask::Restart { service: name(service) },
         ["delete", service] => Ask::Delete { service: name(service) },
         ["scale", service, instances] => Ask::Scale { service: name(service), instances: instances.parse().unwrap() },
+        ["adopt", service, provider, adopted] => {
+            Ask::Adopt { service: name(service), provider: provider.parse().unwrap(), name: (*adopted).to_owned() }
+        }
+        ["release", service] => Ask::Release { service: name(service) },
         ["settle", leftover, how] => Ask::Settle {
             leftover: leftover.parse().unwrap(),
             how: if *how == "delete" { Settlement::Delete } else { Settlement::Release },
@@ -401,6 +410,7 @@ stories! {
     bookshop
     bought
     bought_changed
+    bought_elsewhere
     bought_in_doubt
     bought_late
     bought_quarantined

@@ -51,6 +51,7 @@ pub(crate) fn service(text: &str, offering: &str) -> Service {
         before: Vec::new(),
         env: BTreeMap::new(),
         parameters: Default::default(),
+        adopt: Vec::new(),
         needs: BTreeSet::new(),
         instances: 1,
         endpoint: None,

@@ -378,6 +378,21 @@ fn states_on_the_way_up() {
 }
 
 #[test]
+fn a_provider_is_remembered_as_long_as_something_of_it_exists() {
+    let mut world = up(vec![service("db", "bought")]);
+    let mut without = estate(20, Vec::new());
+    without.providers.clear();
+    let _ = world.give(&Event::EstateGiven { estate: Arc::new(without.clone()), catalogs: BTreeMap::new() });
+    world.settle();
+    assert!(world.known.provider(&here()).is_some(), "db is still there");
+    let _ = world.give(&Event::Asked(Ask::Release { service: name("db") }));
+    world.settle();
+    let _ = world.give(&Event::EstateGiven { estate: Arc::new(estate(20, Vec::new())), catalogs: catalogs() });
+    let _ = world.give(&Event::EstateGiven { estate: Arc::new(without), catalogs: BTreeMap::new() });
+    assert!(world.known.provider(&here()).is_none(), "nothing is");
+}
+
+#[test]
 fn what_a_catalog_has_no_more_is_kept_as_long_as_it_exists() {
     let mut world = up(vec![service("db", "bought")]);
     let read = |catalog| Event::CatalogRead { provider: here(), catalog };

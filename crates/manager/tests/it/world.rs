@@ -172,9 +172,10 @@ impl World {
     /// The number under which the order asks for something, at a broker.
     fn number(&self, command: &Command) -> Option<u32> {
         match command {
-            Command::Provision { instance } | Command::Observe { instance } | Command::Deprovision { instance } => {
-                self.known.instance(instance)?.attempts.number()
-            }
+            Command::Provision { instance }
+            | Command::Observe { instance }
+            | Command::Deprovision { instance }
+            | Command::Release { instance } => self.known.instance(instance)?.attempts.number(),
             Command::Start { instance, .. } => self.known.instance(instance)?.access.number(),
             Command::Bind { binding, .. } => {
                 self.known.services.get(&binding.consumer)?.bindings.get(&binding.need)?.rounds.number()
@@ -220,6 +221,12 @@ impl World {
                 self.used.extend(number.map(|attempt| AttemptId { instance: instance.clone(), attempt }));
             }
             FactKind::RepairBegan { instance, .. } => drop(self.sick.insert(instance.clone())),
+            FactKind::InstanceAdopted { instance, .. } => {
+                // It is there, whoever made it.
+                let attempt = self.known.instance(instance).map_or(0, |instance| instance.attempts.current);
+                self.bought.insert(AttemptId { instance: instance.clone(), attempt });
+                self.instances.entry(instance.clone()).or_default().made = true;
+            }
             FactKind::RepairEnded { instance } | FactKind::InstanceRetired { instance } => {
                 self.sick.remove(instance);
             }
@@ -438,6 +445,7 @@ impl World {
             | Command::Restore { .. }
             | Command::Update { .. }
             | Command::Tidy { .. }
+            | Command::Release { .. }
             | Command::Mitigate { .. } => Outcome::Done,
             Command::Watch { .. } | Command::Unwatch { .. } | Command::Route { .. } | Command::Notify { .. } => {
                 unreachable!("has no outcome")
@@ -490,6 +498,15 @@ impl World {
                 }
                 self.bound.retain(|(_, at, _)| at != instance);
                 self.done(command)
+            }
+            Command::Release { instance } => {
+                if let Some(attempt) = attempt(instance) {
+                    self.bought.remove(&attempt); // it is no concern of ours any more
+                }
+                self.bound.retain(|(_, at, _)| at != instance);
+                self.bindings.retain(|_, at| at != instance);
+                self.instances.remove(instance);
+                Outcome::Done
             }
             Command::Bind { binding, instance, .. } => {
                 self.bound.insert((binding.clone(), instance.clone(), number.expect("each ask has a number")));

@@ -213,6 +213,9 @@ pub struct Service {
     /// What the provider is told of how its instances are to be; by the offering's own words.
     #[serde(default, skip_serializing_if = "Parameters::is_empty")]
     pub parameters: Parameters,
+    /// By which names its provider knows instances that are to be taken over instead of buying others; the first ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adopt: Vec<String>,
     /// Which services it uses.
     pub needs: BTreeSet<ServiceName>,
     /// How many instances.

@@ -166,7 +166,9 @@ fn read_request(stream: &mut TcpStream) -> Option<(String, String, bool)> {
 
 impl Shop {
     fn answer(&mut self, method: &str, path: &str) -> (u16, Value) {
-        let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+        let path = path.replace("%2F", "|").replace("%20", " ").replace("%C3%BC", "ü");
+        let parts: Vec<String> = path.trim_matches('/').split('/').map(|part| part.replace('|', "/")).collect();
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         match (method, parts.as_slice()) {
             ("GET", ["v2", "catalog"]) => (200, catalog()),
             ("PUT", ["v2", "service_instances", id]) => match self.instances.contains_key(*id) {
@@ -248,6 +250,23 @@ fn what_is_bought_is_wired_in_and_outlives_ostler() {
 
     ostler.ok(&["down", "--delete-data", "--yes"]);
     assert_eq!(broker.counts(), (1, 0, 0), "and deleted when asked");
+}
+
+#[test]
+fn what_is_there_already_is_taken_over_and_left_again() {
+    let broker = Broker::start();
+    broker.shop().instances.insert("theirs/1 ü".to_owned(), 0);
+    let estate = broker.estate().replace("prefer = [\"acme\"]", "prefer = [\"acme\"]\nadopt = [\"theirs/1 ü\"]");
+    let ostler = Ostler::up(&estate);
+    assert_eq!(broker.counts(), (0, 1, 2), "nothing is bought");
+    let said = ostler.run(&["release", "cache", "--yes"]);
+    assert!(said.code == 1 && said.err.contains("take it out of the estate file"), "{said}");
+    ostler.write("ostler.toml", &(head("bought") + &lonely("web", &format!("env = {{ {NOWHERE} }}"))));
+    ostler.ok(&["apply", "ostler.toml"]);
+    ostler.ok(&["release", "cache", "--yes"]);
+    assert_eq!(broker.counts(), (0, 1, 0), "it is there, and nothing of ours");
+    let services: Vec<_> = ostler.status()["services"].as_array().unwrap().clone();
+    assert_eq!(services.len(), 1, "{services:?}");
 }
 
 #[test]

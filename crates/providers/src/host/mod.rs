@@ -168,6 +168,13 @@ impl Provider for HostProvider {
         })
     }
 
+    fn release<'a>(&'a self, order: &'a InstanceOrder) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let what = format!("nobody but ostler looks after instance `{}`", order.instance);
+            Err(failure::needs_person(what, "delete it with its data, or keep it"))
+        })
+    }
+
     fn mitigate<'a>(&'a self, order: &'a InstanceOrder) -> Answer<'a, ()> {
         Box::pin(async move {
             let what = format!("asks for instance `{}` leave nothing behind on this machine", order.instance);

@@ -292,6 +292,7 @@ fn label<T: std::str::FromStr>(name: &str, taken: impl Fn(&T) -> bool) -> Option
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -367,5 +368,50 @@ mod tests {
             assert!(read(&object, &Versions::new()).is_err());
         }
         assert!(catalog(json!({"services": []})).catalog.offerings.is_empty());
+    }
+
+    fn anything() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            ".{0,20}".prop_map(Value::from),
+        ];
+        let key = prop_oneof![
+            Just("services"),
+            Just("id"),
+            Just("name"),
+            Just("plans"),
+            Just("metadata"),
+            Just("costs"),
+            Just("amount"),
+            Just("unit"),
+            Just("ostler"),
+            Just("version"),
+            Just("maintenance_info"),
+            Just("schemas"),
+            Just("bindable"),
+        ];
+        leaf.prop_recursive(8, 128, 8, move |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                proptest::collection::btree_map(key.clone().prop_map(str::to_owned), inner, 0..8)
+                    .prop_map(|object| Value::Object(object.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_catalog_makes_it_panic(services in proptest::collection::vec(anything(), 0..4)) {
+            let object = json!({"services": services});
+            let read = read(object.as_object().unwrap(), &Versions::new()).unwrap();
+            for offering in read.catalog.offerings.values() {
+                prop_assert!(!offering.plans.is_empty());
+                prop_assert!(offering.plans.iter().all(|plan| plan.handle.as_deref().is_some_and(
+                    |handle| Terms::from_handle(handle).is_some()
+                )));
+            }
+        }
     }
 }

@@ -225,6 +225,10 @@ impl Provider for OsbProvider {
         Box::pin(async move { self.delete(order, &progress).await })
     }
 
+    fn release<'a>(&'a self, order: &'a InstanceOrder) -> Answer<'a, ()> {
+        Box::pin(self.end_bindings(order))
+    }
+
     fn mitigate<'a>(&'a self, order: &'a InstanceOrder) -> Answer<'a, ()> {
         Box::pin(self.delete_leftover(order))
     }

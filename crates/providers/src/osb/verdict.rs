@@ -221,3 +221,93 @@ pub(crate) fn short(text: &str, most: usize) -> String {
         None => joined,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn goal() -> impl Strategy<Value = Goal> {
+        prop_oneof![
+            Just(Goal::Provision),
+            Just(Goal::Update),
+            Just(Goal::Deprovision),
+            Just(Goal::Bind),
+            Just(Goal::Unbind),
+        ]
+    }
+
+    fn asked() -> impl Strategy<Value = Asked> {
+        prop_oneof![
+            Just(Asked::Catalog),
+            Just(Asked::FetchInstance),
+            Just(Asked::FetchBinding),
+            goal().prop_map(Asked::For),
+            goal().prop_map(Asked::Poll),
+        ]
+    }
+
+    fn body() -> impl Strategy<Value = Body> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            ".{0,40}".prop_map(Value::from),
+            prop_oneof![Just("in progress"), Just("succeeded"), Just("failed"), Just("ConcurrencyError")]
+                .prop_map(Value::from),
+            Just(json!({"a": ["b"]})),
+        ];
+        let key = prop_oneof![
+            Just("state"),
+            Just("description"),
+            Just("error"),
+            Just("operation"),
+            Just("instance_usable"),
+            Just("credentials"),
+        ];
+        let object = proptest::collection::btree_map(key.prop_map(str::to_owned), leaf, 0..6);
+        prop_oneof![
+            4 => object.prop_map(|object| Body::Object(object.into_iter().collect())),
+            1 => Just(Body::Malformed("it is empty".to_owned())), // ostler's own words
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn only_what_the_specification_calls_so_means_that_nothing_was_made(
+            goal in goal(), status in 100..1000_u16, body in body(),
+        ) {
+            let verdict = read(Asked::For(goal), Reply::Answer { status, body });
+            let nothing = matches!(verdict, Verdict::Later(_) | Verdict::Rejected(_));
+            prop_assert!(!nothing || (400..500).contains(&status), "{status}: {verdict:?}");
+            let doubt = matches!(verdict, Verdict::Doubt(_));
+            prop_assert!(!doubt || !(400..500).contains(&status), "{status}: {verdict:?}");
+        }
+
+        #[test]
+        fn whatever_is_said_of_an_operation_only_its_state_ends_it(
+            goal in goal(), status in 100..1000_u16, body in body(),
+        ) {
+            let says = |word: &str| matches!(&body, Body::Object(o) if o.get("state") == Some(&json!(word)));
+            let (ends, fails) = (status == 200 && says("succeeded"), status == 200 && says("failed"));
+            let gone = status == 410 && matches!(goal, Goal::Deprovision | Goal::Unbind);
+            let verdict = read(Asked::Poll(goal), Reply::Answer { status, body });
+            prop_assert_eq!(matches!(verdict, Verdict::Done(_) | Verdict::Gone), ends || gone);
+            prop_assert_eq!(matches!(verdict, Verdict::Failed(_)), fails);
+        }
+
+        #[test]
+        fn what_is_told_is_short_and_stays_on_its_line(asked in asked(), status in 100..1000_u16, body in body()) {
+            let why = match read(asked, Reply::Answer { status, body }) {
+                Verdict::Unknown(why) | Verdict::Rejected(why) | Verdict::Conflict(why) | Verdict::Doubt(why) => why,
+                Verdict::Later(later) => later.why,
+                Verdict::Failed(failed) => failed.why,
+                Verdict::InProgress(description) => description.unwrap_or_default(),
+                Verdict::Done(_) | Verdict::Accepted(_) | Verdict::Gone => return Ok(()),
+            };
+            prop_assert!(why.chars().count() < 600 && !why.contains(['\n', '\r', '\u{1b}']), "{why:?}");
+        }
+    }
+}

@@ -96,6 +96,7 @@ impl World {
             | Command::Unbind { instance, .. }
             | Command::Tidy { instance, .. }
             | Command::Update { instance, .. }
+            | Command::Release { instance }
             | Command::Backup { instance, .. }
             | Command::Restore { instance, .. } => self.hand_to_provider(id, command, instance),
         }

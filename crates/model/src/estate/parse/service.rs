@@ -36,6 +36,7 @@ const SERVICE: &[Key] = &[
     ("before", r#"before = ["./bookshop-web", "migrate"]"#),
     ("env", r#"env = { DATABASE_URL = "{{ needs.db.uri }}" }"#),
     ("parameters", r#"parameters = { disk_gb = 20 }"#),
+    ("adopt", r#"adopt = ["5f1c9a52-3f43-4a49-9b7d-0c7f0a6a2a11"]"#),
     ("needs", r#"needs = ["db", "cache"]"#),
     ("instances", "instances = 2"),
     ("endpoint", r#"endpoint = "127.0.0.1:8080""#),
@@ -103,6 +104,7 @@ pub(super) fn read(reader: &mut Reader<'_>, names: &Names<'_>, name: ServiceName
         before: fields.optional("before").and_then(|v| read_templates(reader, &known, v)).unwrap_or_default(),
         env: fields.optional("env").and_then(|value| read_env(reader, &known, value)).unwrap_or_default(),
         parameters: fields.optional("parameters").and_then(|v| parameters::read(reader, v)).unwrap_or_default(),
+        adopt: fields.optional("adopt").map(|value| read_adopt(reader, value)).unwrap_or_default(),
         instances: fields.optional("instances").and_then(|value| read_instances(reader, value)).unwrap_or(1),
         endpoint: endpoint.as_ref().map(|(endpoint, _)| *endpoint),
         probe: fields.optional("probe").and_then(|value| read_probe(reader, &name, value)).unwrap_or_default(),
@@ -125,6 +127,23 @@ pub(super) fn read(reader: &mut Reader<'_>, names: &Names<'_>, name: ServiceName
         }
     };
     Some(Draft { name, service, needs, endpoint })
+}
+
+/// The provider's own names of instances; each once.
+fn read_adopt(reader: &mut Reader<'_>, value: Value<'_>) -> Vec<String> {
+    const BYTES_MAX: usize = 1024;
+    let mut names: Vec<String> = Vec::new();
+    for entry in value.some_list(reader).unwrap_or_default() {
+        let Some(name) = entry.some_text(reader) else { continue };
+        if name.len() > BYTES_MAX || name.chars().any(char::is_control) {
+            entry.reject(reader, format!("`{}` is no name of an instance", shown(name)));
+        } else if names.iter().any(|other| other == name) {
+            reader.report(entry.span(), format!("`{}` stands here twice", shown(name)), "remove one of the two");
+        } else {
+            names.push(name.to_owned());
+        }
+    }
+    names
 }
 
 /// Each need with where it stands; also those that do not exist, which were reported.
