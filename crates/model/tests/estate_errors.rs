@@ -304,6 +304,7 @@ fn brokers() {
             ),
             ("no manners", broker!("url = \"https://acme.example\"\nmanners = { at_once = 0, timeout = \"1ms\" }")),
             ("versions of nothing", broker!("url = \"https://acme.example\"\nversions = { postgresql = \"16\" }")),
+            ("another API", broker!("url = \"https://acme.example\"\napi = \"2.12\"")),
             (
                 "no version",
                 broker!("url = \"https://acme.example\"\nversions = { postgresql = { small = \"sixteen\" } }"),

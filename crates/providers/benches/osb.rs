@@ -16,7 +16,7 @@ use axum::extract::State;
 use axum::http::{Method, Response, Uri};
 use ostler_model::binding::Credentials;
 use ostler_model::catalog::{Limits, Placement};
-use ostler_model::estate::osb::{OsbAuth, OsbManners, OsbProvider as Declared, OsbTls};
+use ostler_model::estate::osb::{ApiVersion, OsbAuth, OsbManners, OsbProvider as Declared, OsbTls};
 use ostler_model::estate::{Listen, Parameters};
 use ostler_model::ids::{EstateUuid, InstanceId};
 use ostler_model::time::Span;
@@ -162,6 +162,7 @@ impl Broker {
     async fn provider(&self) -> Arc<OsbProvider> {
         let declared = Declared {
             url: format!("http://{}", self.address),
+            api: ApiVersion::default(),
             plaintext: false,
             auth: OsbAuth::None,
             tls: OsbTls::default(),

@@ -15,6 +15,10 @@ pub struct OsbProvider {
     /// Where it answers: `https://broker.example/base`, without a final slash. Never with a user name, a query or a
     /// fragment. Plain `http://` only on this machine, unless `plaintext` is set.
     pub url: String,
+    /// The version of the API that it is spoken to in, `2.13` to `2.17`. Default 2.17, which older brokers understand
+    /// unless they compare.
+    #[serde(default, skip_serializing_if = "ApiVersion::is_newest")]
+    pub api: ApiVersion,
     /// Passwords may go over the network as they are.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub plaintext: bool,
@@ -29,6 +33,36 @@ pub struct OsbProvider {
     /// Which version of the product a plan gives, where the catalog does not say.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub versions: BTreeMap<OfferingName, BTreeMap<PlanName, Version>>,
+}
+
+/// A version of the Open Service Broker API: `2.` and this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ApiVersion(u8);
+
+impl ApiVersion {
+    /// From `2.13` to `2.17`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let minor = text.strip_prefix("2.")?.parse().ok()?;
+        (13..=17).contains(&minor).then_some(Self(minor))
+    }
+
+    /// Whether it is the newest.
+    pub fn is_newest(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Default for ApiVersion {
+    fn default() -> Self {
+        Self(17)
+    }
+}
+
+impl std::fmt::Display for ApiVersion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "2.{}", self.0)
+    }
 }
 
 /// How ostler proves to a broker who it is.

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use ostler_manager::{Knowledge, place};
+use ostler_model::catalog::Catalog;
 use ostler_model::estate::{Estate, ProviderKind};
 use ostler_model::ids::{ProviderName, ServiceName};
 use ostler_runtime::control::{Request, Response};
@@ -135,7 +136,7 @@ fn no_picture(path: &Path, error: &std::io::Error) -> Failure {
 }
 
 /// The simulated world's view of an estate.
-fn town(estate: Arc<Estate>, catalogs: &BTreeMap<ProviderName, Arc<ostler_model::catalog::Catalog>>) -> Town {
+fn town(estate: Arc<Estate>, catalogs: &BTreeMap<ProviderName, Arc<Catalog>>) -> Town {
     let kinds = estate.providers.iter().map(|(name, provider)| {
         let kind = match &provider.kind {
             ProviderKind::Host(_) => Kind::Machine,
@@ -143,7 +144,18 @@ fn town(estate: Arc<Estate>, catalogs: &BTreeMap<ProviderName, Arc<ostler_model:
         };
         (name.clone(), kind)
     });
-    Town { kinds: kinds.collect(), catalogs: catalogs.clone(), estate }
+    Town { kinds: kinds.collect(), catalogs: catalogs.iter().map(simulated).collect(), estate }
+}
+
+/// The simulated brokers heal nothing by themselves, which real ones do. So what they made is restarted by ostler, after
+/// the time that a broker takes for anything.
+fn simulated((name, catalog): (&ProviderName, &Arc<Catalog>)) -> (ProviderName, Arc<Catalog>) {
+    let mut catalog = Catalog::clone(catalog);
+    for offering in catalog.offerings.values_mut() {
+        offering.actions.start_stop = true;
+        offering.actions.unrepeatable = false;
+    }
+    (name.clone(), Arc::new(catalog))
 }
 
 /// The rows: first what it is compared with, then the estate as declared, then each variation that was asked for.

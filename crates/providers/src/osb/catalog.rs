@@ -18,6 +18,8 @@ use super::verdict::{Object, short, text};
 /// The most plans of one catalog, and entries that are told to be wrong.
 const PLANS_MAX: usize = 10_000;
 const PROBLEMS_MAX: usize = 20;
+/// The largest schema (specification, "Schema Object").
+const SCHEMA_BYTES_MAX: usize = 64 * 1024;
 /// How long after its credentials were made an instance may take to answer.
 const START_WITHIN: Span = Span::seconds(300);
 
@@ -212,7 +214,10 @@ fn read_plan(
         polling_seconds: plan.get("maximum_polling_duration").and_then(Value::as_u64),
         maintenance: maintenance.as_ref().map(|maintenance| maintenance.version.clone()),
     };
-    let schema = |of: &str| plan.get("schemas")?.get("service_instance")?.get(of)?.get("parameters").cloned();
+    let schema = |of: &str| {
+        let schema = plan.get("schemas")?.get("service_instance")?.get(of)?.get("parameters")?;
+        (schema.to_string().len() <= SCHEMA_BYTES_MAX).then(|| schema.clone())
+    };
     let schemas = Schemas { create: schema("create"), update: schema("update") };
     let free = flag("free").unwrap_or(true);
     let plan = Plan {

@@ -20,8 +20,6 @@ use super::verdict::{Body, Reply, short};
 use crate::failure::{needs_person, temporary};
 use crate::source;
 
-/// The version that ostler speaks. Brokers of 2.13 and later understand it.
-pub(crate) const API_VERSION: &str = "2.17";
 /// How long it may take to reach the broker.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// The largest answer, except for catalogs.
@@ -35,6 +33,7 @@ const IDLE_MAX: usize = 8;
 pub(crate) struct Client {
     http: reqwest::Client,
     base: String,
+    api: String,
     auth: OsbAuth,
     /// The password or token, once it was found.
     secret: Mutex<Option<Secret>>,
@@ -114,6 +113,7 @@ impl Client {
         Ok(Self {
             http,
             base: declared.url.clone(),
+            api: declared.api.to_string(),
             auth: declared.auth.clone(),
             secret: Mutex::new(None),
             folder: folder.to_owned(),
@@ -194,7 +194,7 @@ impl Client {
         let mut request = self
             .http
             .request(ask.method.clone(), format!("{}{}{}", self.base, ask.path, query(&ask.query)))
-            .header("X-Broker-API-Version", API_VERSION)
+            .header("X-Broker-API-Version", &self.api)
             .header("X-Broker-API-Request-Identity", request_identity())
             .header("Accept", "application/json");
         if let Some(identity) = &ask.on_behalf {

@@ -169,7 +169,10 @@ impl OsbProvider {
 /// What of `parameters` does not fit `schema`. A schema that is none forbids nothing: the broker has the last word.
 fn misfits(schema: &serde_json::Value, parameters: &Parameters) -> Vec<String> {
     const SHOWN_MAX: usize = 10;
-    let Ok(validator) = jsonschema::validator_for(schema) else { return Vec::new() };
+    const PATTERN_BYTES_MAX: usize = 1 << 20;
+    // Its patterns come from the broker: they are matched by an engine that takes no more than linear time.
+    let patterns = jsonschema::PatternOptions::regex().size_limit(PATTERN_BYTES_MAX);
+    let Ok(validator) = jsonschema::options().with_pattern_options(patterns).build(schema) else { return Vec::new() };
     let instance = serde_json::Value::Object(parameters.0.clone().into_iter().collect());
     let misfits = validator.iter_errors(&instance).take(SHOWN_MAX).map(|error| {
         let place = error.instance_path().to_string();

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use ostler_model::binding::Credentials;
 use ostler_model::catalog::{Limits, Placement};
-use ostler_model::estate::osb::{OsbAuth, OsbManners, OsbProvider as Declared, OsbTls, SecretSource};
+use ostler_model::estate::osb::{ApiVersion, OsbAuth, OsbManners, OsbProvider as Declared, OsbTls, SecretSource};
 use ostler_model::estate::{Listen, Parameters};
 use ostler_model::ids::EstateUuid;
 use ostler_model::time::Span;
@@ -41,6 +41,7 @@ pub(crate) fn catalog() -> Value {
 pub(crate) fn declared(broker: &Broker) -> Declared {
     Declared {
         url: broker.url(),
+        api: ApiVersion::default(),
         plaintext: false,
         auth: OsbAuth::Basic {
             username: "shop".to_owned(),

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::reader::{Fields, Key, Reader, Value, parse_name};
 use super::values;
 use crate::diagnostics::shown;
-use crate::estate::osb::{OsbAuth, OsbManners, OsbProvider, OsbTls, SecretSource};
+use crate::estate::osb::{ApiVersion, OsbAuth, OsbManners, OsbProvider, OsbTls, SecretSource};
 use crate::ids::{OfferingName, PlanName, ProviderName};
 use crate::time::Span;
 use crate::version::Version;
@@ -43,6 +43,13 @@ pub(super) fn read(
     let what = |key: &str| format!("provider.{name}.{key}");
     let plaintext = fields.optional("plaintext").and_then(|value| value.boolean(reader)).unwrap_or_default();
     let url = fields.required(reader, "url").and_then(|value| read_url(reader, value, plaintext));
+    let api = fields.optional("api").and_then(|value| {
+        let api = ApiVersion::parse(value.text(reader)?);
+        if api.is_none() {
+            value.reject(reader, "`api` is not a version from 2.13 to 2.17");
+        }
+        api
+    });
     let auth = match fields.optional("auth") {
         Some(value) => read_auth(reader, folder, &what("auth"), value),
         None => Some(OsbAuth::None),
@@ -59,7 +66,15 @@ pub(super) fn read(
         .optional("manners")
         .map_or_else(|| Some(OsbManners::default()), |value| read_manners(reader, what("manners"), value));
     let versions = fields.optional("versions").map(|value| read_versions(reader, value)).unwrap_or_default();
-    Some(OsbProvider { url: url?, plaintext, auth: auth?, tls: tls?, manners: manners?, versions })
+    Some(OsbProvider {
+        url: url?,
+        api: api.unwrap_or_default(),
+        plaintext,
+        auth: auth?,
+        tls: tls?,
+        manners: manners?,
+        versions,
+    })
 }
 
 fn read_url(reader: &mut Reader<'_>, value: Value<'_>, plaintext: bool) -> Option<String> {

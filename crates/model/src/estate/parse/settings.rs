@@ -19,6 +19,7 @@ const PROVIDER: &[Key] = &[
     ("region", r#"region = "eu-local""#),
     ("offerings", r#"offerings = "./offerings""#),
     ("url", r#"url = "https://broker.acme.example""#),
+    ("api", r#"api = "2.14""#),
     ("plaintext", "plaintext = true"),
     ("auth", r#"auth = { username = "bookshop", password = { env = "ACME_PASSWORD" } }"#),
     ("tls", r#"tls = { roots = "./acme-ca.pem" }"#),
@@ -29,7 +30,7 @@ const PROVIDER: &[Key] = &[
 ];
 /// The keys that only one kind of provider has.
 const OF_HOST: &[&str] = &["offerings"];
-const OF_OSB: &[&str] = &["url", "plaintext", "auth", "tls", "manners", "versions"];
+const OF_OSB: &[&str] = &["url", "api", "plaintext", "auth", "tls", "manners", "versions"];
 const HEAL: &[Key] = &[("at_once", r#"at_once = "20%""#)];
 const NOTIFY: &[Key] = &[
     ("on", r#"on = ["held", "failed"]"#),
