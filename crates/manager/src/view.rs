@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 
 use ostler_model::catalog::Price;
 use ostler_model::health::{Health, State};
-use ostler_model::ids::{AttemptId, EstateName, InstanceId, OfferingName, PlanName, ProviderName, ServiceName};
+use ostler_model::ids::{
+    AttemptId, EstateName, EstateUuid, InstanceId, OfferingName, PlanName, ProviderName, ServiceName,
+};
 use ostler_model::time::Timestamp;
 use ostler_model::version::Version;
 use serde::{Deserialize, Serialize};
@@ -19,6 +21,10 @@ use crate::rounds::Leftover;
 pub struct StatusView {
     /// Its name; `None` before one was declared.
     pub estate: Option<EstateName>,
+    /// Its id, from which the names of everything follow that it asks brokers for: `ostler up --estate-id` finds that again
+    /// after the journal was lost.
+    #[serde(default)]
+    pub id: Option<EstateUuid>,
     /// Everything declared is as it should be and nothing is under way.
     pub settled: bool,
     /// A person asked that everything be stopped.
@@ -123,6 +129,7 @@ pub struct InstanceView {
 pub fn status(known: &Knowledge, now: Timestamp) -> StatusView {
     StatusView {
         estate: known.estate.as_ref().map(|estate| estate.name.clone()),
+        id: known.uuid,
         settled: known.is_settled(),
         down: known.down,
         services: known.services.values().map(|service| service_view(known, service, now)).collect(),

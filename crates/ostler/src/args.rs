@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ostler_manager::FactKind;
-use ostler_model::ids::{AttemptId, ProviderName, ServiceName};
+use ostler_model::ids::{AttemptId, EstateUuid, ProviderName, ServiceName};
 
 /// Buys the services your business needs, wires them together, and keeps them working.
 #[derive(Debug, Parser)]
@@ -99,6 +99,10 @@ pub(crate) struct Up {
     /// Go on although the newest facts are missing from the journal; what was lost is recorded
     #[arg(long)]
     pub accept_lost_tail: bool,
+    /// The id of an estate whose home was lost, as its `status --json` gave it: a new home finds again what the estate
+    /// bought at brokers
+    #[arg(long, value_name = "UUID")]
+    pub estate_id: Option<EstateUuid>,
     /// Give up waiting after this long (with --detach); what was begun goes on
     #[arg(long, value_name = "TIME", default_value = "5m")]
     pub within: ostler_model::time::Span,

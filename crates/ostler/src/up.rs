@@ -53,6 +53,14 @@ pub(crate) async fn up(arguments: &Up, common: &Common) -> Outcome<u8> {
             .check(&Knowledge::default())
             .map_err(|problems| Failure::from(server::wrong_files("cannot bring the estate up", &[problems])))?;
     }
+    if let Some(id) = arguments.estate_id {
+        let what = format!("cannot bring `{name}` up as {id}");
+        if !is_new {
+            let cause = format!("the home {} has an estate with an id of its own", home.folder().display());
+            return Err(Failure::new(what, cause, "leave `--estate-id` out, or name a new home with `--home`"));
+        }
+        home.leave_estate_id(id).map_err(|error| Failure::of(what, &error, error.remedy()))?;
+    }
     let progress = progress(common);
     progress.set_message("starting ostler");
     start_processes(&home, arguments.accept_lost_tail).await?;

@@ -230,7 +230,7 @@ pub fn run(config: Config, is_up: impl FnOnce()) -> Result<(), DaemonError> {
         troubles.standing.push("the newest facts were lost, and a person accepted that".to_owned());
         handle.tell(Event::LossAccepted { acknowledged: lost.acknowledged });
     }
-    resume(&handle, ResumeCause::Started).map_err(system("get random numbers"))?;
+    resume(&handle, ResumeCause::Started, config.home.estate_id()).map_err(system("get random numbers"))?;
     is_up();
     turn_until_end(&mut engine, &received, &mut troubles, &changed_in, &*note);
     // A snapshot only shortens the next start.
@@ -245,14 +245,20 @@ fn open_journal(config: &Config) -> Result<ostler_journal::Opened, OpenError> {
     Sqlite::open(config.home.folder(), &options)
 }
 
-/// Has everything looked at again.
+/// Has everything looked at again. An estate that has no id yet gets `id`, or else a random one.
 ///
 /// # Errors
 /// If the system gives no random numbers.
-pub fn resume(handle: &Loop, cause: ResumeCause) -> io::Result<()> {
-    let mut bits = [0; 16];
-    getrandom::fill(&mut bits).map_err(io::Error::other)?;
-    handle.tell(Event::Resumed { cause, uuid: EstateUuid::from_random(bits) });
+pub fn resume(handle: &Loop, cause: ResumeCause, id: Option<EstateUuid>) -> io::Result<()> {
+    let uuid = match id {
+        Some(id) => id,
+        None => {
+            let mut bits = [0; 16];
+            getrandom::fill(&mut bits).map_err(io::Error::other)?;
+            EstateUuid::from_random(bits)
+        }
+    };
+    handle.tell(Event::Resumed { cause, uuid });
     Ok(())
 }
 

@@ -1,10 +1,11 @@
 //! The home: the folder in which one estate's ostler keeps everything. Mode 0700; one manager process at a time.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use ostler_model::ids::EstateUuid;
 use rustix::fs::{FlockOperation, flock};
 
 /// The paths in a home.
@@ -93,6 +94,29 @@ impl Home {
     /// Why the manager process last ended by itself.
     pub fn trouble(&self) -> PathBuf {
         self.folder.join("trouble.json")
+    }
+
+    /// Where a person left the id that a new estate is to have.
+    fn estate_id_file(&self) -> PathBuf {
+        self.folder.join("estate-id")
+    }
+
+    /// Has the estate that is founded here get this id, in place of a new one.
+    ///
+    /// # Errors
+    /// If the home cannot be written to.
+    pub fn leave_estate_id(&self, id: EstateUuid) -> Result<(), HomeError> {
+        let fail = |cause| HomeError::Folder { folder: self.folder.clone(), cause };
+        self.prepare()?;
+        let mut options = OpenOptions::new();
+        let mut file =
+            options.create(true).truncate(true).write(true).mode(0o600).open(self.estate_id_file()).map_err(fail)?;
+        file.write_all(format!("{id}\n").as_bytes()).and_then(|()| file.sync_all()).map_err(fail)
+    }
+
+    /// The id that a person left; `None` if nobody did.
+    pub fn estate_id(&self) -> Option<EstateUuid> {
+        fs::read_to_string(self.estate_id_file()).ok()?.trim().parse().ok()
     }
 
     /// Makes the home where it does not exist.

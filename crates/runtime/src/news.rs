@@ -46,7 +46,7 @@ pub(crate) fn carrier(
         }
         News::OtherKeeper => {
             note("another keeper holds the instances now".to_owned());
-            if let Err(error) = resume(&handle, ResumeCause::HolderReturned) {
+            if let Err(error) = resume(&handle, ResumeCause::HolderReturned, None) {
                 note(format!("cannot look at everything again: {error}"));
             }
         }

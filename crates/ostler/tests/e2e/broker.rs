@@ -29,6 +29,8 @@ struct Shop {
     /// Everything that was ever made.
     made: u32,
     asked: Vec<String>,
+    /// What was asked for twice under one name.
+    repeated: Vec<String>,
     trouble: Option<Trouble>,
 }
 
@@ -172,7 +174,10 @@ impl Shop {
         match (method, parts.as_slice()) {
             ("GET", ["v2", "catalog"]) => (200, catalog()),
             ("PUT", ["v2", "service_instances", id]) => match self.instances.contains_key(*id) {
-                true => (409, json!({})),
+                true => {
+                    self.repeated.push(path.clone());
+                    (409, json!({}))
+                }
                 false => {
                     self.made += 1;
                     self.instances.insert((*id).to_owned(), 2);
@@ -199,8 +204,13 @@ impl Shop {
             }
             ("PUT", ["v2", "service_instances", id, "service_bindings", binding]) => {
                 assert_eq!(self.instances.get(*id), Some(&0), "something is bound to what is not there");
-                assert!(self.bindings.insert(format!("{id}/{binding}")), "a bind is repeated");
-                (201, json!({"credentials": {"uri": self.uri}}))
+                match self.bindings.insert(format!("{id}/{binding}")) {
+                    true => (201, json!({"credentials": {"uri": self.uri}})),
+                    false => {
+                        self.repeated.push(path.clone());
+                        (409, json!({})) // somebody else's, as far as anybody knows
+                    }
+                }
             }
             ("DELETE", ["v2", "service_instances", id, "service_bindings", binding]) => {
                 let gone = !self.bindings.remove(&format!("{id}/{binding}"));
@@ -250,6 +260,23 @@ fn what_is_bought_is_wired_in_and_outlives_ostler() {
 
     ostler.ok(&["down", "--delete-data", "--yes"]);
     assert_eq!(broker.counts(), (1, 0, 0), "and deleted when asked");
+}
+
+#[test]
+fn what_was_bought_is_found_again_after_the_home_was_lost() {
+    let broker = Broker::start();
+    let ostler = Ostler::up(&broker.estate());
+    let id = ostler.status()["id"].as_str().unwrap().to_owned();
+    ostler.ok(&["down"]);
+    let again = ostler.run(&["up", "--detach", "--estate-id", &id, "ostler.toml"]);
+    assert!(again.code == 1 && again.err.contains("has an estate with an id of its own"), "{again}");
+    std::fs::remove_dir_all(&ostler.home).unwrap();
+    ostler.ok(&["up", "--detach", "--estate-id", &id, "ostler.toml"]);
+    ostler.until_settled();
+    assert_eq!(ostler.status()["id"], id.as_str());
+    wait_until("only one binding each is left", || broker.counts() == (1, 1, 2));
+    ostler.ok(&["down", "--delete-data", "--yes"]);
+    assert_eq!(broker.counts(), (1, 0, 0));
 }
 
 #[test]
@@ -317,5 +344,6 @@ fn assert_one_of_each(ostler: &Ostler, broker: &Broker, what: &str) {
     // It may be killed on its way down, too; whoever asks again is obeyed.
     wait_until("everything is deleted", || ostler.run(&["down", "--delete-data", "--yes"]).code == 0);
     let shop = broker.shop();
+    assert!(shop.repeated.is_empty(), "{what}: {:?}", shop.repeated);
     assert_eq!((&shop.instances, &shop.bindings), (&BTreeMap::new(), &BTreeSet::new()), "{what}: {:#?}", shop.asked);
 }
