@@ -222,7 +222,13 @@ impl OsbProvider {
                 (Goal::Provision, Polled::Failed(failed)) => return Ok(Found::Useless(failed.why)),
                 (Goal::Provision, Polled::OutOfTime(why)) => return Ok(Found::Useless(why)),
                 _ if order.asks.made => {}
-                (_, polled) => return Ok(Found::NotSeen(format!("{polled:?}"))),
+                (_, Polled::Unknown(why) | Polled::Later(why) | Polled::OutOfTime(why)) => {
+                    return Ok(Found::NotSeen(why));
+                }
+                (_, Polled::Failed(failed)) => return Ok(Found::NotSeen(failed.why)),
+                (_, Polled::Gone | Polled::Succeeded) => {
+                    return Ok(Found::NotSeen("the broker says that it is gone".to_owned()));
+                }
             }
         }
         if terms.instances_retrievable {
