@@ -71,11 +71,13 @@ pub struct User {
 /// What was found wrong. [`SymptomKind::Unknown`] says nothing about the instance: the probe itself could not be made.
 pub async fn probe(check: &Check, target: &Target, timeout: Duration) -> Result<Duration, Symptom> {
     let begin = Instant::now();
-    let by_scheme = matches!(check, Check::Scheme).then(|| scheme::check(target));
-    let check = by_scheme.as_ref().unwrap_or(check);
     let asked = async {
         match check {
-            Check::Scheme => tcp::probe(target.address).await, // it was replaced above
+            Check::Scheme => match scheme::check(target) {
+                Check::Postgresql => Box::pin(postgresql::probe(target)).await,
+                Check::Redis => Box::pin(redis::probe(target)).await,
+                Check::Tcp | Check::Http(_) | Check::Command(_) | Check::Scheme => tcp::probe(target.address).await,
+            },
             Check::Tcp => tcp::probe(target.address).await,
             // In boxes, so that the many watchers that only sleep between two TCP probes stay small.
             Check::Http(path) => Box::pin(http::probe(path, target)).await,

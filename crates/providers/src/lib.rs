@@ -56,9 +56,10 @@ pub struct InstanceOrder {
     /// What the provider is told of how the instance is to be.
     pub parameters: Parameters,
     /// What a running instance was made or last changed to be, where it is to be changed.
-    pub former: Option<(Placement, Parameters)>,
-    /// How it, and what is bound to it, was asked for, at providers where each ask has a name of its own.
-    pub asks: Asks,
+    pub former: Option<Box<(Placement, Parameters)>>,
+    /// How it, and what is bound to it, was asked for, at providers where each ask has a name of its own. In a box, because
+    /// a thousand orders for this machine may wait at the same time.
+    pub asks: Box<Asks>,
 }
 
 /// How an instance, and what is bound to it, was asked for. Only of use to providers where an ask that was not answered

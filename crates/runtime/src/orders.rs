@@ -65,8 +65,8 @@ pub fn instance_order(
             .clone(),
         former: found
             .and_then(|found| found.made_as.as_ref())
-            .map(|made| (made.placement.clone(), made.parameters.clone())),
-        asks: found.map(|found| asks(known, found)).unwrap_or_default(),
+            .map(|made| Box::new((made.placement.clone(), made.parameters.clone()))),
+        asks: found.map(|found| Box::new(asks(known, found))).unwrap_or_default(),
         placement,
     })
 }
@@ -108,7 +108,7 @@ pub fn leftover_order(known: &Knowledge, secrets: &dyn Secrets, id: &AttemptId) 
     let order = instance_order(known, secrets, &id.instance, None)?;
     let leftover = known.services.get(id.instance.service()).and_then(|service| service.leftovers.get(id));
     let placement = leftover.map_or_else(|| order.placement.clone(), |leftover| leftover.placement.clone());
-    let asks = Asks { estate: known.uuid, attempt: Some(id.attempt), ..Asks::default() };
+    let asks = Box::new(Asks { estate: known.uuid, attempt: Some(id.attempt), ..Asks::default() });
     Ok(InstanceOrder { placement, asks, ..order })
 }
 

@@ -219,7 +219,11 @@ fn keep_running(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &Instance
                 draft.back_off(id, service, instance, &because);
                 return draft.look(scope());
             }
+            // Its provider has to heal it, and may have moved it: it is looked at again, with growing pauses.
             if !can_be_restarted {
+                let because = format!("it {}", diagnosis.in_words());
+                draft.back_off(id, service, instance, &because);
+                draft.command(Command::Observe { instance: id.clone() });
                 return draft.withhold(scope(), Reason::ProvidersTurn);
             }
             // Where what it needs is not there, it is a victim: stopped, it could not even be started again.

@@ -46,7 +46,8 @@ fn endpoint(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
         }
         draft.command(Command::OpenEndpoint { service: name, address: service.spec.endpoint.or(endpoint.address) });
     } else if endpoint.may_be_open
-        && service.instances.values().all(|i| i.phase != Phase::Running && i.operation.is_none())
+        // What its provider takes its time for goes on without anybody.
+        && service.instances.values().all(|i| i.phase != Phase::Running && (i.operation.is_none() || i.accepted.is_some()))
     {
         if draft.now < endpoint.not_before {
             return draft.wake(endpoint.not_before, Scope::Service(name));

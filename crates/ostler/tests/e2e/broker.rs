@@ -29,6 +29,8 @@ struct Shop {
     /// Everything that was ever made.
     made: u32,
     asked: Vec<String>,
+    /// It says that it is still making everything.
+    slow: bool,
     /// What was asked for twice under one name.
     repeated: Vec<String>,
     trouble: Option<Trouble>,
@@ -186,6 +188,7 @@ impl Shop {
             },
             ("GET", ["v2", "service_instances", id, "last_operation"]) => match self.instances.get_mut(*id) {
                 None => (410, json!({})),
+                Some(_) if self.slow => (200, json!({"state": "in progress", "description": "Digging."})),
                 Some(0) => (200, json!({"state": "succeeded"})),
                 Some(left) => {
                     *left -= 1;
@@ -193,7 +196,7 @@ impl Shop {
                 }
             },
             ("GET", ["v2", "service_instances", id]) => match self.instances.get(*id) {
-                Some(0) => (200, json!({"service_id": "s", "plan_id": "p"})),
+                Some(0) if !self.slow => (200, json!({"service_id": "s", "plan_id": "p"})),
                 _ => (404, json!({})),
             },
             ("DELETE", ["v2", "service_instances", id]) => {
@@ -260,6 +263,23 @@ fn what_is_bought_is_wired_in_and_outlives_ostler() {
 
     ostler.ok(&["down", "--delete-data", "--yes"]);
     assert_eq!(broker.counts(), (1, 0, 0), "and deleted when asked");
+}
+
+#[test]
+fn what_takes_long_at_a_broker_keeps_nobody_from_stopping() {
+    let broker = Broker::start();
+    broker.shop().slow = true;
+    let ostler = Ostler::new();
+    ostler.write("ostler.toml", &broker.estate());
+    let said = ostler.run(&["up", "--detach", "--within", "2s", "ostler.toml"]);
+    assert_eq!(said.code, 1, "{said}");
+    assert_eq!(ostler.service("cache")["state"], "starting");
+    ostler.ok(&["down"]);
+    assert_eq!(broker.counts(), (1, 1, 0));
+    broker.shop().slow = false;
+    ostler.ok(&["up", "--detach", "ostler.toml"]);
+    assert_eq!(broker.counts(), (1, 1, 2), "it is the one that was asked for");
+    assert!(broker.shop().repeated.is_empty());
 }
 
 #[test]

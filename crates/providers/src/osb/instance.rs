@@ -94,7 +94,7 @@ impl OsbProvider {
     pub(super) async fn change(&self, order: &InstanceOrder, progress: &Progress) -> Result<(), Failure> {
         let what = format!("cannot change {}", order.instance);
         let terms = self.terms(&order.placement)?;
-        let former = order.former.as_ref();
+        let former = order.former.as_deref();
         let before = former.map(|(placement, _)| self.terms(placement)).transpose()?.unwrap_or_else(|| terms.clone());
         let Some(body) = update_body(order, former, &before, &terms) else { return Ok(()) };
         if before.plan != terms.plan && !before.updateable {

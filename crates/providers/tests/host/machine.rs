@@ -13,7 +13,7 @@ use ostler_model::estate::{Listen, Parameters};
 use ostler_model::ids::OfferingName;
 use ostler_model::outcome::{Failure, Observation};
 use ostler_providers::host::{Definitions, HostConfig, HostProvider};
-use ostler_providers::{Asks, InstanceOrder, Progress, Provider, ReflexGrant};
+use ostler_providers::{InstanceOrder, Progress, Provider, ReflexGrant};
 use tempfile::TempDir;
 
 use crate::keeper::MiniKeeper;
@@ -85,7 +85,7 @@ impl Machine {
             secret: Credentials::default(),
             parameters: Parameters::default(),
             former: None,
-            asks: Asks::default(),
+            asks: Box::default(),
         }
     }
 

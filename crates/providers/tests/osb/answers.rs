@@ -92,7 +92,7 @@ async fn every_answer() {
     text += &table("update", "PATCH instance", &done[..1], async |shop, order| {
         let mut order = order.clone();
         order.parameters.0.insert("disk_gb".to_owned(), json!(7));
-        order.former = Some((order.placement.clone(), Default::default()));
+        order.former = Some(Box::new((order.placement.clone(), Default::default())));
         outcome(shop.provider.update(&order, shop.progress()).await)
     })
     .await;

@@ -185,7 +185,7 @@ async fn an_update_says_only_what_changes() {
     let shop = Shop::open().await;
     shop.broker.on("PATCH instance", [Say::Json(200, json!({}))]);
     let mut order = shop.order();
-    order.former = Some((order.placement.clone(), order.parameters.clone()));
+    order.former = Some(Box::new((order.placement.clone(), order.parameters.clone())));
     shop.provider.update(&order, shop.progress()).await.unwrap();
     assert!(shop.broker.asked().is_empty(), "nothing is to be changed");
     order.parameters.0.insert("disk_gb".to_owned(), json!(40));

@@ -97,13 +97,13 @@ impl Shop {
             secret: Credentials::default(),
             parameters: Parameters::default(),
             former: None,
-            asks: Asks {
+            asks: Box::new(Asks {
                 estate: Some(EstateUuid::from_random([7; 16])),
                 attempt: Some(1),
                 access: Some(1),
                 round: Some(1),
                 ..Asks::default()
-            },
+            }),
         }
     }
 
