@@ -172,34 +172,39 @@ pub enum Target {
     Nothing,
 }
 
+/// What a command is about, whether or not an outcome comes back.
+enum Concern<'a> {
+    Service(&'a ServiceName),
+    Instance(&'a InstanceId),
+    Leftover(&'a AttemptId),
+}
+
 impl Command {
     /// What it is done to.
     pub fn target(&self) -> Target {
-        match self {
-            Self::OpenEndpoint { service, .. } | Self::CloseEndpoint { service } => Target::Endpoint(service.clone()),
-            Self::Provision { instance }
-            | Self::Observe { instance }
-            | Self::Before { instance, .. }
-            | Self::Start { instance, .. }
-            | Self::Stop { instance, .. }
-            | Self::Deprovision { instance }
-            | Self::Bind { instance, .. }
-            | Self::Unbind { instance, .. }
-            | Self::Backup { instance, .. }
-            | Self::Update { instance, .. }
-            | Self::Tidy { instance, .. }
-            | Self::Release { instance }
-            | Self::Restore { instance, .. } => Target::Instance(instance.clone()),
-            Self::Mitigate { leftover } => Target::Leftover(leftover.clone()),
-            Self::Watch { .. } | Self::Unwatch { .. } | Self::Route { .. } | Self::Notify { .. } => Target::Nothing,
+        if matches!(self, Self::Watch { .. } | Self::Unwatch { .. } | Self::Route { .. } | Self::Notify { .. }) {
+            return Target::Nothing;
+        }
+        match self.concerns() {
+            Concern::Service(service) => Target::Endpoint(service.clone()),
+            Concern::Instance(instance) => Target::Instance(instance.clone()),
+            Concern::Leftover(leftover) => Target::Leftover(leftover.clone()),
         }
     }
 
     /// The service at whose provider it is carried out.
     pub fn at_service(&self) -> &ServiceName {
+        match self.concerns() {
+            Concern::Service(service) => service,
+            Concern::Instance(instance) => instance.service(),
+            Concern::Leftover(leftover) => leftover.instance.service(),
+        }
+    }
+
+    fn concerns(&self) -> Concern<'_> {
         match self {
             Self::OpenEndpoint { service, .. } | Self::CloseEndpoint { service } | Self::Notify { service, .. } => {
-                service
+                Concern::Service(service)
             }
             Self::Provision { instance }
             | Self::Observe { instance }
@@ -216,8 +221,8 @@ impl Command {
             | Self::Restore { instance, .. }
             | Self::Watch { instance, .. }
             | Self::Unwatch { instance }
-            | Self::Route { instance, .. } => instance.service(),
-            Self::Mitigate { leftover } => leftover.instance.service(),
+            | Self::Route { instance, .. } => Concern::Instance(instance),
+            Self::Mitigate { leftover } => Concern::Leftover(leftover),
         }
     }
 

@@ -147,6 +147,18 @@ pub enum OperationKind {
     Update,
 }
 
+impl OperationKind {
+    /// Whether it is a treatment when it is done to a sick instance in this phase. A start of what runs already only says
+    /// again how to start it: that repairs nothing.
+    pub fn repairs(self, phase: Phase) -> bool {
+        match self {
+            Self::Provision | Self::Before | Self::Stop => true,
+            Self::Start => phase != Phase::Running,
+            Self::Observe | Self::Deprovision | Self::Bind | Self::Backup | Self::Restore | Self::Update => false,
+        }
+    }
+}
+
 /// What is wrong with an instance, since when, and whether something is being done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repair {
@@ -209,16 +221,7 @@ impl Instance {
     /// is stopped and waits for something else (for what it needs, say) keeps nobody else from being repaired.
     pub fn is_under_repair(&self) -> bool {
         let Some(repair) = &self.repair else { return false };
-        let treated = self.operation.is_some_and(|operation| match operation.kind {
-            OperationKind::Provision | OperationKind::Before | OperationKind::Stop => true,
-            OperationKind::Start => self.phase != Phase::Running,
-            OperationKind::Observe
-            | OperationKind::Deprovision
-            | OperationKind::Bind
-            | OperationKind::Backup
-            | OperationKind::Restore
-            | OperationKind::Update => false,
-        });
+        let treated = self.operation.is_some_and(|operation| operation.kind.repairs(self.phase));
         treated || (repair.active && self.phase == Phase::Running)
     }
 

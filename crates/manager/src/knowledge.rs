@@ -96,11 +96,8 @@ pub struct ServiceKnowledge {
     pub active: usize,
     /// Its instances that run from an old launch or an old restart round.
     pub outdated: BTreeSet<u32>,
-    /// A person asked that its instances be deleted.
-    pub delete_asked: bool,
-    /// A person asked that its instances be left to their provider.
-    #[serde(default)]
-    pub release_asked: bool,
+    /// What a person asked to become of its instances: their last word counts.
+    pub ending: Option<Ending>,
     /// A backup that was asked for and not made yet.
     pub backup_wanted: Option<String>,
     /// A backup that is to be restored.
@@ -118,6 +115,16 @@ pub struct ServiceKnowledge {
     /// What asks for instances may have left behind at a provider.
     #[serde(default)]
     pub leftovers: BTreeMap<AttemptId, Leftover>,
+}
+
+/// What a person asked to become of the instances of a service that is not wanted any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ending {
+    /// They are to be deleted with their data.
+    Delete,
+    /// They are to be left to their provider.
+    Release,
 }
 
 /// How a service's one-off command failed. It belongs to the launch, whichever instance it ran on behalf of.
@@ -235,8 +242,18 @@ pub enum Wanted {
     Running,
     /// It is to be stopped, and kept.
     AtRest,
-    /// It is to be deleted.
-    Gone,
+    /// It is to be no concern of ostler's any more.
+    Gone(Ending),
+}
+
+impl Ending {
+    /// What people say for it: "delete".
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Delete => "delete",
+            Self::Release => "release",
+        }
+    }
 }
 
 impl Knowledge {
@@ -259,13 +276,13 @@ impl Knowledge {
 
     /// Whether the service is to run.
     pub fn is_wanted(&self, service: &ServiceKnowledge) -> bool {
-        service.declared && !self.down && !service.delete_asked && !service.release_asked
+        service.declared && !self.down && service.ending.is_none()
     }
 
     /// What is to become of the instance.
     pub fn wanted(&self, service: &ServiceKnowledge, instance: &Instance) -> Wanted {
-        if service.delete_asked || service.release_asked {
-            Wanted::Gone
+        if let Some(ending) = service.ending {
+            Wanted::Gone(ending)
         } else if self.down || !service.declared || instance.retired {
             Wanted::AtRest
         } else {
@@ -346,8 +363,7 @@ impl Knowledge {
                         let goes_on = instance.operation.is_none() || instance.accepted.is_some();
                         goes_on && instance.phase != Phase::Running
                     })
-                    && !service.delete_asked
-                    && !service.release_asked
+                    && service.ending.is_none()
             })
     }
 
@@ -362,8 +378,7 @@ impl Knowledge {
                 && service.outdated.is_empty()
                 && self.is_bound_as_declared(service)
                 && !(wanted && (service.backup_wanted.is_some() || service.restore_wanted.is_some()))
-                && !service.delete_asked
-                && !service.release_asked
+                && service.ending.is_none()
                 && service.instances.values().all(|instance| self.is_at_peace(service, instance))
         })
     }
@@ -385,7 +400,7 @@ impl Knowledge {
         let is_what_is_wanted = match self.wanted(service, instance) {
             Wanted::Running => instance.entrusted && matches!(instance.health, Some(Health::Ready)),
             Wanted::AtRest => instance.phase != Phase::Running,
-            Wanted::Gone => false,
+            Wanted::Gone(_) => false,
         };
         instance.operation.is_none() && instance.repair.is_none() && instance.observed && is_what_is_wanted
     }
@@ -395,6 +410,11 @@ impl Binding {
     /// Whether asks for it may have left credentials at a provider, so that it must not be forgotten.
     pub fn has_asks(&self) -> bool {
         self.rounds.number().is_some() || !self.left.is_empty()
+    }
+
+    /// Whether nothing is left of it anywhere.
+    pub fn is_gone(&self) -> bool {
+        self.state == BindingState::Lost && !self.has_asks()
     }
 
     /// Whether these are the credentials with which consumers are started.
@@ -441,8 +461,7 @@ impl ServiceKnowledge {
             ready: 0,
             active: 0,
             outdated: BTreeSet::new(),
-            delete_asked: false,
-            release_asked: false,
+            ending: None,
             backup_wanted: None,
             restore_wanted: None,
             backups: Vec::new(),
@@ -497,6 +516,11 @@ impl ServiceKnowledge {
             (Phase::Declared | Phase::Stopped, None) => false,
             (Phase::Declared | Phase::Stopped, Some(generation)) => (starts || !instance.observed) && uses(generation),
         }
+    }
+
+    /// Until when nothing is asked for about its bindings, because the last such ask failed.
+    pub fn binding_pause(&self, now: Timestamp) -> Option<Timestamp> {
+        self.binding_trouble.as_ref().map(|(until, _)| *until).filter(|until| now < *until)
     }
 
     /// The binding's id for a need.

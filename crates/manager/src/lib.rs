@@ -34,7 +34,7 @@ pub use event::{Ask, Event, Process, ResumeCause, Scope, Settlement};
 pub use evolve::evolve;
 pub use fact::{Diagnosis, Fact, FactKind};
 pub use knowledge::{
-    BeforeTrouble, Binding, BindingState, Endpoint, Healed, Instance, Knowledge, Launch, MadeAs, Operation,
+    BeforeTrouble, Binding, BindingState, Ending, Endpoint, Healed, Instance, Knowledge, Launch, MadeAs, Operation,
     OperationKind, Phase, Repair, ServiceKnowledge, Wanted,
 };
 pub use place::{PlacementProblem, place};

@@ -253,7 +253,7 @@ fn because(known: &Knowledge, id: &InstanceId, instance: &Instance, state: State
 fn instance_state(known: &Knowledge, service: &ServiceKnowledge, instance: &Instance) -> State {
     let stops = instance.operation.is_some_and(|operation| operation.kind == OperationKind::Stop);
     match known.wanted(service, instance) {
-        Wanted::Gone => return State::Stopping,
+        Wanted::Gone(_) => return State::Stopping,
         Wanted::AtRest if instance.phase == Phase::Running => return State::Stopping,
         Wanted::AtRest if known.down && service.declared && !instance.retired => return State::Stopped,
         Wanted::AtRest => return State::Retained,
@@ -289,7 +289,7 @@ fn service_state(known: &Knowledge, service: &ServiceKnowledge, instances: &[Ins
     let active = || {
         instances.iter().zip(service.instances.values()).filter(|(_, known)| !known.retired).map(|(view, _)| view.state)
     };
-    if service.delete_asked || service.release_asked || ((known.down || !service.declared) && has(State::Stopping)) {
+    if service.ending.is_some() || ((known.down || !service.declared) && has(State::Stopping)) {
         return State::Stopping;
     }
     if !service.declared {

@@ -68,7 +68,7 @@ pub fn service_of(kind: &FactKind) -> Option<&ServiceName> {
         FactKind::Quarantined { leftover, .. } | FactKind::SettleAsked { leftover, .. } => {
             Some(leftover.instance.service())
         }
-        FactKind::CommandIssued { command, .. } => service_of_command(command),
+        FactKind::CommandIssued { command, .. } => Some(service_of_command(command)),
     }
 }
 
@@ -82,29 +82,13 @@ pub fn command_of(kind: &FactKind) -> Option<CommandId> {
     }
 }
 
-fn service_of_command(command: &Command) -> Option<&ServiceName> {
-    Some(match command {
-        Command::OpenEndpoint { service, .. }
-        | Command::CloseEndpoint { service }
-        | Command::Notify { service, .. } => service,
+fn service_of_command(command: &Command) -> &ServiceName {
+    match command {
         Command::Bind { binding, .. } | Command::Unbind { binding, .. } | Command::Tidy { binding, .. } => {
             &binding.consumer
         }
-        Command::Mitigate { leftover } => leftover.instance.service(),
-        Command::Provision { instance }
-        | Command::Observe { instance }
-        | Command::Before { instance, .. }
-        | Command::Start { instance, .. }
-        | Command::Stop { instance, .. }
-        | Command::Deprovision { instance }
-        | Command::Update { instance, .. }
-        | Command::Release { instance }
-        | Command::Backup { instance, .. }
-        | Command::Restore { instance, .. }
-        | Command::Watch { instance, .. }
-        | Command::Unwatch { instance }
-        | Command::Route { instance, .. } => instance.service(),
-    })
+        _ => command.at_service(),
+    }
 }
 
 /// A fact as one clause.

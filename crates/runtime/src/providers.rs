@@ -58,8 +58,7 @@ impl Providers {
     /// # Errors
     /// If it cannot be made.
     pub fn get(&self, declared: &Declared, folder: &Path) -> Result<Arc<dyn Provider>, Failure> {
-        let made = self.known(declared).map_or_else(|| self.make_and_keep(declared, folder), Ok);
-        made.map(|made| made.any()).map_err(|unmade| match unmade {
+        self.made(declared, folder).map(|made| made.any()).map_err(|unmade| match unmade {
             Unmade::Failed(failure) => failure,
             Unmade::Definitions(problems) => Failure {
                 class: FailureClass::NeedsPerson,
@@ -67,6 +66,14 @@ impl Providers {
                 remedy: "correct the definition file".to_owned(),
             },
         })
+    }
+
+    /// The same, as what it is. Made only if nothing is declared like this yet: what a person gave stays in force.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn made(&self, declared: &Declared, folder: &Path) -> Result<Made, Unmade> {
+        self.known(declared).map_or_else(|| self.make_and_keep(declared, folder), Ok)
     }
 
     /// Reads the definition files anew: a person gave the estate file again, perhaps because a definition changed. What

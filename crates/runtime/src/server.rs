@@ -9,7 +9,7 @@ use std::time::Duration;
 use ostler_journal::home::{KeyInBackup, backup};
 use ostler_journal::{Record, newest_first};
 use ostler_keeper::wire::with_short_path;
-use ostler_manager::{Ask, Event, Knowledge, Reason, decide, status};
+use ostler_manager::{Ask, Ending, Event, Knowledge, Reason, decide, status};
 use ostler_model::catalog::Limits;
 use ostler_model::diagnostics::Problems;
 use ostler_model::ids::ServiceName;
@@ -145,7 +145,7 @@ fn limits_in_words(known: &Knowledge, providers: &Providers) -> Option<String> {
     if estate.services.values().all(|service| service.limits == Limits::default()) {
         return None;
     }
-    estate.providers.values().find_map(|declared| match providers.refresh(declared, &estate.folder).ok()? {
+    estate.providers.values().find_map(|declared| match providers.made(declared, &estate.folder).ok()? {
         Made::Host(host) => Some(host.limits_in_force().to_string()),
         Made::Osb(_) => None,
     })
@@ -405,7 +405,10 @@ async fn down(line: Line, context: &Context, delete_data: bool) -> io::Result<()
             context.handle.tell(Event::Asked(Ask::Delete { service }));
         }
         let gone = |known: &Knowledge| {
-            known.services.values().all(|service| service.instances.is_empty() || !service.delete_asked)
+            known
+                .services
+                .values()
+                .all(|service| service.instances.is_empty() || service.ending != Some(Ending::Delete))
         };
         match watch(line, context, gone).await? {
             Some(back) => line = back,

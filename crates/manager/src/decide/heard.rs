@@ -170,7 +170,7 @@ impl Draft<'_> {
         let to_unbind = !needed && service.bindings.contains_key(need);
         let gone = !service.declared && service.instances.is_empty() && service.bindings.contains_key(need);
         let to_tidy = service.bindings.get(need).is_some_and(|binding| !binding.left.is_empty());
-        let pauses = service.binding_trouble.as_ref().is_some_and(|(until, _)| self.now < *until);
+        let pauses = service.binding_pause(self.now).is_some();
         (to_bind || to_unbind || gone || to_tidy) && !pauses
     }
 
@@ -210,7 +210,9 @@ impl Draft<'_> {
                     self.begin_repair(id, diagnosis);
                 }
                 let answer = match wanted {
-                    Wanted::Gone => format!("{}; then ask again to delete {}", failure.remedy, id.service()),
+                    Wanted::Gone(ending) => {
+                        format!("{}; then ask again to {} {}", failure.remedy, ending.in_words(), id.service())
+                    }
                     Wanted::Running | Wanted::AtRest => restart_after(&failure.remedy, id),
                 };
                 self.hold(id, failure.detail.clone(), answer);
@@ -264,7 +266,7 @@ impl Draft<'_> {
             self.begin_repair(id, Diagnosis::FoundDead { exit });
         }
         let lost = *observation == Observation::Absent && instance.phase != Phase::Declared;
-        if lost && wanted != Wanted::Gone && known.is_durable(service) {
+        if lost && !matches!(wanted, Wanted::Gone(_)) && known.is_durable(service) {
             self.hold_as_lost(id);
         }
     }

@@ -16,8 +16,7 @@ use crate::backoff::{FAILURES_TOLD, PAUSE_MAX};
 use crate::event::Process;
 use crate::fact::{Diagnosis, Fact, FactKind};
 use crate::knowledge::{
-    Binding, BindingState, Endpoint, Healed, Instance, Knowledge, Launch, OperationKind, Phase, Repair,
-    ServiceKnowledge,
+    Ending, Endpoint, Healed, Instance, Knowledge, Launch, OperationKind, Phase, Repair, ServiceKnowledge,
 };
 
 mod asks;
@@ -97,7 +96,7 @@ fn asked(known: &mut Knowledge, kind: &FactKind, at: Timestamp) {
         }
         FactKind::DeleteAsked { service } => {
             for_each_instance_of(known, service, leave_alone);
-            with_service(known, service, |service| service.delete_asked = !service.instances.is_empty());
+            with_service(known, service, |service| end_with(service, Ending::Delete));
             outcome::remove_if_gone(known, service);
         }
         FactKind::InstanceAdopted { instance, name } => {
@@ -106,7 +105,7 @@ fn asked(known: &mut Knowledge, kind: &FactKind, at: Timestamp) {
         }
         FactKind::ReleaseAsked { service } => {
             for_each_instance_of(known, service, leave_alone);
-            with_service(known, service, |service| service.release_asked = !service.instances.is_empty());
+            with_service(known, service, |service| end_with(service, Ending::Release));
             outcome::remove_if_gone(known, service);
         }
         FactKind::SettleAsked { leftover, how } => asks::settle(known, leftover, *how, at),
@@ -119,6 +118,11 @@ fn asked(known: &mut Knowledge, kind: &FactKind, at: Timestamp) {
         }
         _ => {}
     }
+}
+
+/// The last word of a person on what is to become of it counts.
+fn end_with(service: &mut ServiceKnowledge, ending: Ending) {
+    service.ending = (!service.instances.is_empty()).then_some(ending);
 }
 
 /// It works again. That people have not been told is counted until they are.
@@ -296,8 +300,7 @@ fn declare_again(known: &mut Knowledge, name: &ServiceName, estate: &Estate) {
     };
     service.declared = true;
     service.endpoint.try_again(); // whoever gives the file again may have freed the address
-    service.release_asked = false;
-    service.delete_asked = false; // what is declared again is kept, as much of it as is left
+    service.ending = None; // what is declared again is kept, as much of it as is left
     service.scale = None;
     // How often it is expected to fail is for simulations: nothing is tried again because of that.
     let same = Service { failures: service.spec.failures.clone(), ..new.clone() } == *service.spec;
@@ -311,8 +314,7 @@ fn declare_again(known: &mut Knowledge, name: &ServiceName, estate: &Estate) {
     }
     let asks_otherwise = service.spec.probe != new.probe;
     service.spec = Arc::new(new.clone());
-    let is_gone = |binding: &Binding| binding.state == BindingState::Lost && !binding.has_asks();
-    let lost = service.bindings.iter().filter(|(_, binding)| is_gone(binding));
+    let lost = service.bindings.iter().filter(|(_, binding)| binding.is_gone());
     let kept = |need: &ServiceName| new.needs.contains(need) || service.uses(need);
     let dropped: Vec<ServiceName> = lost.map(|(need, _)| need.clone()).filter(|need| !kept(need)).collect();
     service.bindings.retain(|need, _| !dropped.contains(need));
@@ -385,9 +387,16 @@ fn ask_restart(known: &mut Knowledge, name: &ServiceName) {
 /// The same for what belongs to the service itself.
 fn try_service_again(service: &mut ServiceKnowledge) {
     service.endpoint.try_again();
-    service.binding_trouble = None;
-    service.binding_failures = 0;
+    service.binding_works();
     service.before_trouble = None;
+}
+
+impl ServiceKnowledge {
+    /// The next ask about a binding comes at once, and the pauses begin anew.
+    fn binding_works(&mut self) {
+        self.binding_trouble = None;
+        self.binding_failures = 0;
+    }
 }
 
 impl Endpoint {

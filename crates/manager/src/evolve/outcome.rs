@@ -73,18 +73,7 @@ fn operate(
     let round = known.services.get(target.service()).map_or(0, |service| service.restart_round);
     with_instance(known, target, |instance| {
         instance.operation = Some(Operation { id, kind, overtaken: false });
-        // A start of what runs already only says again how to start it: that repairs nothing.
-        let repairs = match kind {
-            OperationKind::Provision | OperationKind::Before | OperationKind::Stop => true,
-            OperationKind::Start => instance.phase != Phase::Running,
-            OperationKind::Observe
-            | OperationKind::Deprovision
-            | OperationKind::Bind
-            | OperationKind::Backup
-            | OperationKind::Restore
-            | OperationKind::Update => false,
-        };
-        if repairs {
+        if kind.repairs(instance.phase) {
             instance.since = at;
             if let Some(repair) = &mut instance.repair {
                 repair.active = true;
@@ -230,6 +219,9 @@ fn end_of_service(known: &mut Knowledge, command: &Command, outcome: &Outcome, a
             });
         }
         (Command::Unbind { binding, instance }, Outcome::Done) => unbound(known, binding, instance),
+        (Command::Tidy { binding, .. }, Outcome::Done) => {
+            with_service(known, &binding.consumer, ServiceKnowledge::binding_works);
+        }
         (Command::Backup { instance, name }, outcome) => with_service(known, instance.service(), |service| {
             service.backup_wanted.take_if(|wanted| wanted == name);
             match outcome {
@@ -316,8 +308,7 @@ fn bound(
         binding.digest = digest.to_owned();
         binding.state = BindingState::Made;
         binding.renew_at = renew_at;
-        service.binding_trouble = None;
-        service.binding_failures = 0;
+        service.binding_works();
     });
     known.consumers.entry(id.need.clone()).or_default().insert(id.consumer.clone());
 }
@@ -460,9 +451,8 @@ fn lose_bindings(known: &mut Knowledge, id: &InstanceId) {
 /// Forgets a binding that nobody needs or uses, and of which nothing is left anywhere.
 pub(super) fn forget_binding(known: &mut Knowledge, id: &BindingId) {
     let unneeded = known.services.get(&id.consumer).is_some_and(|service| {
-        let is_gone = |binding: &Binding| binding.state == BindingState::Lost && !binding.has_asks();
         let unneeded = !service.spec.needs.contains(&id.need) && !service.uses(&id.need);
-        unneeded && service.bindings.get(&id.need).is_some_and(is_gone)
+        unneeded && service.bindings.get(&id.need).is_some_and(Binding::is_gone)
     });
     if unneeded {
         drop_binding(known, &id.consumer, &id.need);
@@ -490,8 +480,7 @@ fn drop_binding(known: &mut Knowledge, consumer: &ServiceName, need: &ServiceNam
     let mut still_needed = false;
     with_service(known, consumer, |service| {
         service.bindings.remove(need);
-        service.binding_trouble = None;
-        service.binding_failures = 0;
+        service.binding_works();
         still_needed = service.spec.needs.contains(need);
     });
     if !still_needed && let Some(consumers) = known.consumers.get_mut(need) {
@@ -514,8 +503,7 @@ fn remove_instance(known: &mut Knowledge, id: &InstanceId) {
         known.instances -= 1;
     }
     if service.instances.is_empty() {
-        service.delete_asked = false;
-        service.release_asked = false;
+        service.ending = None;
     }
     lose_bindings(known, id);
     remove_if_gone(known, id.service());
@@ -524,8 +512,7 @@ fn remove_instance(known: &mut Knowledge, id: &InstanceId) {
 /// A service that is no longer declared and has nothing left is forgotten; its highest number is not.
 pub(super) fn remove_if_gone(known: &mut Knowledge, name: &ServiceName) {
     let gone = known.services.get(name).is_some_and(|service| {
-        let is_gone = |binding: &Binding| binding.state == BindingState::Lost && !binding.has_asks();
-        let unbound = service.bindings.values().all(is_gone);
+        let unbound = service.bindings.values().all(Binding::is_gone);
         let closed = !service.endpoint.may_be_open && service.endpoint.operation.is_none();
         !service.declared && service.instances.is_empty() && service.leftovers.is_empty() && unbound && closed
     });

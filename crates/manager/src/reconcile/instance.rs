@@ -8,7 +8,7 @@ use crate::command::Command;
 use crate::decide::{Draft, Reason};
 use crate::event::Scope;
 use crate::fact::Diagnosis;
-use crate::knowledge::{Instance, OperationKind, Phase, ServiceKnowledge, Wanted};
+use crate::knowledge::{Ending, Instance, OperationKind, Phase, ServiceKnowledge, Wanted};
 
 /// How often the holder of a process may start it again without asking: this many at once. Ten kills in a row must all
 /// be answered at once; a program that cannot start burns the grant within a second and becomes a diagnosis.
@@ -51,15 +51,17 @@ pub(super) fn look(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &Insta
         (Wanted::Running, Phase::Declared) => make(draft, service, id, instance),
         (Wanted::Running, Phase::Stopped) => start(draft, service, id, instance),
         (Wanted::Running, Phase::Running) => keep_running(draft, service, id, instance),
-        (Wanted::AtRest | Wanted::Gone, Phase::Running) if used => draft.withhold(scope(), Reason::StillUsed),
-        (Wanted::AtRest | Wanted::Gone, Phase::Running) => {
+        (Wanted::AtRest | Wanted::Gone(_), Phase::Running) if used => draft.withhold(scope(), Reason::StillUsed),
+        (Wanted::AtRest | Wanted::Gone(_), Phase::Running) => {
             let drain = if instance.is_ready() { service.spec.stop.drain } else { Span::millis(0) };
             stop(draft, id, instance, drain, draft.known.stop_grace(service));
         }
-        (Wanted::Gone, Phase::Declared | Phase::Stopped) => {
+        (Wanted::Gone(ending), Phase::Declared | Phase::Stopped) => {
             let instance = id.clone();
-            let released = service.release_asked && !service.delete_asked;
-            draft.command(if released { Command::Release { instance } } else { Command::Deprovision { instance } });
+            draft.command(match ending {
+                Ending::Delete => Command::Deprovision { instance },
+                Ending::Release => Command::Release { instance },
+            });
         }
         (Wanted::AtRest, Phase::Declared | Phase::Stopped) => {}
     }
@@ -196,10 +198,10 @@ fn keep_running(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &Instance
         };
     }
     if !instance.access_left.is_empty() && instance.access.is_made() {
-        let me = id.service().clone();
-        let binding = BindingId { consumer: me.clone(), need: me };
-        let rounds = instance.access_left.clone();
-        return draft.command(Command::Tidy { binding, instance: id.clone(), rounds });
+        match service.binding_pause(draft.now) {
+            None => return tidy_access(draft, id, instance),
+            Some(until) => draft.wake(until, scope()), // what else there is to do does not wait for that
+        }
     }
     // Whoever holds the process may be a new one: it has to be told what to start when the process dies.
     if !instance.entrusted
@@ -238,6 +240,14 @@ fn keep_running(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &Instance
             }
         }
     }
+}
+
+/// Ends the credentials that ostler itself asked for earlier and does not use.
+fn tidy_access(draft: &mut Draft<'_>, id: &InstanceId, instance: &Instance) {
+    let me = id.service().clone();
+    let binding = BindingId { consumer: me.clone(), need: me };
+    let rounds = instance.access_left.clone();
+    draft.command(Command::Tidy { binding, instance: id.clone(), rounds });
 }
 
 fn verdict(draft: &Draft<'_>, service: &ServiceKnowledge, instance: &Instance) -> Verdict {

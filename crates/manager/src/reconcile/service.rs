@@ -128,11 +128,8 @@ fn bind(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
                 Some(_) => {}
             }
         }
-        if let Some((until, _)) = &service.binding_trouble
-            && draft.now < *until
-        {
-            draft.wake(*until, Scope::Service(service.spec.name.clone()));
-            return;
+        if let Some(until) = service.binding_pause(draft.now) {
+            return draft.wake(until, Scope::Service(service.spec.name.clone()));
         }
         if let Some(instance) = free_instance(needed, service.bindings.get(need).map(|binding| &binding.instance)) {
             let binding = service.binding_id(need);
@@ -185,11 +182,8 @@ fn unbind(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
         if binding.left.iter().any(|left| left.instance != binding.instance) {
             continue;
         }
-        if let Some((until, _)) = &service.binding_trouble
-            && draft.now < *until
-        {
-            draft.wake(*until, Scope::Service(service.spec.name.clone()));
-            return;
+        if let Some(until) = service.binding_pause(draft.now) {
+            return draft.wake(until, Scope::Service(service.spec.name.clone()));
         }
         if known.instance(&binding.instance).is_some_and(is_free) {
             let (binding, instance) = (service.binding_id(need), binding.instance.clone());
@@ -253,11 +247,8 @@ fn tidy_bindings(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
         if !holder.observed || holder.attempts.number().is_none() {
             continue;
         }
-        if let Some((until, _)) = &service.binding_trouble
-            && draft.now < *until
-        {
-            draft.wake(*until, Scope::Service(service.spec.name.clone()));
-            return;
+        if let Some(until) = service.binding_pause(draft.now) {
+            return draft.wake(until, Scope::Service(service.spec.name.clone()));
         }
         let at_same = binding.left.iter().filter(|left| left.instance == first.instance && !binding.is_in_use(left));
         let rounds = at_same.map(|left| left.round).collect();

@@ -8,6 +8,7 @@
     reason = "helpers of tests, which are not pure"
 )]
 
+mod broker;
 mod facts;
 mod rehearsal;
 mod rolling;

@@ -414,6 +414,7 @@ stories! {
     bought_in_doubt
     bought_late
     bought_quarantined
+    bought_tidy_refused
     crash_loop
     cut_off
     deadlock_of_repairs
@@ -435,6 +436,7 @@ stories! {
     never_ready
     nothing_changed
     probe_cannot_be_made
+    release_after_delete
     repair_cut_off
     rolling
     scaling

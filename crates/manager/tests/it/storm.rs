@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ostler_manager::{APPEARS_WITHIN, Ask, Event, Fact, Knowledge, ResumeCause, Scope, Settlement, decide, evolve};
+use ostler_manager::{
+    APPEARS_WITHIN, Ask, Ending, Event, Fact, Knowledge, ResumeCause, Scope, Settlement, decide, evolve,
+};
 use ostler_model::estate::{Occasion, Service};
 use ostler_model::health::State;
 use ostler_model::ids::{AttemptId, CommandId, InstanceId};
@@ -198,7 +200,7 @@ impl Storm {
                 let still = |(id, since): (&AttemptId, &Timestamp)| {
                     (world.now.since(*since) < APPEARS_WITHIN && world.waits_for(id)).then(|| id.clone())
                 };
-                let late: Vec<AttemptId> = world.late.iter().filter_map(still).collect();
+                let late: Vec<AttemptId> = world.broker.late.iter().filter_map(still).collect();
                 if let Some(id) = nth(late.into_iter(), *at) {
                     world.appear(&id);
                 }
@@ -216,7 +218,7 @@ impl Storm {
                     let ask = Ask::Settle { leftover: leftover.clone(), how: *how };
                     let refused = world.give(&Event::Asked(ask)).facts.is_empty();
                     if released && !refused {
-                        world.bought.remove(&leftover); // it is no concern of ours any more
+                        world.broker.bought.remove(&leftover); // it is no concern of ours any more
                     }
                 }
             }
@@ -303,7 +305,7 @@ impl Storm {
                 .services
                 .iter()
                 .filter(|(_, service)| service.instances.values().any(|instance| instance.held.is_some()))
-                .map(|(name, service)| (name.clone(), service.delete_asked))
+                .map(|(name, service)| (name.clone(), service.ending == Some(Ending::Delete)))
                 .collect();
             for (service, deleted) in held {
                 let ask = if deleted { Ask::Delete { service } } else { Ask::Restart { service } };
@@ -428,7 +430,7 @@ fn assert_nothing_left(world: &mut World) {
         let in_use = |id: &&AttemptId| {
             world.known.instance(&id.instance).and_then(|instance| instance.attempts.number()) == Some(id.attempt)
         };
-        world.bought.iter().find(|id| !in_use(id)).cloned()
+        world.broker.bought.iter().find(|id| !in_use(id)).cloned()
     };
     // What appeared late is found by the time at which nothing appears any more.
     for _ in 0..26 {

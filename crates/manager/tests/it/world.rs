@@ -14,6 +14,7 @@ use ostler_model::ids::{AttemptId, BindingId, CommandId, InstanceId, ServiceName
 use ostler_model::outcome::{BackupMade, Failure, FailureClass, Observation, Running};
 use ostler_model::time::Timestamp;
 
+use crate::broker::Broker;
 use crate::support::{START, local, uuid};
 
 /// What there really is of one instance.
@@ -38,7 +39,7 @@ pub(crate) struct Living {
     pub(crate) since: Timestamp,
     pub(crate) hung: bool,
     /// What it was started with.
-    needs: BTreeSet<ServiceName>,
+    pub(crate) needs: BTreeSet<ServiceName>,
 }
 
 #[derive(Default)]
@@ -77,17 +78,11 @@ pub(crate) struct World {
     deletions: BTreeSet<ServiceName>,
     /// When people asked for something last.
     asked: Option<Timestamp>,
+    /// What failed just now and was tried again at once.
+    tried_again: (Timestamp, Vec<Command>),
     pids: u32,
-    /// What exists at the broker, by the ask that made it.
-    pub(crate) bought: BTreeSet<AttemptId>,
-    /// What may still appear there, and since when.
-    pub(crate) late: BTreeMap<AttemptId, Timestamp>,
-    /// What was in use once.
-    used: BTreeSet<AttemptId>,
-    /// The bindings that exist at the broker, by the ask that made each.
-    pub(crate) bound: BTreeSet<(BindingId, InstanceId, u32)>,
-    /// Under which number each order asks.
-    numbers: BTreeMap<CommandId, u32>,
+    /// What there is at the broker.
+    pub(crate) broker: Broker,
 }
 
 pub(crate) fn failure(class: FailureClass, detail: &str) -> Failure {
@@ -109,6 +104,7 @@ impl World {
     pub(crate) fn give(&mut self, event: &Event) -> Decision {
         if matches!(event, Event::Asked(_) | Event::EstateGiven { .. }) {
             self.asked = Some(self.now);
+            self.tried_again.1.clear();
         }
         if let Event::Asked(ask) = event {
             self.hear(ask);
@@ -134,66 +130,9 @@ impl World {
         }
         self.wakes.extend(decision.wake.iter().cloned());
         assert_eq!(check(&self.known), [], "after {event:?}");
-        for bought in &self.bought {
-            assert!(self.knows_of(bought), "{bought} was made and is forgotten, after {event:?}");
-        }
-        for (binding, instance, round) in &self.bound {
-            let known = self.knows_of_binding(binding, instance, *round);
-            assert!(known, "binding {binding} at {instance} by ask {round} is forgotten, after {event:?}");
-        }
+        self.assert_nothing_forgotten(event);
         self.assert_nothing_missed(event);
         decision
-    }
-
-    /// Whether the service is bought at the broker.
-    pub(crate) fn is_bought(&self, service: &ServiceName) -> bool {
-        self.known.services.get(service).is_some_and(|service| self.known.is_unrepeatable(service))
-    }
-
-    /// It is in use, or may be, or is on the list of what may be left.
-    fn knows_of(&self, bought: &AttemptId) -> bool {
-        let Some(service) = self.known.services.get(bought.instance.service()) else { return false };
-        let current = self.known.instance(&bought.instance).and_then(|instance| instance.attempts.number());
-        current == Some(bought.attempt) || service.leftovers.contains_key(bought)
-    }
-
-    fn knows_of_binding(&self, id: &BindingId, at: &InstanceId, round: u32) -> bool {
-        if id.consumer == id.need {
-            let Some(instance) = self.known.instance(at) else { return false };
-            return instance.access.number() == Some(round) || instance.access_left.contains(&round);
-        }
-        let Some(binding) = self.known.services.get(&id.consumer).and_then(|s| s.bindings.get(&id.need)) else {
-            return false;
-        };
-        let current = binding.rounds.number() == Some(round) && binding.asked_at.as_ref() == Some(at);
-        current || binding.left.iter().any(|left| left.instance == *at && left.round == round)
-    }
-
-    /// The number under which the order asks for something, at a broker.
-    fn number(&self, command: &Command) -> Option<u32> {
-        match command {
-            Command::Provision { instance }
-            | Command::Observe { instance }
-            | Command::Deprovision { instance }
-            | Command::Release { instance } => self.known.instance(instance)?.attempts.number(),
-            Command::Start { instance, .. } => self.known.instance(instance)?.access.number(),
-            Command::Bind { binding, .. } => {
-                self.known.services.get(&binding.consumer)?.bindings.get(&binding.need)?.rounds.number()
-            }
-            _ => None,
-        }
-    }
-
-    /// Whether anybody would see to it if it appeared now.
-    pub(crate) fn waits_for(&self, id: &AttemptId) -> bool {
-        self.knows_of(id)
-    }
-
-    /// What was asked for long ago is made now.
-    pub(crate) fn appear(&mut self, id: &AttemptId) {
-        self.late.remove(id);
-        self.bought.insert(id.clone());
-        assert!(self.knows_of(id), "{id} appeared and nobody waits for it");
     }
 
     fn hear(&mut self, ask: &ostler_manager::Ask) {
@@ -218,13 +157,13 @@ impl World {
         match fact {
             FactKind::HealthChanged { instance, health: Health::Ready } if self.is_bought(instance.service()) => {
                 let number = self.known.instance(instance).and_then(|i| i.attempts.number());
-                self.used.extend(number.map(|attempt| AttemptId { instance: instance.clone(), attempt }));
+                self.broker.used.extend(number.map(|attempt| AttemptId { instance: instance.clone(), attempt }));
             }
             FactKind::RepairBegan { instance, .. } => drop(self.sick.insert(instance.clone())),
             FactKind::InstanceAdopted { instance, .. } => {
                 // It is there, whoever made it.
                 let attempt = self.known.instance(instance).map_or(0, |instance| instance.attempts.current);
-                self.bought.insert(AttemptId { instance: instance.clone(), attempt });
+                self.broker.bought.insert(AttemptId { instance: instance.clone(), attempt });
                 self.instances.entry(instance.clone()).or_default().made = true;
             }
             FactKind::RepairEnded { instance } | FactKind::InstanceRetired { instance } => {
@@ -234,6 +173,10 @@ impl World {
             FactKind::EstateDeclared { estate } => {
                 self.sick.retain(|id| estate.services.contains_key(id.service()));
                 self.deletions.retain(|service| !estate.services.contains_key(service));
+            }
+            FactKind::ReleaseAsked { service } => {
+                self.deletions.remove(service); // their last word counts
+                self.sick.retain(|id| id.service() != service);
             }
             FactKind::DeleteAsked { service } => self.sick.retain(|id| id.service() != service),
             // What was done did not help, or is not known to be going on: the next treatment is another one.
@@ -291,7 +234,7 @@ impl World {
                 assert!(!(truth.lost && durable), "an empty {instance} in the place of its data");
             }
             Command::Mitigate { leftover } => {
-                assert!(!self.used.contains(leftover), "{leftover} was in use, and is deleted by itself");
+                assert!(!self.broker.used.contains(leftover), "{leftover} was in use, and is deleted by itself");
                 let current = self.known.instance(&leftover.instance).and_then(|i| i.attempts.number());
                 assert!(current != Some(leftover.attempt), "{leftover} is what is in use");
             }
@@ -340,7 +283,7 @@ impl World {
                 if self.is_bought(command.at_service())
                     && let Some(number) = self.number(command)
                 {
-                    self.numbers.insert(id, number);
+                    self.broker.numbers.insert(id, number);
                 }
                 self.orders.insert(id, command.clone());
             }
@@ -381,7 +324,7 @@ impl World {
     /// Does what was ordered, as it should be done. The manager does not hear of it yet.
     pub(crate) fn carry_out(&mut self, id: CommandId) {
         let Some(command) = self.orders.remove(&id) else { return };
-        let number = self.numbers.remove(&id);
+        let number = self.broker.numbers.remove(&id);
         let at_broker = matches!(command.target(), Target::Instance(_) | Target::Leftover(_));
         let outcome = match at_broker && self.is_bought(command.at_service()) {
             true => self.done_at_broker(&command, number),
@@ -390,7 +333,7 @@ impl World {
         self.outcomes.insert(id, outcome);
     }
 
-    fn done(&mut self, command: &Command) -> Outcome {
+    pub(crate) fn done(&mut self, command: &Command) -> Outcome {
         match command {
             Command::OpenEndpoint { service, address } => {
                 let free = 20_000 + u16::try_from(self.endpoints.len()).unwrap();
@@ -453,101 +396,7 @@ impl World {
         }
     }
 
-    /// What a broker does with an order.
-    fn done_at_broker(&mut self, command: &Command, number: Option<u32>) -> Outcome {
-        let attempt = |instance: &InstanceId| number.map(|attempt| AttemptId { instance: instance.clone(), attempt });
-        match command {
-            Command::Provision { instance } => {
-                self.bought.insert(attempt(instance).expect("each ask has a number"));
-                let _ = self.done(command);
-                Outcome::Done
-            }
-            Command::Observe { instance } => {
-                let there = attempt(instance).is_some_and(|attempt| self.bought.contains(&attempt));
-                let made = self.known.instance(instance).is_some_and(|i| i.attempts.is_made());
-                Outcome::Observed(match (number, there, made) {
-                    (None, _, _) | (Some(_), false, true) => Observation::Absent,
-                    (Some(_), false, false) => Observation::NotSeen { why: "404".to_owned() },
-                    (Some(_), true, _) => {
-                        self.instances.entry(instance.clone()).or_default().made = true;
-                        let has_access = self.known.instance(instance).is_some_and(|i| i.access.is_made());
-                        match self.observe(instance) {
-                            Observation::Running(_) if !has_access => Observation::Stopped { exit: None },
-                            observed => observed,
-                        }
-                    }
-                })
-            }
-            Command::Start { instance, .. } => {
-                let own = BindingId { consumer: instance.service().clone(), need: instance.service().clone() };
-                if let Some(truth) = self.instances.get_mut(instance) {
-                    truth.process = None; // nothing but how it is used
-                }
-                let outcome = self.done(command);
-                if let (Outcome::Started(_), Some(round)) = (&outcome, number) {
-                    self.bound.insert((own, instance.clone(), round));
-                }
-                match outcome {
-                    Outcome::Started(running) => Outcome::Started(Running { pid: None, ..running }),
-                    other => other,
-                }
-            }
-            Command::Deprovision { instance } => {
-                if let Some(attempt) = attempt(instance) {
-                    self.bought.remove(&attempt);
-                }
-                self.bound.retain(|(_, at, _)| at != instance);
-                self.done(command)
-            }
-            Command::Release { instance } => {
-                if let Some(attempt) = attempt(instance) {
-                    self.bought.remove(&attempt); // it is no concern of ours any more
-                }
-                self.bound.retain(|(_, at, _)| at != instance);
-                self.bindings.retain(|_, at| at != instance);
-                self.instances.remove(instance);
-                Outcome::Done
-            }
-            Command::Bind { binding, instance, .. } => {
-                self.bound.insert((binding.clone(), instance.clone(), number.expect("each ask has a number")));
-                self.done(command)
-            }
-            Command::Unbind { binding, instance } => {
-                self.bound.retain(|(id, at, _)| (id, at) != (binding, instance));
-                self.done(command)
-            }
-            Command::Tidy { binding, instance, rounds } => {
-                self.bound.retain(|(id, at, round)| (id, at) != (binding, instance) || !rounds.contains(round));
-                Outcome::Done
-            }
-            Command::Mitigate { leftover } => {
-                self.bought.remove(leftover);
-                Outcome::Done
-            }
-            Command::Update { instance, generation } => {
-                let launch = self.known.services.get(instance.service()).and_then(|s| s.launches.get(generation));
-                let needs = launch.expect("what it is changed to is known").needs.keys().cloned().collect();
-                if let Some(process) = self.instances.get_mut(instance).and_then(|truth| truth.process.as_mut()) {
-                    process.needs = needs;
-                }
-                Outcome::Done
-            }
-            _ => self.done(command),
-        }
-    }
-
-    /// It was done, and nobody can tell.
-    pub(crate) fn answer_lost(&mut self, id: CommandId) {
-        let Some(order) = self.orders.get(&id).cloned() else { return };
-        let number = self.numbers.get(&id).copied();
-        self.carry_out(id);
-        self.outcomes.remove(&id);
-        self.orders.insert(id, order);
-        self.numbers.extend(number.map(|number| (id, number)));
-        self.fail(id, FailureClass::InDoubt);
-    }
-
-    fn observe(&self, id: &InstanceId) -> Observation {
+    pub(crate) fn observe(&self, id: &InstanceId) -> Observation {
         let truth = self.truth(id);
         match (truth.made, &truth.process) {
             (_, Some(process)) if self.is_bought(id.service()) => {
@@ -584,7 +433,7 @@ impl World {
     /// It did not happen.
     pub(crate) fn fail(&mut self, id: CommandId, class: FailureClass) {
         if let Some(command) = self.orders.remove(&id) {
-            let number = self.numbers.remove(&id);
+            let number = self.broker.numbers.remove(&id);
             let asks = matches!(command, Command::Provision { .. } | Command::Bind { .. } | Command::Start { .. });
             let of_broker = matches!(class, FailureClass::InDoubt | FailureClass::LeftBehind | FailureClass::Unclear);
             let class = match (asks && self.is_bought(command.at_service()), of_broker) {
@@ -594,10 +443,22 @@ impl World {
             if let (Command::Provision { instance }, Some(attempt), FailureClass::InDoubt | FailureClass::LeftBehind) =
                 (&command, number, class)
             {
-                self.late.insert(AttemptId { instance: instance.clone(), attempt }, self.now);
+                self.broker.late.insert(AttemptId { instance: instance.clone(), attempt }, self.now);
             }
             let outcome = Outcome::Failed(failure(class, "it went wrong"));
-            let _ = self.give(&Event::Ended { id, outcome });
+            let decision = self.give(&Event::Ended { id, outcome });
+            self.assert_pauses(&command, &decision);
+        }
+    }
+
+    /// What failed is tried again at once at most once, unless a person asked for it: then a pause begins.
+    fn assert_pauses(&mut self, failed: &Command, decision: &Decision) {
+        if self.tried_again.0 != self.now {
+            self.tried_again = (self.now, Vec::new());
+        }
+        if decision.commands.iter().any(|(_, next)| next == failed) {
+            assert!(!self.tried_again.1.contains(failed), "{failed:?} fails and is tried again without a pause");
+            self.tried_again.1.push(failed.clone());
         }
     }
 
@@ -635,8 +496,8 @@ impl World {
     pub(crate) fn lose(&mut self, id: &InstanceId) {
         if let Some(truth) = self.instances.get_mut(id).filter(|truth| truth.made && truth.process.is_none()) {
             truth.made = false;
-            self.bought.retain(|bought| bought.instance != *id);
-            self.bound.retain(|(_, at, _)| at != id);
+            self.broker.bought.retain(|bought| bought.instance != *id);
+            self.broker.bound.retain(|(_, at, _)| at != id);
             self.bindings.retain(|_, at| at != id);
             // A person answered for what was known to be lost; this is another loss.
             truth.lost = self.known.instance(id).is_some_and(|i| i.generation.is_some());

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ostler_manager::{Ask, Event};
+use ostler_manager::{Ask, Ending, Event};
 use ostler_model::estate::Estate;
 use ostler_model::health::Exit;
 use ostler_model::ids::{InstanceId, ServiceName};
@@ -148,7 +148,7 @@ impl World {
             .services
             .iter()
             .filter(|(_, service)| service.instances.values().any(|instance| instance.held.is_some()))
-            .map(|(name, service)| (name.clone(), service.delete_asked))
+            .map(|(name, service)| (name.clone(), service.ending == Some(Ending::Delete)))
             .collect();
         if !held.is_empty() {
             self.witness.disturb_all(self.now);
