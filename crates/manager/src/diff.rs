@@ -4,7 +4,7 @@ use ostler_model::estate::{Estate, Service};
 use ostler_model::ids::ServiceName;
 use serde::{Deserialize, Serialize};
 
-use crate::knowledge::Knowledge;
+use crate::knowledge::{Knowledge, Origin};
 
 /// What a new file changes about one service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +55,9 @@ pub fn changes(known: &Knowledge, estate: &Estate) -> Vec<Change> {
             }
         }
     }
-    let removed = known.services.iter().filter(|(name, s)| s.declared && !estate.services.contains_key(*name));
+    let removed = known.services.iter().filter(|(name, service)| {
+        service.declared && service.origin == Origin::Declared && !estate.services.contains_key(*name)
+    });
     found.extend(removed.map(|(name, _)| Change::Removed { service: name.clone() }));
     found
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ostler_model::catalog::Catalog;
-use ostler_model::estate::Estate;
+use ostler_model::estate::{Estate, Service};
 use ostler_model::health::{Exit, Health};
 use ostler_model::ids::{AttemptId, CommandId, EstateUuid, InstanceId, Position, ProviderName, ServiceName};
+use ostler_model::sale::{Guest, Sale};
 use ostler_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -165,6 +166,25 @@ pub enum Ask {
         leftover: AttemptId,
         /// What.
         how: Settlement,
+    },
+    /// Somebody buys an instance from this estate, or has it changed.
+    Sell {
+        /// As which service.
+        spec: Arc<Service>,
+        /// What the buyer said.
+        sale: Arc<Sale>,
+    },
+    /// Somebody elsewhere is to be able to use what was sold.
+    Admit {
+        /// As which service, of which nothing runs here.
+        service: ServiceName,
+        /// Who, and what.
+        guest: Arc<Guest>,
+    },
+    /// What was sold is given back, with its data and everybody who uses it; or a guest does not use it any more.
+    EndSale {
+        /// Which.
+        service: ServiceName,
     },
     /// Back up the service's data now, under this name.
     Backup {

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ostler_model::catalog::{Catalog, Placement};
-use ostler_model::estate::{Estate, Occasion};
+use ostler_model::estate::{Estate, Occasion, Service};
 use ostler_model::health::{Exit, Health, Symptom};
 use ostler_model::ids::{AttemptId, CommandId, EstateUuid, InstanceId, Position, ProviderName, ServiceName};
+use ostler_model::sale::{Guest, Sale};
 use ostler_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -231,6 +232,25 @@ pub enum FactKind {
         /// The newest fact that had been acknowledged, if anybody knows.
         acknowledged: Option<Position>,
     },
+    /// Somebody bought an instance from this estate, or had it changed.
+    ServiceSold {
+        /// As which service.
+        spec: Arc<Service>,
+        /// What the buyer said.
+        sale: Arc<Sale>,
+    },
+    /// Somebody elsewhere may use what was sold.
+    GuestAdmitted {
+        /// As which service, of which nothing runs here.
+        service: ServiceName,
+        /// Who, and what.
+        guest: Arc<Guest>,
+    },
+    /// What was sold was given back, or a guest does not use it any more.
+    SaleEnded {
+        /// Which.
+        service: ServiceName,
+    },
     /// A person asked that a backup be restored.
     RestoreAsked {
         /// Which.
@@ -311,7 +331,7 @@ impl Diagnosis {
 
 impl FactKind {
     /// What [`FactKind::word`] can be.
-    pub const WORDS: [&'static str; 30] = [
+    pub const WORDS: [&'static str; 33] = [
         "estate-founded",
         "resumed",
         "estate-declared",
@@ -341,6 +361,9 @@ impl FactKind {
         "delete-asked",
         "backup-asked",
         "loss-accepted",
+        "service-sold",
+        "guest-admitted",
+        "sale-ended",
         "restore-asked",
     ];
 
@@ -377,6 +400,9 @@ impl FactKind {
             Self::BackupAsked { .. } => "backup-asked",
             Self::RestoreAsked { .. } => "restore-asked",
             Self::LossAccepted { .. } => "loss-accepted",
+            Self::ServiceSold { .. } => "service-sold",
+            Self::GuestAdmitted { .. } => "guest-admitted",
+            Self::SaleEnded { .. } => "sale-ended",
         }
     }
 }

@@ -13,6 +13,7 @@ use ostler_model::estate::{Estate, Listen, Parameters, ProbeOverride, Provider, 
 use ostler_model::health::Health;
 use ostler_model::ids::{AttemptId, BindingId, CommandId, EstateUuid, InstanceId, ProviderName, ServiceName};
 use ostler_model::outcome::{BackupMade, Failure};
+use ostler_model::sale::{Guest, Sale};
 use ostler_model::template::Template;
 use ostler_model::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -57,6 +58,9 @@ pub struct Knowledge {
 /// What is known of one service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceKnowledge {
+    /// Why there is such a service.
+    #[serde(default)]
+    pub origin: Origin,
     /// As it was declared last.
     pub spec: Arc<Service>,
     /// Whether it is declared now.
@@ -115,6 +119,24 @@ pub struct ServiceKnowledge {
     /// What asks for instances may have left behind at a provider.
     #[serde(default)]
     pub leftovers: BTreeMap<AttemptId, Leftover>,
+}
+
+/// Why there is a service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// The estate file declares it.
+    #[default]
+    Declared,
+    /// Somebody bought it from this estate.
+    Sold {
+        /// Who, and what.
+        sale: Arc<Sale>,
+        /// It has been ready: what was bought was delivered.
+        delivered: bool,
+    },
+    /// Somebody elsewhere uses what was sold. Nothing of it runs here: it only has a binding.
+    Guest(Arc<Guest>),
 }
 
 /// What a person asked to become of the instances of a service that is not wanted any more.
@@ -262,6 +284,16 @@ impl Knowledge {
         self.services.get(id.service())?.instances.get(&id.number()).map(Box::as_ref)
     }
 
+    /// What is declared is held once, where it was read back from somewhere that knows nothing of sharing.
+    pub fn share_declared(&mut self) {
+        let declared = self.estate.iter().flat_map(|estate| &estate.services);
+        for (name, spec) in declared {
+            if let Some(service) = self.services.get_mut(name).filter(|service| service.spec == *spec) {
+                service.spec = spec.clone();
+            }
+        }
+    }
+
     /// The provider, as it is declared or was declared last.
     pub fn provider(&self, name: &ProviderName) -> Option<&Provider> {
         let declared = self.estate.as_ref().and_then(|estate| estate.providers.get(name));
@@ -373,7 +405,7 @@ impl Knowledge {
             let wanted = self.is_wanted(service);
             let endpoint = &service.endpoint;
             endpoint.operation.is_none()
-                && if wanted { endpoint.open } else { !endpoint.may_be_open }
+                && if wanted && !service.is_guest() { endpoint.open } else { !endpoint.may_be_open }
                 && !(wanted && service.endpoint_moved())
                 && service.outdated.is_empty()
                 && self.is_bound_as_declared(service)
@@ -398,7 +430,9 @@ impl Knowledge {
 
     fn is_at_peace(&self, service: &ServiceKnowledge, instance: &Instance) -> bool {
         let is_what_is_wanted = match self.wanted(service, instance) {
-            Wanted::Running => instance.entrusted && matches!(instance.health, Some(Health::Ready)),
+            Wanted::Running => {
+                instance.entrusted && instance.held.is_none() && matches!(instance.health, Some(Health::Ready))
+            }
             Wanted::AtRest => instance.phase != Phase::Running,
             Wanted::Gone(_) => false,
         };
@@ -443,6 +477,7 @@ impl ServiceKnowledge {
     /// A service that has just been declared.
     pub fn new(spec: Arc<Service>) -> Self {
         Self {
+            origin: Origin::Declared,
             spec,
             declared: true,
             placement: None,
@@ -516,6 +551,11 @@ impl ServiceKnowledge {
             (Phase::Declared | Phase::Stopped, None) => false,
             (Phase::Declared | Phase::Stopped, Some(generation)) => (starts || !instance.observed) && uses(generation),
         }
+    }
+
+    /// Whether it is only a user elsewhere of what was sold.
+    pub fn is_guest(&self) -> bool {
+        matches!(self.origin, Origin::Guest(_))
     }
 
     /// Until when nothing is asked for about its bindings, because the last such ask failed.

@@ -35,7 +35,7 @@ pub use evolve::evolve;
 pub use fact::{Diagnosis, Fact, FactKind};
 pub use knowledge::{
     BeforeTrouble, Binding, BindingState, Ending, Endpoint, Healed, Instance, Knowledge, Launch, MadeAs, Operation,
-    OperationKind, Phase, Repair, ServiceKnowledge, Wanted,
+    OperationKind, Origin, Phase, Repair, ServiceKnowledge, Wanted,
 };
 pub use place::{PlacementProblem, place};
 pub use rehearse::{Rehearsal, rehearse};

@@ -52,9 +52,13 @@ pub fn place(
 }
 
 /// The key that is wrong, what is wrong with it, and what to do.
-type Wrong = (&'static str, String, String);
+pub(crate) type Wrong = (&'static str, String, String);
 
-fn place_one(
+/// A place for one service.
+///
+/// # Errors
+/// If it has none: why.
+pub(crate) fn place_one(
     known: &Knowledge,
     estate: &Estate,
     catalogs: &BTreeMap<ProviderName, Arc<Catalog>>,

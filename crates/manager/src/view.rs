@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::decide::decide;
 use crate::event::{Event, Scope};
-use crate::knowledge::{Instance, Knowledge, OperationKind, Phase, ServiceKnowledge, Wanted};
+use crate::knowledge::{Instance, Knowledge, OperationKind, Origin, Phase, ServiceKnowledge, Wanted};
 use crate::rounds::Leftover;
 
 /// The whole estate.
@@ -66,6 +66,9 @@ pub struct ServiceView {
     /// Its backups, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub backups: Vec<BackupView>,
+    /// To whom it was sold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sold: Option<SoldView>,
     /// Its instances, by number.
     pub instances: Vec<InstanceView>,
     /// What asks for instances may have left behind at its provider.
@@ -91,6 +94,17 @@ pub struct LeftoverView {
     /// How to answer, if it waits for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<String>,
+}
+
+/// To whom a service was sold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SoldView {
+    /// Who bought it.
+    pub to: String,
+    /// By which name the buyer knows it.
+    pub id: String,
+    /// How many bindings the buyer has to it.
+    pub bindings: usize,
 }
 
 /// One backup.
@@ -132,7 +146,12 @@ pub fn status(known: &Knowledge, now: Timestamp) -> StatusView {
         id: known.uuid,
         settled: known.is_settled(),
         down: known.down,
-        services: known.services.values().map(|service| service_view(known, service, now)).collect(),
+        services: known
+            .services
+            .values()
+            .filter(|s| !s.is_guest())
+            .map(|service| service_view(known, service, now))
+            .collect(),
     }
 }
 
@@ -170,8 +189,15 @@ fn service_view(known: &Knowledge, service: &ServiceKnowledge, now: Timestamp) -
             .map(|(at, made)| BackupView { name: made.name.clone(), at: at.to_seconds(), bytes: made.bytes })
             .collect(),
         leftovers: leftovers(known, service),
+        sold: sold(known, service),
         instances,
     }
+}
+
+fn sold(known: &Knowledge, service: &ServiceKnowledge) -> Option<SoldView> {
+    let Origin::Sold { sale, .. } = &service.origin else { return None };
+    let guests = known.consumers.get(&service.spec.name).map_or(0, |guests| guests.len());
+    Some(SoldView { to: sale.buyer.clone(), id: sale.id.clone(), bindings: guests })
 }
 
 fn leftovers(known: &Knowledge, service: &ServiceKnowledge) -> Vec<LeftoverView> {

@@ -10,6 +10,7 @@ pub mod health;
 pub mod ids;
 pub mod nearest;
 pub mod outcome;
+pub mod sale;
 pub mod template;
 pub mod time;
 pub mod version;

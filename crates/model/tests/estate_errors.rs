@@ -357,6 +357,60 @@ fn failures() {
     );
 }
 
+/// A table `[provide]` with these lines.
+macro_rules! provide {
+    ($lines:literal) => {
+        concat!("[provide]\n", $lines)
+    };
+}
+
+#[test]
+fn provide() {
+    check(
+        "provide",
+        &[
+            ("nothing in it", provide!("")),
+            ("an unknown key", provide!("listen = \"127.0.0.1:8410\"\nbuyers = {}\nbuyer = {}")),
+            ("passwords in the clear", provide!("listen = \"10.0.0.5:8410\"\nbuyer.shop.password = { env = \"P\" }")),
+            (
+                "a secret in the file",
+                provide!("listen = \"127.0.0.1:8410\"\nbuyer = { shop = { password = \"hunter2\" } }"),
+            ),
+            (
+                "a buyer without a password, and one with a colon",
+                provide!(
+                    "listen = \"127.0.0.1:8410\"\nbuyer = { shop = {}, \"a:b\" = { password = { env = \"P\" } } }"
+                ),
+            ),
+            (
+                "half a certificate",
+                provide!("listen = \"127.0.0.1:8410\"\ntls = { key = \"k\" }\nbuyer.shop.password = { env = \"P\" }"),
+            ),
+            (
+                "no range of ports",
+                provide!(
+                    "listen = \"127.0.0.1:8410\"\nendpoints = \"127.0.0.1\"\nbuyer.shop.password = { env = \"P\" }"
+                ),
+            ),
+            (
+                "prices and numbers",
+                provide!(
+                    "listen = \"127.0.0.1:8410\"\nat_most = 0\nbindings_last = \"1s\"\nprice = { redis = { cache = \"1,50\" } }\nbuyer.shop.password = { env = \"P\" }"
+                ),
+            ),
+            (
+                "nothing to sell",
+                "[estate]\nname = \"shop\"\n\n[provider.acme]\nkind = \"osb\"\nurl = \"https://acme.example\"\n\n\
+                 [provide]\nlisten = \"127.0.0.1:8410\"\nbuyer.shop.password = { env = \"P\" }",
+            ),
+            (
+                "a name that is kept",
+                "[service.sold-db]\noffering = \"redis\"\n\n[service.guest-1]\noffering = \"redis\"",
+            ),
+        ],
+    );
+}
+
 #[test]
 fn terms() {
     check(

@@ -4,9 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use ostler_model::catalog::Limits;
 use ostler_model::estate::failures::{FailureKind, FailureRate, FailureScope, Failures};
+use ostler_model::estate::osb::SecretSource;
+use ostler_model::estate::provide::{PortRange, Provide, ProvideTls};
 use ostler_model::estate::terms::{Credit, Percent, Terms};
 use ostler_model::estate::{
     Check, DataPolicy, Estate, Heal, HostProvider, Listen, Notify, NotifyVia, Occasion, Parameters, Parsed,
@@ -161,13 +164,59 @@ fn every_key_arrives() {
             },
         ],
         providers: BTreeMap::from([("here".parse().unwrap(), here())]),
-        services: [db(), cache, mail, web()].into_iter().map(|service| (service.name.clone(), service)).collect(),
+        services: [db(), cache, mail, web()]
+            .into_iter()
+            .map(|service| (service.name.clone(), Arc::new(service)))
+            .collect(),
         failures: Failures::from_iter([
             (FailureKind::Crash, rate(days(60), None)),
             (FailureKind::PowerLoss, rate(days(365), Some((Span::seconds(300), Span::seconds(300))))),
         ]),
+        provide: None,
     };
     assert_eq!(good(include_str!("estates/full.toml")).estate, expected);
+}
+
+#[test]
+fn what_is_sold_is_read() {
+    let text = r#"
+[estate]
+name = "acme"
+
+[provider.here]
+kind = "host"
+
+[provide]
+listen = "10.0.0.5:8410"
+tls = { certificate = "broker.pem", key = "/etc/broker.key" }
+offer = ["postgresql"]
+endpoints = "10.0.0.5:21000-21999"
+at_most = 7
+bindings_last = "720h"
+
+[provide.buyer.shop]
+password = { file = "shop-password" }
+
+[provide.price.postgresql]
+standard = "9.00"
+"#;
+    let estate = good(text).estate;
+    let expected = Provide {
+        listen: "10.0.0.5:8410".parse().unwrap(),
+        tls: Some(ProvideTls { certificate: "/srv/bookshop/broker.pem".into(), key: "/etc/broker.key".into() }),
+        buyers: BTreeMap::from([("shop".to_owned(), SecretSource::File("/srv/bookshop/shop-password".into()))]),
+        offer: BTreeSet::from(["postgresql".parse().unwrap()]),
+        endpoints: PortRange::parse("10.0.0.5:21000-21999"),
+        at_most: 7,
+        bindings_last: Some(Span::seconds(720 * 3600)),
+        prices: BTreeMap::from([(
+            "postgresql".parse().unwrap(),
+            BTreeMap::from([("standard".parse().unwrap(), "9.00".to_owned())]),
+        )]),
+    };
+    assert_eq!(estate.provide.as_deref(), Some(&expected));
+    let json = serde_json::to_string(&estate).unwrap();
+    assert_eq!(serde_json::from_str::<Estate>(&json).unwrap(), estate);
 }
 
 #[test]

@@ -55,7 +55,10 @@ pub fn service_of(kind: &FactKind) -> Option<&ServiceName> {
         | FactKind::DeleteAsked { service }
         | FactKind::ReleaseAsked { service }
         | FactKind::BackupAsked { service, .. }
+        | FactKind::SaleEnded { service }
         | FactKind::RestoreAsked { service, .. } => Some(service),
+        FactKind::ServiceSold { spec, .. } => Some(&spec.name),
+        FactKind::GuestAdmitted { guest, .. } => Some(&guest.sold),
         FactKind::InstanceDeclared { instance }
         | FactKind::InstanceRetired { instance }
         | FactKind::InstanceAdopted { instance, .. }
@@ -117,6 +120,13 @@ pub fn in_plain_words(kind: &FactKind) -> String {
                 placement.provider, placement.offering, placement.plan
             )
         }
+        FactKind::ServiceSold { spec, sale } => {
+            format!("{} is sold to {}, who calls it {}: {}", spec.name, sale.buyer, sale.id, spec.offering)
+        }
+        FactKind::GuestAdmitted { service, guest } => {
+            format!("{} may use {}, as {service}", guest.buyer, guest.sold)
+        }
+        FactKind::SaleEnded { service } => format!("{service} was given back"),
         FactKind::LaunchDefined { service, generation, .. } => {
             format!("{service} is started from launch {generation} from now on")
         }

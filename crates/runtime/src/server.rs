@@ -9,7 +9,7 @@ use std::time::Duration;
 use ostler_journal::home::{KeyInBackup, backup};
 use ostler_journal::{Record, newest_first};
 use ostler_keeper::wire::with_short_path;
-use ostler_manager::{Ask, Ending, Event, Knowledge, Reason, decide, status};
+use ostler_manager::{Ask, Ending, Event, Knowledge, Origin, Reason, decide, status};
 use ostler_model::catalog::Limits;
 use ostler_model::diagnostics::Problems;
 use ostler_model::ids::ServiceName;
@@ -381,6 +381,9 @@ fn refusal_of(known: &Knowledge, ask: &Ask) -> Option<Refused> {
         Ask::Release { service } => ("release", service),
         Ask::Settle { leftover, .. } => ("settle what was asked for of", leftover.instance.service()),
         Ask::Down => return None, // everything may always be stopped
+        Ask::Sell { spec, .. } => ("sell", &spec.name),
+        Ask::Admit { service, .. } => ("admit", service),
+        Ask::EndSale { service } => ("take back", service),
     };
     let what = format!("cannot {verb} `{service}`");
     if !known.services.contains_key(service) {
@@ -400,7 +403,12 @@ async fn down(line: Line, context: &Context, delete_data: bool) -> io::Result<()
     let Some(line) = watch(line, context, Knowledge::is_at_rest).await? else { return Ok(()) };
     let mut line = line;
     if delete_data {
-        let services: Vec<ServiceName> = context.handle.known(|known| known.services.keys().cloned().collect()).await;
+        // What others bought is theirs: it is deleted by name alone.
+        let declared = |known: &Knowledge| {
+            let ours = known.services.iter().filter(|(_, service)| service.origin == Origin::Declared);
+            ours.map(|(name, _)| name.clone()).collect()
+        };
+        let services: Vec<ServiceName> = context.handle.known(declared).await;
         for service in services {
             context.handle.tell(Event::Asked(Ask::Delete { service }));
         }

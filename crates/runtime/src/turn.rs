@@ -124,6 +124,7 @@ pub fn recall(journal: &dyn Journal) -> Result<(Knowledge, u64), RecallError> {
         && let Ok(known) = serde_json::from_slice(&snapshot.body)
     {
         (knowledge, position) = (known, snapshot.at);
+        knowledge.share_declared();
     }
     let mut folded = 0;
     for record in ostler_journal::oldest_first(journal, position) {

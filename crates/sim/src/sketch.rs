@@ -184,8 +184,9 @@ impl Sketch {
             heal: Heal { at_once_percent: self.at_once },
             notify: Vec::new(),
             providers,
-            services: services.map(|(index, sketch)| (service_name(index), sketch.service(index))).collect(),
+            services: services.map(|(index, sketch)| (service_name(index), Arc::new(sketch.service(index)))).collect(),
             failures: Failures::default(),
+            provide: None,
         };
         Town { estate: Arc::new(estate), catalogs, kinds: kinds.collect() }
     }

@@ -109,7 +109,7 @@ fn what_somebody_says_is_believed_in_this_order() {
     };
     let mut estate = (*town.estate).clone();
     estate.failures = says(30);
-    estate.services.get_mut(&service_name(1)).unwrap().failures = says(7);
+    Arc::make_mut(estate.services.get_mut(&service_name(1)).unwrap()).failures = says(7);
     let provider = estate.providers.get_mut(&provider_name(0)).unwrap();
     // A mean outage of 30.5 minutes, and one thousandth of the time missing: one in 30,500 minutes.
     provider.terms = Some(Terms { availability: Some("99.9%".parse().unwrap()), credits: Vec::new() });

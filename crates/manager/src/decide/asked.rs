@@ -11,8 +11,8 @@ use super::Draft;
 use crate::event::{Ask, Scope};
 use crate::evolve::with_withdrawn;
 use crate::fact::FactKind;
-use crate::knowledge::{Phase, ServiceKnowledge};
-use crate::place::place;
+use crate::knowledge::{Origin, Phase, ServiceKnowledge};
+use crate::place::{place, place_one};
 
 /// The longest name of an instance that is taken over.
 const ADOPTED_BYTES_MAX: usize = 1024;
@@ -45,6 +45,13 @@ impl Draft<'_> {
                 self.fact(FactKind::ServicePlaced { service: service.clone(), placement });
             }
         }
+        for service in known.services.values().filter(|service| matches!(service.origin, Origin::Sold { .. })) {
+            // What was sold stays where it is; a version that is gone from there is followed by its successor.
+            let placement = place_one(known, estate, catalogs, &service.spec, service.placement.as_ref()).ok();
+            if let Some(placement) = placement.filter(|placement| service.placement.as_ref() != Some(placement)) {
+                self.fact(FactKind::ServicePlaced { service: service.spec.name.clone(), placement });
+            }
+        }
         self.decision.look.extend(estate.services.keys().cloned().map(Scope::Service));
         self.decision.look.extend(
             known.services.keys().filter(|name| !estate.services.contains_key(*name)).cloned().map(Scope::Service),
@@ -68,6 +75,9 @@ impl Draft<'_> {
 
     pub(super) fn asked(&mut self, ask: &Ask) {
         let service = match ask {
+            Ask::Sell { spec, sale } => return self.sell(spec, sale),
+            Ask::Admit { service, guest } => return self.admit(service, guest),
+            Ask::EndSale { service } => return self.end_sale(service),
             Ask::Down => {
                 if !self.known.down {
                     self.fact(FactKind::DownAsked);
@@ -83,12 +93,12 @@ impl Draft<'_> {
             | Ask::Restore { service, .. } => service,
             Ask::Settle { leftover, .. } => leftover.instance.service(),
         };
-        let Some(known) = self.known.services.get(service) else {
+        let Some(known) = self.known.services.get(service).filter(|service| !service.is_guest()) else {
             return self.refuse(service, format!("there is no service `{service}`"));
         };
         match (ask, self.refusal(known, ask)) {
             (_, Some(why)) => return self.refuse(service, why),
-            (Ask::Down, None) => {}
+            (Ask::Down | Ask::Sell { .. } | Ask::Admit { .. } | Ask::EndSale { .. }, None) => {}
             (Ask::Restart { service }, None) => self.fact(FactKind::RestartAsked { service: service.clone() }),
             (Ask::Scale { service, instances }, None) => {
                 self.fact(FactKind::ScaleAsked { service: service.clone(), instances: *instances });
@@ -152,7 +162,7 @@ impl Draft<'_> {
         let can_back_up = || self.known.offering(service).is_some_and(|offering| offering.actions.backup);
         let resting = self.known.down || !service.declared;
         match ask {
-            Ask::Down => None,
+            Ask::Down | Ask::Sell { .. } | Ask::Admit { .. } | Ask::EndSale { .. } => None,
             Ask::Release { .. } if !self.known.is_unrepeatable(service) => {
                 Some(format!("`{name}` is not bought elsewhere: nobody would look after it"))
             }
@@ -180,7 +190,7 @@ impl Draft<'_> {
                 .and_then(|offering| offering.instances_max)
                 .filter(|most| instances > most)
                 .map(|most| format!("`{}` can have at most {most} here", service.spec.offering)),
-            Ask::Delete { .. } if resting => None,
+            Ask::Delete { .. } if resting || service.origin != Origin::Declared => None,
             Ask::Delete { .. } => {
                 Some(format!("`{name}` is declared and in use: take it out of the estate file, or stop the estate, first"))
             }

@@ -193,11 +193,15 @@ impl Draft<'_> {
         let remedy = Some(failure.remedy.clone()).filter(|remedy| !remedy.is_empty());
         let diagnosis = Diagnosis::CannotStart { cause: failure.detail.clone(), remedy };
         let because = if starts { format!("it {}", diagnosis.in_words()) } else { failure.detail.clone() };
+        // The question that it waits on is asked already.
+        let looks_at_held = matches!(command, Command::Observe { .. }) && instance.held.is_some();
         match failure.class {
             // It is observed after a pause: `evolve` saw to that.
             FailureClass::Interrupted => {}
             // It is observed at once, and then something is concluded.
             FailureClass::InDoubt => {}
+            // What it may have made is in quarantine, and nothing more is asked for.
+            FailureClass::Unclear if wanted != Wanted::Running => {}
             // Another ask would only leave behind another one.
             FailureClass::Unclear => {
                 self.begin_repair(id, diagnosis);
@@ -205,7 +209,7 @@ impl Draft<'_> {
                 self.look_at_sick();
             }
             // Nobody can answer for what is only to be stopped, so that goes on with growing pauses.
-            FailureClass::NeedsPerson if wanted != Wanted::AtRest => {
+            FailureClass::NeedsPerson if wanted != Wanted::AtRest && !looks_at_held => {
                 if concluded {
                     self.begin_repair(id, diagnosis);
                 }

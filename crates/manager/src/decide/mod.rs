@@ -20,6 +20,7 @@ use crate::reconcile;
 
 mod asked;
 mod heard;
+mod sold;
 
 pub(crate) use self::heard::HEALED_TOLD_EVERY;
 
@@ -155,8 +156,10 @@ pub fn decide(known: &Knowledge, event: &Event, now: Timestamp) -> Decision {
         Event::Asked(ask) => draft.asked(ask),
         Event::Ended { id, outcome } => draft.ended(*id, outcome),
         Event::Accepted { id, operation } => {
-            if known.commands.contains_key(id) {
+            if let Some(command) = known.commands.get(id) {
                 draft.fact(FactKind::CommandAccepted { id: *id, operation: operation.clone() });
+                // What goes on without ostler keeps nothing else of its service waiting.
+                draft.look(Scope::Service(command.at_service().clone()));
             }
         }
         Event::Probed { instance, watch, health } => draft.probed(instance, *watch, health),

@@ -16,12 +16,13 @@ use crate::backoff::{FAILURES_TOLD, PAUSE_MAX};
 use crate::event::Process;
 use crate::fact::{Diagnosis, Fact, FactKind};
 use crate::knowledge::{
-    Ending, Endpoint, Healed, Instance, Knowledge, Launch, OperationKind, Phase, Repair, ServiceKnowledge,
+    Ending, Endpoint, Healed, Instance, Knowledge, Launch, OperationKind, Origin, Phase, Repair, ServiceKnowledge,
 };
 
 mod asks;
 mod index;
 mod outcome;
+mod sold;
 
 pub(crate) use self::asks::with_withdrawn;
 pub(crate) use self::index::is_outdated;
@@ -49,7 +50,13 @@ pub fn evolve(known: &mut Knowledge, fact: &Fact) {
         FactKind::InstanceDied { instance, restarted, seen, .. } => {
             with_instance(known, instance, |i| die(i, *restarted, *seen, at));
         }
-        FactKind::HealthChanged { instance, health } => with_instance(known, instance, |i| feel(i, health, at)),
+        FactKind::HealthChanged { instance, health } => {
+            with_instance(known, instance, |i| feel(i, health, at));
+            sold::deliver(known, instance);
+        }
+        FactKind::ServiceSold { spec, sale } => sold::sell(known, spec, sale),
+        FactKind::GuestAdmitted { service, guest } => sold::admit(known, service, guest),
+        FactKind::SaleEnded { service } => sold::end(known, service),
         FactKind::RepairBegan { instance, diagnosis } => {
             with_instance(known, instance, |i| begin_repair(i, diagnosis, at));
         }
@@ -94,6 +101,7 @@ fn asked(known: &mut Knowledge, kind: &FactKind, at: Timestamp) {
             for_each_instance(known, leave_alone);
             known.services.values_mut().for_each(try_service_again);
         }
+        FactKind::DeleteAsked { service } if is_sold(known, service) => sold::end(known, service),
         FactKind::DeleteAsked { service } => {
             for_each_instance_of(known, service, leave_alone);
             with_service(known, service, |service| end_with(service, Ending::Delete));
@@ -118,6 +126,10 @@ fn asked(known: &mut Knowledge, kind: &FactKind, at: Timestamp) {
         }
         _ => {}
     }
+}
+
+fn is_sold(known: &Knowledge, service: &ServiceName) -> bool {
+    known.services.get(service).is_some_and(|service| matches!(service.origin, Origin::Sold { .. }))
 }
 
 /// The last word of a person on what is to become of it counts.
@@ -257,7 +269,7 @@ fn declare(known: &mut Knowledge, estate: &Arc<Estate>) {
     }
     for (name, spec) in &estate.services {
         if !known.services.contains_key(name) {
-            known.services.insert(name.clone(), ServiceKnowledge::new(Arc::new(spec.clone())));
+            known.services.insert(name.clone(), ServiceKnowledge::new(spec.clone()));
         }
     }
     keep_providers(known, estate);
@@ -293,6 +305,9 @@ fn keep_providers(known: &mut Knowledge, new: &Estate) {
 /// Declares a service that is known already, or that it is not declared any more.
 fn declare_again(known: &mut Knowledge, name: &ServiceName, estate: &Estate) {
     let Some(service) = known.services.get_mut(name) else { return };
+    if service.origin != Origin::Declared {
+        return service.endpoint.try_again(); // the file says nothing of what others bought
+    }
     let Some(new) = estate.services.get(name) else {
         service.declared = false;
         try_service_again(service);
@@ -303,9 +318,9 @@ fn declare_again(known: &mut Knowledge, name: &ServiceName, estate: &Estate) {
     service.ending = None; // what is declared again is kept, as much of it as is left
     service.scale = None;
     // How often it is expected to fail is for simulations: nothing is tried again because of that.
-    let same = Service { failures: service.spec.failures.clone(), ..new.clone() } == *service.spec;
+    let same = Service { failures: service.spec.failures.clone(), ..Service::clone(new) } == *service.spec;
     if same {
-        service.spec = Arc::new(new.clone());
+        service.spec = new.clone();
         return;
     }
     try_service_again(service);
@@ -313,7 +328,7 @@ fn declare_again(known: &mut Knowledge, name: &ServiceName, estate: &Estate) {
         service.endpoint.trouble = None;
     }
     let asks_otherwise = service.spec.probe != new.probe;
-    service.spec = Arc::new(new.clone());
+    service.spec = new.clone();
     let lost = service.bindings.iter().filter(|(_, binding)| binding.is_gone());
     let kept = |need: &ServiceName| new.needs.contains(need) || service.uses(need);
     let dropped: Vec<ServiceName> = lost.map(|(need, _)| need.clone()).filter(|need| !kept(need)).collect();

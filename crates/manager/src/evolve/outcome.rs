@@ -186,7 +186,9 @@ fn end_of_opening(known: &mut Knowledge, service: &ServiceName, outcome: &Outcom
                 if failure.class == FailureClass::Interrupted {
                     service.endpoint.open = false; // where it is open, if anywhere, is not known any more
                 } else {
-                    service.endpoint.trouble = Some(failure.clone());
+                    // Where it was to go is not where it is wanted any more: it stayed, and that is no trouble.
+                    let is_well = service.endpoint.open && !service.endpoint_moved();
+                    service.endpoint.trouble = (!is_well).then(|| failure.clone());
                 }
                 pause_endpoint(&mut service.endpoint, at);
             }

@@ -38,7 +38,11 @@ pub(super) fn look(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &Insta
     if wanted != Wanted::AtRest
         && let Some((question, _)) = &instance.held
     {
-        return draft.withhold(scope(), Reason::Held(question.clone()));
+        draft.withhold(scope(), Reason::Held(question.clone()));
+        // It runs, and is watched, whatever the question is: so it is looked at, however ostler came back.
+        if instance.phase != Phase::Running || instance.observed {
+            return;
+        }
     }
     if draft.now < instance.not_before {
         draft.wake(instance.not_before, scope());

@@ -33,7 +33,7 @@ pub(super) fn look(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
 /// Opened before anything is bound, because bindings point at it; closed after the last instance has stopped.
 fn endpoint(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
     let endpoint = &service.endpoint;
-    if endpoint.operation.is_some() {
+    if endpoint.operation.is_some() || service.is_guest() {
         return;
     }
     let name = service.spec.name.clone();

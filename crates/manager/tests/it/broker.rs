@@ -175,10 +175,12 @@ impl World {
     pub(crate) fn answer_lost(&mut self, id: CommandId) {
         let Some(order) = self.orders.get(&id).cloned() else { return };
         let number = self.broker.numbers.get(&id).copied();
+        // Whoever does things here knows that an answer was lost to it.
+        let is_here = !self.is_bought(order.at_service());
         self.carry_out(id);
         self.outcomes.remove(&id);
         self.orders.insert(id, order);
         self.broker.numbers.extend(number.map(|number| (id, number)));
-        self.fail(id, FailureClass::InDoubt);
+        self.fail(id, if is_here { FailureClass::Interrupted } else { FailureClass::InDoubt });
     }
 }

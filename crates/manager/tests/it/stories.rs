@@ -3,7 +3,7 @@
 //! commit them.
 //!
 //! The language, one step a line; `#` begins a comment:
-//! - `estate [at-once=P;] SERVICE [offering=O] [instances=N] [needs=A,B] [endpoint=PORT] [env=TEXT] [before] [backup=15m]
+//! - `estate [at-once=P;] [selling=N;] SERVICE [offering=O] [instances=N] [needs=A,B] [endpoint=PORT] [env=TEXT] [before] [backup=15m]
 //!   [version=RANGE] [adopt=NAME]; …` gives an estate file;
 //! - `auto on` lets an obliging world answer everything from here on, `auto off` lets the story answer;
 //! - `ended COMMAND ok | temporary | person | interrupted | cut-off` ends an order: `ended start web-1 ok`; what is cut
@@ -15,7 +15,8 @@
 //! - `crashing web`, `never-ready web`, `mended web` say how the world treats a program;
 //! - `tick 2s`; `resume started | holder-returned`; `ask restart web`, `ask scale web 3`, `ask down`, `ask delete web`,
 //!   `ask backup db NAME`, `ask restore db NAME`, `ask settle db-1/1 delete | release`,
-//!   `ask adopt db here NAME`, `ask release db`; `status`.
+//!   `ask adopt db here NAME`, `ask release db`; `status`;
+//! - `sell db offering=O [plan=P]` sells `sold-db`, `admit app to db` lets `guest-app` use it, `end sold-db` takes it back.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -30,7 +31,7 @@ use ostler_model::ids::{CommandId, InstanceId};
 use ostler_model::outcome::{FailureClass, Observation};
 use ostler_model::time::{Span, in_words};
 
-use crate::support::{START, estate, given, instance, local, name, service};
+use crate::support::{START, admit, estate, given, instance, local, name, provide, sell, service};
 use crate::world::{World, unready};
 
 struct Story {
@@ -93,13 +94,21 @@ impl Story {
                 let cause = if *cause == "started" { ResumeCause::Started } else { ResumeCause::HolderReturned };
                 let _ = self.world.resume(cause, |_| false);
             }
-            ("ask", words) => {
-                let decision = self.world.give(&Event::Asked(read_ask(words)));
-                self.refusals(&decision);
+            ("ask", words) => self.ask(read_ask(words)),
+            ("sell", [called, options @ ..]) => {
+                let option = |key: &str| options.iter().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+                self.ask(sell(called, option("offering").unwrap(), option("plan")));
             }
+            ("admit", [called, "to", sold]) => self.ask(admit(called, sold)),
+            ("end", [service]) => self.ask(Ask::EndSale { service: name(service) }),
             ("status", []) => self.status(),
             _ => panic!("not a step: {line}"),
         }
+    }
+
+    fn ask(&mut self, ask: Ask) {
+        let decision = self.world.give(&Event::Asked(ask));
+        self.refusals(&decision);
     }
 
     fn refusals(&mut self, decision: &Decision) {
@@ -258,6 +267,9 @@ fn key(command: &Command) -> String {
 /// A fact in a line; `None` for what only says again what another line says.
 fn in_line(fact: &FactKind, orders: &BTreeMap<CommandId, Command>) -> Option<String> {
     Some(match fact {
+        FactKind::ServiceSold { spec, sale } => format!("{} is sold to {}", spec.name, sale.buyer),
+        FactKind::GuestAdmitted { service, guest } => format!("{service} may use {}", guest.sold),
+        FactKind::SaleEnded { service } => format!("{service} is given back"),
         FactKind::CommandIssued { command, .. } => match command {
             Command::Watch { .. } | Command::Unwatch { .. } => return None,
             // Said where it is not what its offering gives.
@@ -326,11 +338,15 @@ fn in_line(fact: &FactKind, orders: &BTreeMap<CommandId, Command>) -> Option<Str
 }
 
 fn read_estate(text: &str) -> Estate {
-    let mut at_once = 20;
+    let (mut at_once, mut selling) = (20, None);
     let mut services: Vec<Service> = Vec::new();
     for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
         if let Some(percent) = part.strip_prefix("at-once=") {
             at_once = percent.parse().unwrap();
+            continue;
+        }
+        if let Some(at_most) = part.strip_prefix("selling=") {
+            selling = Some(Box::new(provide(at_most.parse().unwrap())));
             continue;
         }
         let mut words = part.split_whitespace();
@@ -353,7 +369,7 @@ fn read_estate(text: &str) -> Estate {
         }
         services.push(read);
     }
-    estate(at_once, services)
+    Estate { provide: selling, ..estate(at_once, services) }
 }
 
 fn read_ask(words: &[&str]) -> Ask {
@@ -440,6 +456,7 @@ stories! {
     repair_cut_off
     rolling
     scaling
+    selling
     share_at_once
     taken_out
 }

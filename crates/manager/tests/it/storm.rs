@@ -6,7 +6,7 @@ use std::time::Duration;
 use ostler_manager::{
     APPEARS_WITHIN, Ask, Ending, Event, Fact, Knowledge, ResumeCause, Scope, Settlement, decide, evolve,
 };
-use ostler_model::estate::{Occasion, Service};
+use ostler_model::estate::{Estate, Occasion, Service};
 use ostler_model::health::State;
 use ostler_model::ids::{AttemptId, CommandId, InstanceId};
 use ostler_model::outcome::FailureClass;
@@ -15,7 +15,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, RngSeed};
 
-use crate::support::{estate, given, local, name, service};
+use crate::support::{admit, estate, given, local, name, provide, sell, service};
 use crate::world::World;
 
 /// One service of a random estate; its needs are some of those before it.
@@ -47,7 +47,7 @@ pub(crate) fn estates() -> impl Strategy<Value = Vec<Vec<Sketch>>> {
 }
 
 /// The offerings are those of the first estate: what exists does not become something else.
-pub(crate) fn drawn(first: &[Sketch], sketches: &[Sketch], at_once: u8) -> ostler_model::estate::Estate {
+pub(crate) fn drawn(first: &[Sketch], sketches: &[Sketch], at_once: u8) -> Estate {
     let mut services: Vec<Service> = Vec::new();
     for (number, sketch) in sketches.iter().enumerate() {
         if !sketch.declared && number > 0 {
@@ -68,7 +68,7 @@ pub(crate) fn drawn(first: &[Sketch], sketches: &[Sketch], at_once: u8) -> ostle
         drawn.env.insert("SIDE".to_owned(), sketch.env.to_string().parse().unwrap());
         services.push(drawn);
     }
-    estate(at_once, services)
+    Estate { provide: Some(Box::new(provide(3))), ..estate(at_once, services) }
 }
 
 #[derive(Clone, Debug)]
@@ -97,6 +97,7 @@ enum Step {
     Resume(ResumeCause, u64),
     Give(usize),
     Ask(usize, AskKind),
+    Trade(usize, Trade),
     Down,
     NeverReady(usize, bool),
     Crashing(usize, bool),
@@ -109,6 +110,15 @@ enum AskKind {
     Delete,
     Backup,
     Restore,
+}
+
+/// What others do who buy from the estate.
+#[derive(Clone, Copy, Debug)]
+enum Trade {
+    Sell { large: bool },
+    Admit,
+    Leave,
+    GiveBack,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -128,6 +138,12 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(AskKind::Delete),
         2 => Just(AskKind::Backup),
         1 => Just(AskKind::Restore),
+    ];
+    let trade = prop_oneof![
+        3 => any::<bool>().prop_map(|large| Trade::Sell { large }),
+        3 => Just(Trade::Admit),
+        1 => Just(Trade::Leave),
+        1 => Just(Trade::GiveBack),
     ];
     prop_oneof![
         20 => at().prop_map(Step::CarryOut),
@@ -150,6 +166,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (cause, any::<u64>()).prop_map(|(cause, mask)| Step::Resume(cause, mask)),
         4 => (0..4_usize).prop_map(Step::Give),
         5 => (at(), ask).prop_map(|(at, kind)| Step::Ask(at, kind)),
+        4 => (at(), trade).prop_map(|(at, trade)| Step::Trade(at, trade)),
         1 => Just(Step::Down),
         1 => (at(), any::<bool>()).prop_map(|(at, on)| Step::NeverReady(at, on)),
         1 => (at(), any::<bool>()).prop_map(|(at, on)| Step::Crashing(at, on)),
@@ -163,7 +180,7 @@ fn nth<T: Clone>(mut of: impl ExactSizeIterator<Item = T>, number: usize) -> Opt
 
 struct Storm {
     world: World,
-    estates: Vec<ostler_model::estate::Estate>,
+    estates: Vec<Estate>,
     backups: u32,
 }
 
@@ -261,12 +278,28 @@ impl Storm {
                 let _ = world.give(&given(estate));
             }
             Step::Ask(at, kind) => self.ask(*at, *kind),
+            Step::Trade(at, trade) => self.trade(*at, *trade),
             Step::Down => {
                 let _ = world.give(&Event::Asked(Ask::Down));
             }
             Step::NeverReady(at, on) => mark(&mut world.never_ready, *at, *on),
             Step::Crashing(at, on) => mark(&mut world.crashing, *at, *on),
         }
+    }
+
+    /// Four things can be bought, three at the same time, and each has two users.
+    fn trade(&mut self, at: usize, trade: Trade) {
+        let sold = ["a", "b", "c", "d"][at % 4];
+        let guest = format!("{sold}{}", at / 4 % 2);
+        let ask = match trade {
+            Trade::Sell { large } => {
+                sell(sold, ["redis", "postgresql"][at % 2], Some(if large { "large" } else { "small" }))
+            }
+            Trade::Admit => admit(&guest, sold),
+            Trade::Leave => Ask::EndSale { service: name(&format!("guest-{guest}")) },
+            Trade::GiveBack => Ask::EndSale { service: name(&format!("sold-{sold}")) },
+        };
+        let _ = self.world.give(&Event::Asked(ask));
     }
 
     fn ask(&mut self, at: usize, kind: AskKind) {

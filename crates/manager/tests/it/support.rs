@@ -5,15 +5,16 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ostler_manager::Event;
+use ostler_manager::{Ask, Event};
 use ostler_model::catalog::{Actions, Catalog, Limits, Offering, Plan, ProbePolicy};
 use ostler_model::estate::failures::Failures;
-use ostler_model::estate::{
-    Check, DataPolicy, Estate, Heal, HostProvider, Listen, ProbeOverride, Provider, ProviderKind, Service, StopPolicy,
-};
-use ostler_model::ids::{EstateUuid, InstanceId, ProviderName, ServiceName};
+use ostler_model::estate::osb::SecretSource;
+use ostler_model::estate::provide::{PortRange, Provide};
+use ostler_model::estate::{Check, Estate, Heal, HostProvider, Parameters, Provider, ProviderKind, Service};
+use ostler_model::ids::{EstateUuid, InstanceId, PlanName, ProviderName, ServiceName};
+use ostler_model::sale::{Guest, Sale};
 use ostler_model::time::{Span, Timestamp};
-use ostler_model::version::{Version, VersionRange};
+use ostler_model::version::Version;
 
 /// 2026-01-05, a Monday, 12:00 UTC.
 pub(crate) const START: Timestamp = Timestamp(1_767_614_400_000_000);
@@ -41,27 +42,7 @@ pub(crate) fn uuid() -> EstateUuid {
 /// A service of the buyer's own program, or of `offering`.
 pub(crate) fn service(text: &str, offering: &str) -> Service {
     let run = if offering == "program" { vec!["./run".parse().unwrap()] } else { Vec::new() };
-    Service {
-        name: name(text),
-        offering: offering.parse().unwrap(),
-        version: VersionRange::any(),
-        plan: None,
-        prefer: Vec::new(),
-        run,
-        before: Vec::new(),
-        env: BTreeMap::new(),
-        parameters: Default::default(),
-        adopt: Vec::new(),
-        needs: BTreeSet::new(),
-        instances: 1,
-        endpoint: None,
-        probe: ProbeOverride::default(),
-        data: DataPolicy::default(),
-        listen: Listen::Port,
-        limits: Limits::default(),
-        stop: StopPolicy::default(),
-        failures: Failures::default(),
-    }
+    Service { run, ..Service::new(name(text), offering.parse().unwrap()) }
 }
 
 pub(crate) fn estate(at_once_percent: u8, services: Vec<Service>) -> Estate {
@@ -80,9 +61,53 @@ pub(crate) fn estate(at_once_percent: u8, services: Vec<Service>) -> Estate {
         heal: Heal { at_once_percent },
         notify: Vec::new(),
         providers: BTreeMap::from([(here(), provider)]),
-        services: services.into_iter().map(|service| (service.name.clone(), service)).collect(),
+        services: services.into_iter().map(|service| (service.name.clone(), Arc::new(service))).collect(),
         failures: Failures::default(),
+        provide: None,
     }
+}
+
+/// An estate that sells: at most so many instances.
+pub(crate) fn provide(at_most: u32) -> Provide {
+    Provide {
+        listen: local(8410),
+        tls: None,
+        buyers: BTreeMap::from([("shop".to_owned(), SecretSource::Env("SHOP".to_owned()))]),
+        offer: BTreeSet::new(),
+        endpoints: PortRange::parse("127.0.0.1:21000-21999"),
+        at_most,
+        bindings_last: None,
+        prices: BTreeMap::new(),
+    }
+}
+
+/// `sold-NAME`, of this offering and plan.
+pub(crate) fn sell(called: &str, offering: &str, plan: Option<&str>) -> Ask {
+    let mut spec = Service::new(name(&format!("sold-{called}")), offering.parse().unwrap());
+    spec.plan = plan.map(|plan| plan.parse().unwrap());
+    let plan: PlanName = plan.unwrap_or("small").parse().unwrap();
+    let sale = Sale {
+        buyer: "shop".to_owned(),
+        id: called.to_owned(),
+        service_id: offering.to_owned(),
+        plan_id: plan.to_string(),
+        plan,
+        parameters: Parameters::default(),
+        context: serde_json::Value::Null,
+    };
+    Ask::Sell { spec: Arc::new(spec), sale: Arc::new(sale) }
+}
+
+/// `guest-NAME`, who uses `sold-SOLD`.
+pub(crate) fn admit(called: &str, sold: &str) -> Ask {
+    let guest = Guest {
+        buyer: "shop".to_owned(),
+        id: called.to_owned(),
+        sold: name(&format!("sold-{sold}")),
+        said: serde_json::Value::Null,
+        expires: None,
+    };
+    Ask::Admit { service: name(&format!("guest-{called}")), guest: Arc::new(guest) }
 }
 
 pub(crate) fn offering(text: &str, versions: &[&str]) -> Offering {

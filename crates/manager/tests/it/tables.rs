@@ -117,7 +117,7 @@ fn what_exists_stays_what_and_where_it_is() {
     both.insert(here(), catalog(Vec::new()));
     let cause = "`db` exists at here, which does not offer it here any more".to_owned();
     assert_eq!(placed(&known, &two, &both), Err(("offering", cause)));
-    two.services.get_mut(&name("db")).unwrap().prefer = vec![there.clone()];
+    Arc::make_mut(two.services.get_mut(&name("db")).unwrap()).prefer = vec![there.clone()];
     both.insert(here(), both[&there].clone());
     assert_eq!(placed(&known, &two, &both).unwrap_err().0, "offering");
     assert_eq!(placed(&Knowledge::default(), &two, &both).unwrap().provider, there);

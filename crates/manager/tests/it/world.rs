@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ostler_manager::{
-    BindingState, Command, Decision, Event, Fact, FactKind, Instance, Knowledge, Outcome, Phase, Process, ResumeCause,
-    Scope, Target, check, decide, evolve, take,
+    BindingState, Command, Decision, Event, Fact, FactKind, Instance, Knowledge, Origin, Outcome, Phase, Process,
+    ResumeCause, Scope, ServiceKnowledge, Target, check, decide, evolve, take,
 };
 use ostler_model::health::{Exit, Health, Symptom, SymptomKind};
 use ostler_model::ids::{AttemptId, BindingId, CommandId, InstanceId, ServiceName};
@@ -138,8 +138,8 @@ impl World {
     fn hear(&mut self, ask: &ostler_manager::Ask) {
         match ask {
             ostler_manager::Ask::Delete { service } => {
-                let asked = self.known.services.get(service).is_some_and(|s| self.known.down || !s.declared);
-                if asked {
+                let asked = |s: &ServiceKnowledge| self.known.down || !s.declared || s.origin != Origin::Declared;
+                if self.known.services.get(service).is_some_and(asked) {
                     self.deletions.insert(service.clone());
                 }
             }
@@ -176,6 +176,10 @@ impl World {
             }
             FactKind::ReleaseAsked { service } => {
                 self.deletions.remove(service); // their last word counts
+                self.sick.retain(|id| id.service() != service);
+            }
+            FactKind::SaleEnded { service } => {
+                self.deletions.insert(service.clone());
                 self.sick.retain(|id| id.service() != service);
             }
             FactKind::DeleteAsked { service } => self.sick.retain(|id| id.service() != service),

@@ -7,11 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use self::failures::Failures;
 use self::osb::OsbProvider;
+use self::provide::Provide;
 use self::terms::Terms;
 use crate::catalog::Limits;
 use crate::ids::{EstateName, OfferingName, PlanName, ProviderName, ServiceName};
@@ -22,6 +24,7 @@ use crate::version::VersionRange;
 pub mod failures;
 pub mod osb;
 mod parse;
+pub mod provide;
 pub mod terms;
 
 pub use parse::{Parsed, TEXT_MAX, parse};
@@ -47,10 +50,13 @@ pub struct Estate {
     /// From whom services may be bought.
     pub providers: BTreeMap<ProviderName, Provider>,
     /// What the business needs.
-    pub services: BTreeMap<ServiceName, Service>,
+    pub services: BTreeMap<ServiceName, Arc<Service>>,
     /// How often what fails, for everything that does not say so itself: for `ostler simulate`.
     #[serde(default, skip_serializing_if = "Failures::is_empty")]
     pub failures: Failures,
+    /// What it sells to others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provide: Option<Box<Provide>>,
 }
 
 /// Three upper-case letters, as in ISO 4217.
@@ -235,6 +241,33 @@ pub struct Service {
     /// How often what of it fails, before what the estate says: for `ostler simulate`.
     #[serde(default, skip_serializing_if = "Failures::is_empty")]
     pub failures: Failures,
+}
+
+impl Service {
+    /// A service of which nothing more is said than what it is.
+    pub fn new(name: ServiceName, offering: OfferingName) -> Self {
+        Self {
+            name,
+            offering,
+            version: VersionRange::any(),
+            plan: None,
+            prefer: Vec::new(),
+            run: Vec::new(),
+            before: Vec::new(),
+            env: BTreeMap::new(),
+            parameters: Parameters::default(),
+            adopt: Vec::new(),
+            needs: BTreeSet::new(),
+            instances: 1,
+            endpoint: None,
+            probe: ProbeOverride::default(),
+            data: DataPolicy::default(),
+            listen: Listen::default(),
+            limits: Limits::default(),
+            stop: StopPolicy::default(),
+            failures: Failures::default(),
+        }
+    }
 }
 
 /// What a provider is told of how an instance is to be: a JSON object in the offering's own words.

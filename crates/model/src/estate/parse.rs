@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use toml::de::{DeTable, DeValue};
 
@@ -22,6 +23,7 @@ mod checks;
 mod failures;
 mod osb;
 mod parameters;
+mod provide;
 mod reader;
 mod recover;
 mod service;
@@ -102,6 +104,7 @@ const DOCUMENT: &[Key] = &[
     ("heal", "[heal]"),
     ("notify", "[notify]"),
     ("failures", "[failures]"),
+    ("provide", "[provide]"),
 ];
 
 fn read_document<'t>(reader: &mut Reader<'_>, folder: &Path, tree: &'t DeTable<'t>) -> Option<Estate> {
@@ -115,10 +118,16 @@ fn read_document<'t>(reader: &mut Reader<'_>, folder: &Path, tree: &'t DeTable<'
         .optional("failures")
         .map(|value| failures::read(reader, "failures", Whose::Everything, value))
         .unwrap_or_default();
+    let provide = fields.optional("provide").and_then(|value| {
+        let provide = provide::read(reader, folder, value)?;
+        checks::check_seller(reader, &providers.list, value.span());
+        Some(Box::new(provide))
+    });
     checks::check_cycles(reader, &drafts);
     checks::check_endpoints(reader, &drafts);
     let (name, currency) = named?;
-    let services = drafts.into_iter().map(|draft| Some((draft.name, draft.service?))).collect::<Option<_>>()?;
+    let services =
+        drafts.into_iter().map(|draft| Some((draft.name, Arc::new(draft.service?)))).collect::<Option<_>>()?;
     Some(Estate {
         name,
         currency,
@@ -128,6 +137,7 @@ fn read_document<'t>(reader: &mut Reader<'_>, folder: &Path, tree: &'t DeTable<'
         providers: providers.list,
         services,
         failures,
+        provide,
     })
 }
 
@@ -143,6 +153,7 @@ fn read_services(reader: &mut Reader<'_>, providers: &BTreeSet<ProviderName>, va
     let mut services: BTreeMap<ServiceName, Value<'_>> = BTreeMap::new();
     for (key, value) in table.iter() {
         if let Some(name) = parse_name(reader, key.span(), key.get_ref()) {
+            checks::check_name(reader, key.span(), &name);
             services.insert(name, Value::new(key.get_ref(), "[service.web]", value));
         }
     }

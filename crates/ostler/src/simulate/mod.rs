@@ -174,7 +174,7 @@ fn variations(arguments: &Simulate, town: &Town) -> Outcome<Vec<Variation>> {
         let mut estate = (*town.estate).clone();
         for (service, instances) in &changes.0 {
             let Some(found) = estate.services.get_mut(service) else { return Err(no_such_service(service, town)) };
-            found.instances = *instances;
+            Arc::make_mut(found).instances = *instances;
         }
         let changed = Town { estate: Arc::new(estate), ..town.clone() };
         let name = format!("--instances {changes}");
@@ -194,7 +194,7 @@ fn without(town: &Town, provider: &ProviderName) -> Result<Town, String> {
     let mut estate = (*town.estate).clone();
     estate.providers.remove(provider);
     for service in estate.services.values_mut() {
-        service.prefer.retain(|preferred| preferred != provider);
+        Arc::make_mut(service).prefer.retain(|preferred| preferred != provider);
     }
     let mut changed = Town { estate: Arc::new(estate), ..town.clone() };
     changed.catalogs.remove(provider);

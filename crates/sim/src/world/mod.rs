@@ -152,7 +152,7 @@ pub struct World {
     /// The estate file as it is now.
     file: Arc<Estate>,
     /// What people took out of it.
-    removed: BTreeMap<ServiceName, Service>,
+    removed: BTreeMap<ServiceName, Arc<Service>>,
     truth: Truth,
     callers: Callers,
     witness: Witness,

@@ -63,7 +63,7 @@ impl World {
                 let value = format!("{}", self.counts.steps);
                 self.edit(|file| {
                     if let (Some(service), Ok(value)) = (file.services.get_mut(&service), value.parse()) {
-                        service.env.insert("EDITED".to_owned(), value);
+                        Arc::make_mut(service).env.insert("EDITED".to_owned(), value);
                     }
                 });
             }

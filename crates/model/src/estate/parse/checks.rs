@@ -1,4 +1,4 @@
-//! How the services of an estate fit together: needs have no cycle, endpoints differ.
+//! How the parts of an estate fit together: needs have no cycle, endpoints differ, what is sold is there.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -6,7 +6,9 @@ use std::ops::Range;
 
 use super::reader::Reader;
 use super::service::Draft;
-use crate::ids::ServiceName;
+use crate::estate::{Provider, ProviderKind};
+use crate::ids::{ProviderName, ServiceName};
+use crate::sale::{GUEST_PREFIX, SOLD_PREFIX};
 
 /// At most this many names of a cycle are shown.
 const CYCLE_SHOWN_MAX: usize = 12;
@@ -39,6 +41,27 @@ pub(super) fn check_cycles(reader: &mut Reader<'_>, drafts: &[Draft]) {
                 Place::Done => {}
             }
         }
+    }
+}
+
+/// Only this machine's offerings are sold to others.
+pub(super) fn check_seller(
+    reader: &mut Reader<'_>,
+    providers: &BTreeMap<ProviderName, Provider>,
+    provide: Range<usize>,
+) {
+    let is_host = |provider: &Provider| matches!(provider.kind, ProviderKind::Host(_));
+    if !providers.values().any(is_host) && !reader.may_be_unread("provider") {
+        let remedy = "declare this machine as a provider: `[provider.here]` and below it `kind = \"host\"`";
+        reader.report(provide, "there is nothing to sell: this machine is no provider here", remedy);
+    }
+}
+
+/// What others buy here gets names of its own.
+pub(super) fn check_name(reader: &mut Reader<'_>, span: Range<usize>, name: &ServiceName) {
+    if let Some(prefix) = [SOLD_PREFIX, GUEST_PREFIX].into_iter().find(|prefix| name.as_str().starts_with(prefix)) {
+        let cause = format!("names that begin with `{prefix}` are kept for what others buy from this estate");
+        reader.report(span, cause, "choose another name");
     }
 }
 
