@@ -150,6 +150,10 @@ impl Sqlite {
 }
 
 impl Journal for Sqlite {
+    fn give_back(&mut self) {
+        let _ = self.connection.execute_batch("PRAGMA shrink_memory"); // what it cannot give back it keeps
+    }
+
     fn append(
         &mut self,
         expected: Position,

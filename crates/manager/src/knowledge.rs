@@ -36,7 +36,7 @@ pub struct Knowledge {
     /// What each provider offers.
     pub catalogs: BTreeMap<ProviderName, Arc<Catalog>>,
     /// Every service that is declared, or whose instances still exist.
-    pub services: BTreeMap<ServiceName, ServiceKnowledge>,
+    pub services: BTreeMap<ServiceName, Box<ServiceKnowledge>>,
     /// The highest instance number that each service ever had.
     pub numbers: BTreeMap<ServiceName, u32>,
     /// Commands without an outcome.

@@ -33,6 +33,11 @@ impl Timestamp {
         self.formatted("%Y-%m-%d %H:%M:%S%.3f")
     }
 
+    /// RFC 3339 in UTC with milliseconds, always: `2026-11-23T15:00:00.123Z`.
+    pub fn to_rfc3339_millis(self) -> String {
+        self.formatted("%Y-%m-%dT%H:%M:%S%.3fZ")
+    }
+
     fn formatted(self, format: &str) -> String {
         match jiff::Timestamp::from_microsecond(self.0) {
             Ok(time) => time.strftime(format).to_string(),

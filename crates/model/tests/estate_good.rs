@@ -205,7 +205,7 @@ standard = "9.00"
         listen: "10.0.0.5:8410".parse().unwrap(),
         tls: Some(ProvideTls { certificate: "/srv/bookshop/broker.pem".into(), key: "/etc/broker.key".into() }),
         buyers: BTreeMap::from([("shop".to_owned(), SecretSource::File("/srv/bookshop/shop-password".into()))]),
-        offer: BTreeSet::from(["postgresql".parse().unwrap()]),
+        offer: vec!["postgresql".parse().unwrap()],
         endpoints: PortRange::parse("10.0.0.5:21000-21999"),
         at_most: 7,
         bindings_last: Some(Span::seconds(720 * 3600)),

@@ -40,6 +40,8 @@ pub(crate) struct Common {
 pub(crate) enum Command {
     /// Bring the estate up from a file, and watch it
     Up(Up),
+    /// Bring up an estate that sells to others: be an Open Service Broker
+    Provide(Up),
     /// Show what a file would change, and change nothing (exit code 0: nothing, 2: changes)
     Preview(FileArg),
     /// Play years of faults against a file and show what a year would be like; starts nothing, changes nothing

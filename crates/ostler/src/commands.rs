@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ostler_journal::{OpenOptions, Sqlite, home};
-use ostler_manager::{Ask, Knowledge, Settlement, StatusView};
+use ostler_manager::{Ask, Knowledge, Settlement};
 use ostler_model::ids::ServiceName;
 use ostler_model::time::Timestamp;
 use ostler_runtime::control::{EstateFile, FactQuery, Request, Response};
@@ -16,7 +16,7 @@ use ostler_runtime::{clock, server, turn, why};
 use crate::args::{Adopt, Command, Common, HomeCommand, How, Journal, Settle};
 use crate::client::{ask, cut_off, is_running, next, open};
 use crate::failure::{EXIT_CHANGES, Failure, Outcome};
-use crate::{logs, place, show, simulate, up};
+use crate::{logs, place, provide, show, simulate, up};
 
 /// How long a change that was asked for is waited for by default.
 const DONE_WITHIN: Duration = Duration::from_secs(300);
@@ -25,6 +25,7 @@ const DONE_WITHIN: Duration = Duration::from_secs(300);
 pub(crate) async fn run(command: Command, common: &Common) -> Outcome<u8> {
     match command {
         Command::Up(arguments) => return up::up(&arguments, common).await,
+        Command::Provide(arguments) => return provide::provide(&arguments, common).await,
         Command::Preview(arguments) => return preview_file(&arguments.file, common).await,
         Command::Simulate(arguments) => simulate::simulate(&arguments, common).await?,
         Command::Apply(arguments) => {
@@ -152,32 +153,36 @@ fn open_at_rest(home: &Home) -> Outcome<Sqlite> {
 async fn status(common: &Common, watch: bool) -> Outcome {
     let home = place::of_command(common)?;
     if !watch {
-        let Response::Status { status, troubles, limits } = ask(&home, &Request::Status).await? else {
-            return Err(cut_off());
-        };
-        print_status(common, &status, &troubles, limits.as_deref());
-        return Ok(());
+        let response = ask(&home, &Request::Status).await?;
+        return if print_status(common, &response) { Ok(()) } else { Err(cut_off()) };
     }
     loop {
         // A manager that dies while somebody watches is brought back; so is the view of it.
         let mut line = open(&home, &Request::Watch).await?;
-        while let Ok(Some(Response::Status { status, troubles, limits })) = next(&mut line).await {
+        while let Ok(Some(response @ Response::Status { .. })) = next(&mut line).await {
             if !common.json && std::io::stdout().is_terminal() {
                 anstream::print!("\x1b[H\x1b[2J");
             }
-            print_status(common, &status, &troubles, limits.as_deref());
+            print_status(common, &response);
         }
     }
 }
 
-fn print_status(common: &Common, status: &StatusView, troubles: &[String], limits: Option<&str>) {
+/// Whether it was one.
+fn print_status(common: &Common, response: &Response) -> bool {
+    let Response::Status { status, troubles, limits, sells } = response else { return false };
     if common.json {
         let mut value = serde_json::to_value(status).expect("a status has only string keys");
         if !troubles.is_empty() {
-            value["troubles"] = troubles.into();
+            value["troubles"] = troubles.as_slice().into();
         }
         if let Some(limits) = limits {
-            value["limits"] = limits.into();
+            value["limits"] = limits.as_str().into();
+        }
+        match sells {
+            Some(Ok(url)) => value["sells"] = serde_json::json!({ "url": url }),
+            Some(Err(why)) => value["sells"] = serde_json::json!({ "trouble": why }),
+            None => {}
         }
         print_json(&value);
     } else {
@@ -185,8 +190,14 @@ fn print_status(common: &Common, status: &StatusView, troubles: &[String], limit
         if let Some(limits) = limits {
             anstream::println!("\n{limits}");
         }
+        match sells {
+            Some(Ok(url)) => anstream::println!("\nOthers can buy at {url}."),
+            Some(Err(why)) => anstream::println!("\nNothing can be sold: {why}."),
+            None => {}
+        }
     }
     let _ = std::io::stdout().flush(); // a reader that is gone ends the command at its next write
+    true
 }
 
 async fn explain(common: &Common, service: ServiceName) -> Outcome {

@@ -7,6 +7,7 @@ mod failure;
 mod logs;
 mod place;
 mod processes;
+mod provide;
 mod show;
 mod simulate;
 mod unit;

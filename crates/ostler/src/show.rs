@@ -4,6 +4,7 @@ use anstyle::{AnsiColor, Style};
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use ostler_manager::{Change, InstanceView, LeftoverView, ServiceView, StatusView};
 use ostler_model::health::State;
+use ostler_runtime::history;
 use ostler_runtime::preview::Preview;
 
 /// The colour that a state has on a terminal.
@@ -74,6 +75,7 @@ fn summary(status: &StatusView) -> String {
     let ready = status.services.iter().filter(|service| service.state == State::Ready).count();
     match () {
         () if status.down => "stopped by a person; `ostler up` starts it".to_owned(),
+        () if count == 0 => "it has no services".to_owned(),
         () if status.settled && ready == count && count == 1 => "its one service is ready".to_owned(),
         () if status.settled && ready == count => format!("all {count} services are ready"),
         () => format!("{ready} of {count} services are ready"),
@@ -92,6 +94,10 @@ fn remarks(service: &ServiceView) -> Vec<String> {
         }
     }
     lines.extend(service.leftovers.iter().map(leftover));
+    if let Some(sold) = &service.sold {
+        let bindings = history::counted(sold.bindings, "binding");
+        lines.push(format!("\n{} is sold to {}, who calls it {}; {bindings}.\n", service.name, sold.to, sold.id));
+    }
     if service.state == State::Retained {
         let data = if service.durable { "its data is kept" } else { "it has no durable data" };
         let price = service.price.as_ref().map_or_else(

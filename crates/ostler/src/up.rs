@@ -21,7 +21,7 @@ use crate::args::{Common, Up};
 use crate::client::{ask, cut_off, is_running, next, open};
 use crate::commands::{known_at_rest, name_of, print_json, read_file};
 use crate::failure::{Failure, Outcome};
-use crate::{place, processes, show, unit};
+use crate::{place, processes, provide, show, unit};
 
 /// How long ostler's own processes may take to come up. Reading a journal of millions of facts is the longest part.
 const PROCESSES_UP_WITHIN: Duration = Duration::from_secs(60);
@@ -64,18 +64,18 @@ pub(crate) async fn up(arguments: &Up, common: &Common) -> Outcome<u8> {
     let progress = progress(common);
     progress.set_message("starting ostler");
     start_processes(&home, arguments.accept_lost_tail).await?;
-    if let Err(failure) = ask(&home, &Request::Apply(file)).await {
+    if let Err(failure) = ask(&home, &Request::Apply(file.clone())).await {
         progress.finish_and_clear();
         end_if_idle(&home).await;
         return Err(failure);
     }
     progress.finish_and_clear();
     let settled = until_settled(&home, common, arguments.within.get()).await;
+    settled?;
+    provide::show_door(&file, &home, common).await?;
     if arguments.detach {
-        settled?;
         return Ok(0);
     }
-    settled?;
     stay(&home, common).await
 }
 

@@ -23,7 +23,7 @@ use ostler_model::time::Timestamp;
 mod failure;
 pub mod host;
 pub mod osb;
-mod source;
+pub mod source;
 
 /// What a provider's calls return.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + 'a>>;

@@ -21,7 +21,7 @@ const COMMAND_TIME: Duration = Duration::from_secs(20);
 ///
 /// # Errors
 /// Why there is none, in words.
-pub(crate) async fn find(source: &SecretSource, folder: &Path) -> Result<Secret, String> {
+pub async fn find(source: &SecretSource, folder: &Path) -> Result<Secret, String> {
     let text = match source {
         SecretSource::Env(name) => std::env::var(name).map_err(|error| match error {
             std::env::VarError::NotPresent => {

@@ -104,6 +104,9 @@ pub enum Response {
         /// Where the estate sets limits: by what means they are held here, as a sentence.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limits: Option<String>,
+        /// Where others can buy from this estate, or why they cannot; `None` if it sells nothing.
+        #[serde(default)]
+        sells: Option<Result<String, String>>,
     },
     /// To `Why`.
     Why(Box<WhyReport>),

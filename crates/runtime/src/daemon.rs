@@ -7,6 +7,7 @@ use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -28,6 +29,7 @@ use crate::keeper_link::{Keeper, LinkConfig};
 use crate::memory;
 use crate::news;
 use crate::providers::Providers;
+use crate::selling::Selling;
 use crate::server;
 use crate::turn::{Incoming, RecallError, Turner};
 
@@ -58,7 +60,12 @@ pub struct Config {
     pub key: Option<Zeroizing<String>>,
     /// Go on although the newest facts are missing from the journal.
     pub accept_lost_tail: bool,
+    /// Sells to others what the estate declares to be sold.
+    pub front: Front,
 }
+
+/// Whoever sells to others: runs until it is dropped.
+pub type Front = Box<dyn FnOnce(Loop, Selling) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
 /// Why the manager process cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -218,12 +225,15 @@ pub fn run(config: Config, is_up: impl FnOnce()) -> Result<(), DaemonError> {
     tasks.spawn(link);
     let socket = server::bind(&config.home.socket()).map_err(system("listen on its socket"))?;
     tasks.spawn(catalogs::follow(handle.clone(), providers.clone()));
+    let selling = Selling::default();
+    tasks.spawn((config.front)(handle.clone(), selling.clone()));
     let context = server::Context {
         handle: handle.clone(),
         keeper: keeper.clone(),
         providers,
         home: config.home.clone(),
         build: config.build,
+        selling,
     };
     tasks.spawn(server::serve(socket, context));
     if let Some(lost) = opened.given_up {
@@ -281,6 +291,7 @@ fn turn_until_end(
                 Ok(message) => waiting.push_back(message),
                 Err(RecvTimeoutError::Timeout) if may_trim => {
                     engine.hands().tidy();
+                    engine.journal_mut().give_back();
                     memory::give_back();
                     turns_since_trim = 0;
                     continue;

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ostler_manager::{Event, Knowledge, PlacementProblem, place};
-use ostler_model::catalog::{Catalog, Placement};
+use ostler_model::catalog::{Catalog, Offering, Placement};
 use ostler_model::diagnostics::{Problem, Problems};
-use ostler_model::estate::{Estate, NotifyVia, Parsed, parse};
+use ostler_model::estate::provide::Provide;
+use ostler_model::estate::{Estate, NotifyVia, Parsed, Provider, ProviderKind, parse};
 use ostler_model::ids::{ProviderName, ServiceName};
 use ostler_model::outcome::Failure;
 use ostler_model::template::Template;
@@ -120,10 +121,44 @@ impl Prepared {
                 list.push(Problem { span, cause, remedy: "correct the command, or make the program".to_owned() });
             }
         }
+        list.extend(self.estate.provide.iter().flat_map(|provide| self.sale_problems(provide)));
         match Problems::of(&self.file.file, &self.file.text, list) {
             Some(problems) => Err(problems),
             None => Ok(()),
         }
+    }
+
+    /// What is to be sold and is not there, or is no plan's price.
+    fn sale_problems(&self, provide: &Provide) -> Vec<Problem> {
+        let is_host = |provider: &&Provider| matches!(provider.kind, ProviderKind::Host(_));
+        let seller = self.estate.providers.values().find(is_host);
+        let Some(catalog) = seller.and_then(|seller| self.catalogs.get(&seller.name)) else { return Vec::new() };
+        let sold = |offering: &&Offering| offering.bindable && !offering.runs_program;
+        let known = catalog.offerings.values().filter(sold).map(|offering| offering.name.as_str());
+        let known = known.collect::<Vec<_>>().join(", ");
+        let mut list = Vec::new();
+        for (index, name) in provide.offer.iter().enumerate() {
+            if !catalog.offerings.get(name).as_ref().is_some_and(sold) {
+                list.push(Problem {
+                    span: self.parsed.span(&format!("provide.offer.{index}")),
+                    cause: format!(
+                        "`{name}` cannot be sold: this machine does not offer it, or nothing can be bound to it"
+                    ),
+                    remedy: format!("what can be sold here: {known}"),
+                });
+            }
+        }
+        for (name, plan) in provide.prices.iter().flat_map(|(name, plans)| plans.keys().map(move |plan| (name, plan))) {
+            let plans = catalog.offerings.get(name).map(|offering| &offering.plans);
+            if !plans.is_some_and(|plans| plans.iter().any(|offered| offered.name == *plan)) {
+                list.push(Problem {
+                    span: self.parsed.span(&format!("provide.price.{name}.{plan}")),
+                    cause: format!("there is no plan `{plan}` of `{name}`, so it can have no price"),
+                    remedy: "correct the name, or remove the price".to_owned(),
+                });
+            }
+        }
+        list
     }
 
     /// The event that gives it to the manager.

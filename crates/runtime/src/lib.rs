@@ -22,6 +22,7 @@ pub mod orders;
 pub mod preview;
 pub mod providers;
 pub mod seen;
+pub mod selling;
 pub mod server;
 pub mod turn;
 pub mod waiting;

@@ -27,6 +27,7 @@ use crate::keeper_link::Keeper;
 use crate::preview::preview;
 use crate::providers::{Made, Providers};
 use crate::seen::seen;
+use crate::selling::Selling;
 use crate::waiting::waits_for;
 use crate::why;
 
@@ -50,6 +51,8 @@ pub struct Context {
     pub home: Home,
     /// This build, for people.
     pub build: String,
+    /// Where the front stands that sells to others.
+    pub selling: Selling,
 }
 
 /// Listens on `path`, for this user only.
@@ -126,16 +129,18 @@ async fn answer(mut line: Line, context: Context) -> io::Result<()> {
 }
 
 async fn status_now(context: &Context) -> Response {
-    let providers = context.providers.clone();
-    context.handle.ask(move |engine, troubles| status_from(engine, troubles, &providers)).await
+    let context = context.clone();
+    let handle = context.handle.clone();
+    handle.ask(move |engine, troubles| status_from(engine, troubles, &context)).await
 }
 
-fn status_from(engine: &Engine, troubles: &Troubles, providers: &Providers) -> Response {
+fn status_from(engine: &Engine, troubles: &Troubles, context: &Context) -> Response {
     let known = engine.knowledge();
     Response::Status {
         status: Box::new(status(known, clock::now())),
         troubles: troubles.list(),
-        limits: limits_in_words(known, providers),
+        limits: limits_in_words(known, &context.providers),
+        sells: context.selling.get(),
     }
 }
 
@@ -161,10 +166,10 @@ async fn watch(
     let mut last = None;
     loop {
         changes.mark_unchanged();
-        let (enough, providers) = (enough.clone(), context.providers.clone());
+        let (enough, asked) = (enough.clone(), context.clone());
         let (response, is_enough) = context
             .handle
-            .ask(move |engine, troubles| (status_from(engine, troubles, &providers), enough(engine.knowledge())))
+            .ask(move |engine, troubles| (status_from(engine, troubles, &asked), enough(engine.knowledge())))
             .await;
         let text = serde_json::to_string(&response)?;
         if last.as_ref() != Some(&text) {

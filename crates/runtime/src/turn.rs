@@ -9,11 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ostler_journal::{AppendError, Journal, ReadError, SealedChange, SecretValue};
 use ostler_manager::{Command, Decision, Event, Fact, Knowledge, ResumeCause, Scope, evolve, take};
+use ostler_model::binding::Credentials;
 use ostler_model::ids::{CommandId, Position, SecretId};
+use ostler_model::outcome::Failure;
 use ostler_model::time::Timestamp;
 
 use crate::envelope::{self, EnvelopeError};
 use crate::keeper_link::ReportNumber;
+use crate::orders::credentials;
 
 /// The most events of one turn: a bound on how long one commit makes everybody else wait.
 pub const EVENTS_AT_ONCE: usize = 256;
@@ -135,6 +138,14 @@ pub fn recall(journal: &dyn Journal) -> Result<(Knowledge, u64), RecallError> {
 }
 
 impl<J: Journal, H: Hands> Turner<J, H> {
+    /// The credentials that are sealed under `id`.
+    ///
+    /// # Errors
+    /// If they cannot be unsealed.
+    pub fn credentials(&self, id: &SecretId) -> Result<Option<Credentials>, Failure> {
+        credentials(&SecretsOf(&self.journal), id)
+    }
+
     /// Goes on from what the journal holds.
     ///
     /// # Errors

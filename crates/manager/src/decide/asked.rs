@@ -32,7 +32,8 @@ impl Draft<'_> {
         // Whoever gives the same file again may have freed an address; and a scale that was asked for is undone.
         let in_vain = |service: &ServiceKnowledge| service.declared && service.endpoint.trouble.is_some();
         let undone = |service: &ServiceKnowledge| service.scale.is_some() || in_vain(service);
-        if known.estate.as_ref() != Some(estate) || known.down || known.services.values().any(undone) {
+        if known.estate.as_ref() != Some(estate) || known.down || known.services.values().any(|service| undone(service))
+        {
             self.fact(FactKind::EstateDeclared { estate: estate.clone() });
         }
         for (provider, catalog) in catalogs {
@@ -66,10 +67,11 @@ impl Draft<'_> {
             return;
         }
         self.fact(FactKind::CatalogSeen { provider: provider.clone(), catalog: catalog.clone() });
-        let bought = |service: &&ServiceKnowledge| {
+        let bought = |service: &ServiceKnowledge| {
             service.placement.as_ref().is_some_and(|placement| placement.provider == *provider)
         };
-        let services = known.services.values().filter(bought).map(|service| service.spec.name.clone());
+        let services =
+            known.services.values().filter(|service| bought(service)).map(|service| service.spec.name.clone());
         self.decision.look.extend(services.map(Scope::Service));
     }
 

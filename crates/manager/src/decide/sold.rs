@@ -12,7 +12,7 @@ use ostler_model::sale::{Guest, Sale};
 use super::Draft;
 use crate::event::Scope;
 use crate::fact::FactKind;
-use crate::knowledge::{Origin, ServiceKnowledge};
+use crate::knowledge::Origin;
 use crate::place::place_one;
 
 impl Draft<'_> {
@@ -60,14 +60,15 @@ impl Draft<'_> {
 
     /// Where something more that is sold answers: `None` for wherever there is room.
     fn address_for_sold(&self, provide: &Provide) -> Result<Option<SocketAddr>, String> {
-        let is_sold = |service: &&ServiceKnowledge| matches!(service.origin, Origin::Sold { .. });
-        let sold = self.known.services.values().filter(is_sold).count();
+        let services = || self.known.services.values();
+        let sold = services().filter(|service| matches!(service.origin, Origin::Sold { .. })).count();
         if sold >= provide.at_most as usize {
             return Err(format!("all {} instances that may be sold here are", provide.at_most));
         }
         let Some(range) = provide.endpoints else { return Ok(None) };
-        let addresses = |service: &ServiceKnowledge| service.spec.endpoint.into_iter().chain(service.endpoint.address);
-        let taken: BTreeSet<SocketAddr> = self.known.services.values().flat_map(addresses).collect();
+        let declared = services().filter_map(|service| service.spec.endpoint);
+        let taken: BTreeSet<SocketAddr> =
+            services().filter_map(|service| service.endpoint.address).chain(declared).collect();
         let free = range.addresses().find(|address| !taken.contains(address));
         free.map(Some).ok_or_else(|| "no port is left for it".to_owned())
     }

@@ -23,7 +23,7 @@ pub(super) fn issue(known: &mut Knowledge, id: CommandId, command: &Command) {
     match command {
         Command::Provision { instance } if unrepeatable => {
             // What became of the former ask is known: it was observed before.
-            let made_as = known.services.get(instance.service()).and_then(as_declared);
+            let made_as = known.services.get(instance.service()).and_then(|service| as_declared(service));
             with_instance(known, instance, |i| {
                 i.attempts.ask();
                 i.adopted = None;
@@ -247,7 +247,7 @@ pub(super) fn interrupt(known: &mut Knowledge, id: &AttemptId) {
 
 /// It exists already, and is taken for what is declared until its provider says otherwise.
 pub(super) fn adopt(known: &mut Knowledge, id: &InstanceId, name: &str, at: Timestamp) {
-    let made_as = known.services.get(id.service()).and_then(as_declared);
+    let made_as = known.services.get(id.service()).and_then(|service| as_declared(service));
     with_instance(known, id, |instance| {
         *instance = Instance {
             phase: Phase::Stopped,

@@ -99,7 +99,7 @@ fn asked(known: &mut Knowledge, kind: &FactKind, at: Timestamp) {
         FactKind::DownAsked => {
             known.down = true;
             for_each_instance(known, leave_alone);
-            known.services.values_mut().for_each(try_service_again);
+            known.services.values_mut().for_each(|service| try_service_again(service));
         }
         FactKind::DeleteAsked { service } if is_sold(known, service) => sold::end(known, service),
         FactKind::DeleteAsked { service } => {
@@ -269,7 +269,7 @@ fn declare(known: &mut Knowledge, estate: &Arc<Estate>) {
     }
     for (name, spec) in &estate.services {
         if !known.services.contains_key(name) {
-            known.services.insert(name.clone(), ServiceKnowledge::new(spec.clone()));
+            known.services.insert(name.clone(), Box::new(ServiceKnowledge::new(spec.clone())));
         }
     }
     keep_providers(known, estate);

@@ -25,7 +25,8 @@ pub(super) fn sell(known: &mut Knowledge, spec: &Arc<Service>, sale: &Arc<Sale>)
         return;
     }
     let origin = Origin::Sold { sale: sale.clone(), delivered: false };
-    known.services.insert(name.clone(), ServiceKnowledge { origin, ..ServiceKnowledge::new(spec.clone()) });
+    let service = ServiceKnowledge { origin, ..ServiceKnowledge::new(spec.clone()) };
+    known.services.insert(name.clone(), Box::new(service));
 }
 
 /// What was bought is there for the first time.
@@ -45,7 +46,8 @@ pub(super) fn admit(known: &mut Knowledge, name: &ServiceName, guest: &Arc<Guest
     spec.needs.insert(guest.sold.clone());
     known.consumers.entry(guest.sold.clone()).or_default().insert(name.clone());
     let origin = Origin::Guest(guest.clone());
-    known.services.insert(name.clone(), ServiceKnowledge { origin, ..ServiceKnowledge::new(Arc::new(spec)) });
+    let service = ServiceKnowledge { origin, ..ServiceKnowledge::new(Arc::new(spec)) };
+    known.services.insert(name.clone(), Box::new(service));
 }
 
 /// With what was sold go those who use it.

@@ -1,6 +1,6 @@
 //! Estates and catalogs in a few words.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -73,7 +73,7 @@ pub(crate) fn provide(at_most: u32) -> Provide {
         listen: local(8410),
         tls: None,
         buyers: BTreeMap::from([("shop".to_owned(), SecretSource::Env("SHOP".to_owned()))]),
-        offer: BTreeSet::new(),
+        offer: Vec::new(),
         endpoints: PortRange::parse("127.0.0.1:21000-21999"),
         at_most,
         bindings_last: None,

@@ -139,7 +139,7 @@ impl World {
         match ask {
             ostler_manager::Ask::Delete { service } => {
                 let asked = |s: &ServiceKnowledge| self.known.down || !s.declared || s.origin != Origin::Declared;
-                if self.known.services.get(service).is_some_and(asked) {
+                if self.known.services.get(service).is_some_and(|service| asked(service)) {
                     self.deletions.insert(service.clone());
                 }
             }

@@ -1,6 +1,6 @@
 //! `[provide]`: what this estate sells to others, as an Open Service Broker.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -24,8 +24,8 @@ pub struct Provide {
     /// Who may buy, with where each one's password is found. Never empty.
     pub buyers: BTreeMap<String, SecretSource>,
     /// What is sold; everything that brings its own program and can be bound to if empty.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub offer: BTreeSet<OfferingName>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub offer: Vec<OfferingName>,
     /// Where what is sold answers; on this machine alone, on ports of ostler's choice, if `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoints: Option<PortRange>,

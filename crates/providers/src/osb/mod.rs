@@ -35,6 +35,8 @@ mod names;
 mod poll;
 mod verdict;
 
+pub use self::names::guid;
+
 /// For how long a request waits while its broker is left alone, before it is told that it cannot be made.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// What a person does about a broker that is in trouble.

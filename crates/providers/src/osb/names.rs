@@ -26,8 +26,9 @@ pub(crate) fn estate(estate: EstateUuid) -> String {
     guid(estate, &["estate"])
 }
 
-/// A version 8 UUID (RFC 9562, section 5.8), whose bits are a digest of what it stands for.
-fn guid(estate: EstateUuid, parts: &[&str]) -> String {
+/// A version 8 UUID (RFC 9562, section 5.8), whose bits are a digest of the estate and of what it stands for: parts
+/// without a NUL character.
+pub fn guid(estate: EstateUuid, parts: &[&str]) -> String {
     let mut digest = Sha256::new();
     digest.update(b"ostler\0");
     digest.update(estate.bytes());
