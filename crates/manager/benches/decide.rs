@@ -70,7 +70,7 @@ impl Bench {
             Command::Bind { .. } => Outcome::Bound { digest: "same".to_owned(), renew_at: None },
             Command::Start { .. } => {
                 self.pids += 1;
-                Outcome::Started(Running { pid: Some(self.pids), address: local(2), since: self.now })
+                Outcome::Started(Running { pid: Some(self.pids), address: local(2), since: self.now }.into())
             }
             Command::Stop { .. } => Outcome::Stopped { exit: None, killed: false, cut: 0 },
             _ => Outcome::Done,

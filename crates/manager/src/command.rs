@@ -240,7 +240,7 @@ impl Command {
             Self::Provision { instance } => format!("provision {instance}"),
             Self::Observe { instance } => format!("observe {instance}"),
             Self::Before { instance, .. } => format!("run {}'s one-off command", instance.service()),
-            Self::Start { instance, entrust: true, .. } => format!("entrust {instance} to the keeper"),
+            Self::Start { instance, entrust: true, .. } => format!("look after {instance}"),
             Self::Start { instance, entrust: false, .. } => format!("start {instance}"),
             Self::Stop { instance, .. } => format!("stop {instance}"),
             Self::Deprovision { instance } => format!("delete {instance} with its data"),
@@ -265,6 +265,23 @@ impl Command {
     }
 }
 
+/// What was started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Started {
+    /// As what it runs.
+    #[serde(flatten)]
+    pub running: Running,
+    /// From when on the credentials with which ostler looks at it are to be renewed, where they end by themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renew_at: Option<Timestamp>,
+}
+
+impl From<Running> for Started {
+    fn from(running: Running) -> Self {
+        Self { running, renew_at: None }
+    }
+}
+
 /// What came of a command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -274,7 +291,7 @@ pub enum Outcome {
     /// Of `Observe`.
     Observed(Observation),
     /// Of `Start`.
-    Started(Running),
+    Started(Started),
     /// Of `Stop`.
     Stopped {
         /// How its main process ended; `None` if nothing ran.

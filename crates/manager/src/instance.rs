@@ -13,7 +13,7 @@ use ostler_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::fact::Diagnosis;
-use crate::rounds::{Accepted, Rounds};
+use crate::rounds::{Accepted, RoundState, Rounds};
 
 /// What is known of one instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,7 +81,13 @@ pub struct Instance {
     /// How the credentials were asked for with which ostler itself looks at it, where a provider gives such.
     #[serde(default)]
     pub access: Rounds,
-    /// Earlier asks for these that may have made some, which nobody is to use.
+    /// The ask by which those were made that are in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_used: Option<u32>,
+    /// From when on these are to be renewed, where they end by themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_renew_at: Option<Timestamp>,
+    /// Earlier asks for these that may have made some, which nobody is to use any more once there are others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub access_left: Vec<u32>,
     /// What its provider has agreed to do and not said to be over.
@@ -204,6 +210,8 @@ impl Instance {
             made_as: None,
             changes_to: None,
             access: Rounds::default(),
+            access_used: None,
+            access_renew_at: None,
             access_left: Vec::new(),
             accepted: None,
         }
@@ -237,6 +245,19 @@ impl Instance {
     /// Where it answers while it runs.
     pub fn address(&self) -> Option<SocketAddr> {
         self.running.map(|running| running.address)
+    }
+
+    /// Whether the credentials with which ostler looks at it are to be renewed now.
+    pub fn access_is_due(&self, now: Timestamp) -> bool {
+        self.access_renew_at.is_some_and(|renew_at| renew_at <= now)
+    }
+
+    /// There are no credentials any more with which ostler could look at it.
+    pub(crate) fn lose_access(&mut self) {
+        self.access = Rounds { state: RoundState::Over, ..self.access };
+        self.access_used = None;
+        self.access_renew_at = None;
+        self.access_left.clear(); // credentials end with what they were for
     }
 
     /// Whether it was asked for, and what became of that is not known.

@@ -446,6 +446,11 @@ impl Binding {
         self.rounds.number().is_some() || !self.left.is_empty()
     }
 
+    /// Whether it is to be renewed now.
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        self.renew_at.is_some_and(|renew_at| renew_at <= now)
+    }
+
     /// Whether nothing is left of it anywhere.
     pub fn is_gone(&self) -> bool {
         self.state == BindingState::Lost && !self.has_asks()

@@ -27,7 +27,7 @@ mod rounds;
 mod view;
 
 pub use check::{Violation, check};
-pub use command::{Command, Outcome, Target};
+pub use command::{Command, Outcome, Started, Target};
 pub use decide::{Decision, Reason, Withheld, decide, take};
 pub use diff::{Change, changes};
 pub use event::{Ask, Event, Process, ResumeCause, Scope, Settlement};

@@ -85,11 +85,14 @@ fn success(known: &Knowledge, id: CommandId, command: &Command, now: Timestamp) 
     let somewhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
     Some(match command {
         Command::OpenEndpoint { address, .. } => Outcome::Open(address.unwrap_or(somewhere)),
-        Command::Start { instance, .. } => Outcome::Started(Running {
-            pid: None,
-            address: known.instance(instance).and_then(|i| i.address()).unwrap_or(somewhere),
-            since: now,
-        }),
+        Command::Start { instance, .. } => Outcome::Started(
+            Running {
+                pid: None,
+                address: known.instance(instance).and_then(|i| i.address()).unwrap_or(somewhere),
+                since: now,
+            }
+            .into(),
+        ),
         Command::Stop { .. } => Outcome::Stopped { exit: None, killed: false, cut: 0 },
         Command::Observe { instance } => Outcome::Observed(match known.instance(instance) {
             Some(found) => match (found.phase, found.running) {

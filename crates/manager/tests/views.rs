@@ -138,7 +138,7 @@ impl World {
             Command::OpenEndpoint { address, .. } => Outcome::Open(address.unwrap_or(local(20_000))),
             Command::Start { .. } => {
                 self.pid += 1;
-                Outcome::Started(Running { pid: Some(self.pid), address: local(30_000), since: self.now })
+                Outcome::Started(Running { pid: Some(self.pid), address: local(30_000), since: self.now }.into())
             }
             Command::Stop { .. } => Outcome::Stopped { exit: Some(Exit::Signal(15)), killed: false, cut: 0 },
             Command::Bind { .. } => Outcome::Bound { digest: "one".to_owned(), renew_at: None },

@@ -80,6 +80,8 @@ pub struct Asks {
     pub access: Option<u32>,
     /// These were made.
     pub access_made: bool,
+    /// The ask whose credentials are in use, and are in the secret: another one while these are being renewed.
+    pub access_used: Option<u32>,
     /// The ask for the binding that is to be made.
     pub round: Option<u32>,
     /// It was made: only where it points is to change.
@@ -122,6 +124,8 @@ pub struct Started {
     pub running: Running,
     /// To be sealed in place of [`InstanceOrder::secret`].
     pub secret: Option<Credentials>,
+    /// From when on that is to be made anew, where it ends by itself.
+    pub renew_at: Option<Timestamp>,
 }
 
 /// What `bind` gives.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use ostler_gateway::messages::{Says, Table, Target as TableTarget, Tell};
 use ostler_journal::SealedChange;
 use ostler_keeper::protocol::{Answer, Order, Refusal};
-use ostler_manager::{Command, Event, Knowledge, Outcome, Target};
+use ostler_manager::{Command, Event, Knowledge, Outcome, Started, Target};
 use ostler_model::binding::Credentials;
 use ostler_model::ids::{AttemptId, CommandId, InstanceId, ProviderName, SecretId, ServiceName};
 use ostler_model::outcome::{Failure, FailureClass};
@@ -391,7 +391,8 @@ async fn start(provider: Arc<dyn Provider>, order: InstanceOrder, grant: ReflexG
     match provider.start(&order, grant).await {
         Ok(started) => {
             let secret = started.secret.iter().map(|secret| sealed(SecretId::of_instance(&order.instance), secret));
-            (Outcome::Started(started.running), secret.collect())
+            let begun = Started { running: started.running, renew_at: started.renew_at };
+            (Outcome::Started(begun), secret.collect())
         }
         Err(failure) => (Outcome::Failed(failure), Vec::new()),
     }

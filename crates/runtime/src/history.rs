@@ -214,9 +214,9 @@ pub fn outcome_in_words(outcome: &Outcome) -> String {
             ostler_model::outcome::Observation::Stopped { .. } => "it does not run".to_owned(),
             ostler_model::outcome::Observation::Running(running) => format!("it runs at {}", running.address),
         },
-        Outcome::Started(running) => match running.pid {
-            Some(pid) => format!("runs as process {pid} at {}", running.address),
-            None => format!("runs at {}", running.address),
+        Outcome::Started(started) => match started.running.pid {
+            Some(pid) => format!("runs as process {pid} at {}", started.running.address),
+            None => format!("runs at {}", started.running.address),
         },
         Outcome::Stopped { exit, killed, cut } => {
             let exit = exit.map_or("nothing ran".to_owned(), |exit| format!("stopped with {exit}"));

@@ -96,6 +96,7 @@ fn asks(known: &Knowledge, instance: &Instance) -> Asks {
         accepted,
         access: instance.access.number(),
         access_made: instance.access.is_made(),
+        access_used: instance.access_used,
         ..Asks::default()
     }
 }

@@ -184,7 +184,7 @@ impl Hands for World {
                 }
                 let count = inner.alive.iter().filter(|alive| *alive == instance).count();
                 inner.twins += count - 1;
-                Some(Outcome::Started(running(instance)))
+                Some(Outcome::Started(running(instance).into()))
             }
             Command::Bind { .. } => Some(Outcome::Bound { digest: "same".to_owned(), renew_at: None }),
             Command::Watch { instance, .. } => {

@@ -166,7 +166,8 @@ impl Draft<'_> {
     fn waits_for_binding(&self, consumer: &ServiceName, need: &ServiceName) -> bool {
         let Some(service) = self.known.services.get(consumer) else { return false };
         let needed = service.spec.needs.contains(need);
-        let to_bind = needed && self.known.is_wanted(service) && !self.known.is_bound(service, need);
+        let due = service.bindings.get(need).is_some_and(|binding| binding.is_due(self.now));
+        let to_bind = needed && self.known.is_wanted(service) && (due || !self.known.is_bound(service, need));
         let to_unbind = !needed && service.bindings.contains_key(need);
         let gone = !service.declared && service.instances.is_empty() && service.bindings.contains_key(need);
         let to_tidy = service.bindings.get(need).is_some_and(|binding| !binding.left.is_empty());
@@ -199,7 +200,7 @@ impl Draft<'_> {
             // It is observed after a pause: `evolve` saw to that.
             FailureClass::Interrupted => {}
             // It is observed at once, and then something is concluded.
-            FailureClass::InDoubt => {}
+            FailureClass::InDoubt if !matches!(command, Command::Start { .. }) => {}
             // What it may have made is in quarantine, and nothing more is asked for.
             FailureClass::Unclear if wanted != Wanted::Running => {}
             // Another ask would only leave behind another one.
@@ -222,7 +223,7 @@ impl Draft<'_> {
                 self.hold(id, failure.detail.clone(), answer);
                 self.look_at_sick();
             }
-            FailureClass::Temporary | FailureClass::NeedsPerson | FailureClass::LeftBehind => {
+            FailureClass::Temporary | FailureClass::NeedsPerson | FailureClass::LeftBehind | FailureClass::InDoubt => {
                 if concluded {
                     self.begin_repair(id, diagnosis);
                 }

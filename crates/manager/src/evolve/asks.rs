@@ -18,7 +18,7 @@ use crate::knowledge::{Binding, Knowledge, ServiceKnowledge};
 use crate::rounds::{Accepted, LeftBinding, Leftover, RoundState, Rounds};
 
 /// A command was issued: what it asks for gets its number.
-pub(super) fn issue(known: &mut Knowledge, id: CommandId, command: &Command) {
+pub(super) fn issue(known: &mut Knowledge, id: CommandId, command: &Command, at: Timestamp) {
     let unrepeatable = known.services.get(command.at_service()).is_some_and(|service| known.is_unrepeatable(service));
     match command {
         Command::Provision { instance } if unrepeatable => {
@@ -33,8 +33,10 @@ pub(super) fn issue(known: &mut Knowledge, id: CommandId, command: &Command) {
         Command::Start { instance, generation, .. } if unrepeatable => {
             let as_launched = known.services.get(instance.service()).and_then(|s| as_launched(s, *generation));
             with_instance(known, instance, |i| {
-                if !i.access.is_made() {
-                    i.access_left.extend(i.access.ask());
+                if !i.access.is_made() || i.access_is_due(at) {
+                    let former = i.access.number();
+                    i.access.ask();
+                    i.access_left.extend(former);
                 }
                 // It is what it was made, whatever it is started as: what differs is changed once it runs.
                 if i.phase != Phase::Running && i.made_as.is_some() && i.made_as != as_launched {
@@ -115,7 +117,17 @@ pub(super) fn end(known: &mut Knowledge, command: &Command, outcome: &Outcome, a
                 observed(known, instance, observation, at);
             }
         }
-        Command::Start { instance, .. } => with_instance(known, instance, |i| close(&mut i.access, outcome)),
+        Command::Start { instance, .. } => with_instance(known, instance, |i| {
+            close(&mut i.access, outcome);
+            if let Outcome::Started(started) = outcome
+                && i.access.is_made()
+                && i.access_used != i.access.number()
+            {
+                i.access_used = i.access.number();
+                i.access_renew_at = started.renew_at;
+                i.watch = None; // a new watch asks with these
+            }
+        }),
         Command::Update { instance, generation } if *outcome == Outcome::Done => {
             let made_as = known.services.get(instance.service()).and_then(|s| as_launched(s, *generation));
             with_instance(known, instance, |i| i.made_as = made_as);
@@ -197,8 +209,7 @@ fn observed(known: &mut Knowledge, id: &InstanceId, observation: &Observation, a
         }
         Observation::Absent => with_instance(known, id, |i| {
             i.attempts.state = RoundState::Over;
-            i.access = Rounds { state: RoundState::Over, ..i.access };
-            i.access_left.clear();
+            i.lose_access();
         }),
         Observation::Stopped { .. } | Observation::Running(_) => {
             let is_restarted_elsewhere = known.services.get(id.service()).is_some_and(|s| !known.can_be_restarted(s));
@@ -216,8 +227,7 @@ fn observed(known: &mut Knowledge, id: &InstanceId, observation: &Observation, a
 fn leave_behind(known: &mut Knowledge, id: &InstanceId, attempt: u32, why: &str, unclear: bool, at: Timestamp) {
     with_instance(known, id, |instance: &mut Instance| {
         instance.attempts.state = RoundState::Over;
-        instance.access = Rounds { state: RoundState::Over, ..instance.access };
-        instance.access_left.clear(); // credentials end with what they were for
+        instance.lose_access();
         instance.observed = true; // there is nothing to look at
     });
     with_service(known, id.service(), |service| {

@@ -22,7 +22,7 @@ const INTERRUPTED_PAUSE: Duration = Duration::from_secs(1);
 pub(super) fn issue(known: &mut Knowledge, id: CommandId, command: &Command, at: Timestamp) {
     known.last_command = known.last_command.max(id);
     issue_to(known, id, command, at);
-    asks::issue(known, id, command);
+    asks::issue(known, id, command, at);
 }
 
 fn issue_to(known: &mut Knowledge, id: CommandId, command: &Command, at: Timestamp) {
@@ -332,10 +332,10 @@ fn end_of_instance(known: &mut Knowledge, id: &InstanceId, command: &Command, ou
             return;
         }
         (Command::Observe { .. }, Outcome::Observed(observation)) => observe(known, id, observation, at),
-        (Command::Start { .. }, Outcome::Started(running)) => {
+        (Command::Start { .. }, Outcome::Started(started)) => {
             with_instance(known, id, |i| {
                 i.entrusted = true;
-                runs(i, *running, at);
+                runs(i, started.running, at);
             });
             with_service(known, id.service(), |service| {
                 service.backup_clock.get_or_insert(at);

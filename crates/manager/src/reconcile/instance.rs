@@ -207,8 +207,12 @@ fn keep_running(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &Instance
             Some(until) => draft.wake(until, scope()), // what else there is to do does not wait for that
         }
     }
-    // Whoever holds the process may be a new one: it has to be told what to start when the process dies.
-    if !instance.entrusted
+    if let Some(renew_at) = instance.access_renew_at.filter(|renew_at| draft.now < *renew_at) {
+        draft.wake(renew_at, scope());
+    }
+    // Whoever holds the process may be a new one: it has to be told what to start when the process dies. And what ostler
+    // looks at it with may have to be renewed.
+    if (!instance.entrusted || instance.access_is_due(draft.now))
         && let Some(generation) = instance.generation
     {
         return draft.command(start_command(id, instance, generation));
@@ -250,7 +254,8 @@ fn keep_running(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &Instance
 fn tidy_access(draft: &mut Draft<'_>, id: &InstanceId, instance: &Instance) {
     let me = id.service().clone();
     let binding = BindingId { consumer: me.clone(), need: me };
-    let rounds = instance.access_left.clone();
+    let left = instance.access_left.iter().copied();
+    let rounds = left.filter(|round| Some(*round) != instance.access_used).collect();
     draft.command(Command::Tidy { binding, instance: id.clone(), rounds });
 }
 

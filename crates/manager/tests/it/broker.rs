@@ -2,8 +2,9 @@
 //! late. What exists there must be known to the manager, whatever happened to the answer.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use ostler_manager::{Command, Event, Outcome};
+use ostler_manager::{Command, Event, Outcome, Started};
 use ostler_model::ids::{AttemptId, BindingId, CommandId, InstanceId, ServiceName};
 use ostler_model::outcome::{FailureClass, Observation, Running};
 use ostler_model::time::Timestamp;
@@ -13,6 +14,8 @@ use crate::world::World;
 /// What there is at the broker.
 #[derive(Default)]
 pub(crate) struct Broker {
+    /// What it gives to get at instances is to be renewed after this.
+    pub(crate) lasts: Option<Duration>,
     /// What exists at the broker, by the ask that made it.
     pub(crate) bought: BTreeSet<AttemptId>,
     /// What may still appear there, and since when.
@@ -105,7 +108,7 @@ impl World {
                     (Some(_), false, false) => Observation::NotSeen { why: "404".to_owned() },
                     (Some(_), true, _) => {
                         self.instances.entry(instance.clone()).or_default().made = true;
-                        let has_access = self.known.instance(instance).is_some_and(|i| i.access.is_made());
+                        let has_access = self.known.instance(instance).is_some_and(|i| i.access_used.is_some());
                         match self.observe(instance) {
                             Observation::Running(_) if !has_access => Observation::Stopped { exit: None },
                             observed => observed,
@@ -123,7 +126,10 @@ impl World {
                     self.broker.bound.insert((own, instance.clone(), round));
                 }
                 match outcome {
-                    Outcome::Started(running) => Outcome::Started(Running { pid: None, ..running }),
+                    Outcome::Started(Started { running, .. }) => Outcome::Started(Started {
+                        running: Running { pid: None, ..running },
+                        renew_at: self.broker.lasts.map(|lasts| self.now + lasts),
+                    }),
                     other => other,
                 }
             }
@@ -145,7 +151,12 @@ impl World {
             }
             Command::Bind { binding, instance, .. } => {
                 self.broker.bound.insert((binding.clone(), instance.clone(), number.expect("each ask has a number")));
-                self.done(command)
+                match self.done(command) {
+                    Outcome::Bound { digest, .. } => {
+                        Outcome::Bound { digest, renew_at: self.broker.lasts.map(|lasts| self.now + lasts) }
+                    }
+                    other => other,
+                }
             }
             Command::Unbind { binding, instance } => {
                 self.broker.bound.retain(|(id, at, _)| (id, at) != (binding, instance));

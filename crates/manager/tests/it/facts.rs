@@ -118,7 +118,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         Just(Outcome::Observed(Observation::Absent)),
         Just(Outcome::Observed(Observation::NotSeen { why: "404".to_owned() })),
         Just(Outcome::Observed(Observation::Useless { why: "failed".to_owned() })),
-        running().prop_map(Outcome::Started),
+        running().prop_map(|running| Outcome::Started(running.into())),
         Just(Outcome::Stopped { exit: None, killed: false, cut: 0 }),
         (0..2_u8).prop_map(|digest| Outcome::Bound { digest: digest.to_string(), renew_at: None }),
         Just(Outcome::BackedUp(made)),

@@ -9,6 +9,7 @@
 //! - `ended COMMAND ok | temporary | person | interrupted | cut-off` ends an order: `ended start web-1 ok`; what is cut
 //!   off is done, and whoever did it could not say so; `in-doubt`, `left-behind` and `unclear` are answers of a broker
 //!   that nothing follows from, and `lost` is the same as in doubt, of something that was done;
+//! - `lasts 1h`: from now on what a broker gives to get at instances is good for so long;
 //! - `accepted COMMAND`: a broker will do it; `appear db-1/1`: what was asked for is made late;
 //! - `probe web-1 ready | unready | shallow | unknown`; `hang web-1`, `unhang web-1`, `lose db-1` change the world;
 //! - `die web-1 [spent]` kills a process, which is started again at once if that is granted, unless it is spent;
@@ -77,6 +78,7 @@ impl Story {
                 let id = *found.unwrap_or_else(|| panic!("`{order}` was not ordered")).0;
                 let _ = self.world.give(&Event::Accepted { id, operation: Some("task-7".to_owned()) });
             }
+            ("lasts", [length]) => self.world.broker.lasts = Some(length.parse::<Span>().unwrap().get()),
             ("appear", [attempt]) => self.world.appear(&attempt.parse().unwrap()),
             ("probe", [id, health]) => self.probe(&instance(id), health),
             ("hang", [id]) => self.process(id).hung = true,
@@ -430,6 +432,7 @@ stories! {
     bought_in_doubt
     bought_late
     bought_quarantined
+    bought_renewed
     bought_tidy_refused
     crash_loop
     cut_off

@@ -423,10 +423,11 @@ fn assert_left_alone(world: &mut World) {
         for fact in &world.facts[from..] {
             if let ostler_manager::FactKind::CommandIssued { command, .. } = &fact.kind {
                 use ostler_manager::Command::{
-                    Backup, CloseEndpoint, Mitigate, Notify, Observe, OpenEndpoint, Start, Tidy, Watch,
+                    Backup, Bind, CloseEndpoint, Mitigate, Notify, Observe, OpenEndpoint, Start, Tidy, Watch,
                 };
                 let harmless = match command {
                     Observe { .. } | Watch { .. } | OpenEndpoint { .. } | Mitigate { .. } | Tidy { .. } => true,
+                    Bind { instance, .. } => world.is_bought(instance.service()), // its time came
                     // Its time came while ostler looked around.
                     Backup { name, .. } => name.starts_with("scheduled-"),
                     Start { instance, .. } => world.truth(instance).process.is_some_and(|p| p.since < fact.at),
@@ -505,6 +506,7 @@ fn assert_truth_is_known(world: &World) {
 fn storm(estates: &[Vec<Sketch>], at_once: u8, steps: &[Step]) -> Storm {
     let estates = estates.iter().map(|sketches| drawn(&estates[0], sketches, at_once)).collect();
     let mut storm = Storm { world: World::new(), estates, backups: 0 };
+    storm.world.broker.lasts = Some(Duration::from_secs(3600));
     storm.take(&Step::Give(0));
     for step in steps {
         storm.take(step);

@@ -12,6 +12,7 @@ status
 tick 2s
 ended tidy db/db temporary
 probe db-1 unready
+tick 1s
 ended observe db-1 ok
 status
 probe db-1 ready

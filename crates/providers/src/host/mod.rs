@@ -150,7 +150,10 @@ impl Provider for HostProvider {
     }
 
     fn start<'a>(&'a self, order: &'a InstanceOrder, grant: ReflexGrant) -> Answer<'a, crate::Started> {
-        Box::pin(async move { Ok(crate::Started { running: self.start_instance(order, grant).await?, secret: None }) })
+        Box::pin(async move {
+            let running = self.start_instance(order, grant).await?;
+            Ok(crate::Started { running, secret: None, renew_at: None })
+        })
     }
 
     fn stop<'a>(&'a self, order: &'a InstanceOrder, grace: Duration) -> Answer<'a, Stopped> {

@@ -33,10 +33,10 @@ impl OsbProvider {
             && let Some(answer) = answer_in(&order.secret)
         {
             let running = running(order, &answer).await?;
-            return Ok(Started { running, secret: None });
+            return Ok(Started { running, secret: None, renew_at: renewal(&answer, now()) });
         }
         let binding = BindingId { consumer: order.instance.service().clone(), need: order.instance.service().clone() };
-        let answer = self.bind_once(order, &binding, order.asks.access, None).await?;
+        let answer = self.bind_once(order, &binding, order.asks.access, order.asks.access_used).await?;
         let mut secret = credentials(&answer, None);
         secret.kept.insert(SINCE.to_owned(), Secret::new(now().0.to_string()));
         let with_secret = InstanceOrder { secret: secret.clone(), ..order.clone() };
@@ -44,12 +44,12 @@ impl OsbProvider {
         let running = running(&with_secret, &answer)
             .await
             .map_err(|cause| Failure { class: FailureClass::LeftBehind, ..cause })?;
-        Ok(Started { running, secret: Some(secret) })
+        Ok(Started { running, secret: Some(secret), renew_at: renewal(&answer, now()) })
     }
 
     /// What a complete instance is doing: it works, as far as anybody has looked.
     pub(super) async fn at_work(&self, order: &InstanceOrder) -> Observation {
-        let known = answer_in(&order.secret).filter(|_| order.asks.access_made);
+        let known = answer_in(&order.secret).filter(|_| order.asks.access_used.is_some());
         match known {
             Some(answer) => match running(order, &answer).await {
                 Ok(running) => Observation::Running(running),

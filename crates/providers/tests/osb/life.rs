@@ -60,6 +60,7 @@ async fn a_life() {
     assert_eq!((started.running.address, started.running.pid), (([127, 0, 0, 1], 5432).into(), None));
     order.secret = started.secret.unwrap();
     order.asks.access_made = true;
+    order.asks.access_used = order.asks.access;
     assert_eq!(shop.provider.observe(&order).await.unwrap(), Observation::Running(started.running));
     let again = shop.provider.start(&order, GRANT).await.unwrap();
     assert_eq!((again.running, again.secret.is_none()), (started.running, true));

@@ -348,7 +348,10 @@ impl World {
                     );
                 }
                 let running = self.truth.instances.get(instance).and_then(super::truth::InstanceTruth::running);
-                plain(running.map_or_else(|| failure(FailureClass::Temporary, "it ended at once"), Outcome::Started))
+                plain(running.map_or_else(
+                    || failure(FailureClass::Temporary, "it ended at once"),
+                    |running| Outcome::Started(running.into()),
+                ))
             }
             Command::Stop { .. } => {
                 let killed = truth.process.as_ref().is_some_and(|process| process.hung);
