@@ -70,6 +70,9 @@ pub(crate) enum Command {
     Release(Release),
     /// Say what is to become of something that a provider may hold for us, and that is in quarantine
     Settle(Settle),
+    /// Examine a provider before buying from it
+    #[command(subcommand)]
+    Provider(ProviderCommand),
     /// Stop everything, dependents first; or delete a service that is no longer declared
     Down(Down),
     /// Back up or restore ostler's own knowledge: journal, secrets, archive
@@ -78,6 +81,49 @@ pub(crate) enum Command {
     /// One of ostler's own processes; not for people
     #[command(hide = true, subcommand)]
     Process(Process),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProviderCommand {
+    /// Look at an Open Service Broker by the rules of the specification (exit code 0: nothing breaks you, 2: something does)
+    Check(Check),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The broker's address, or the name of a provider in the estate file
+    #[arg(value_name = "URL|PROVIDER")]
+    pub broker: String,
+    /// The estate file
+    #[arg(default_value = "ostler.toml")]
+    pub file: PathBuf,
+    /// Also buy an instance, use it with a real client of its protocol, change it, and give everything back
+    #[arg(long)]
+    pub full: bool,
+    /// With --full: of this service offering, by its name in the catalog [default: the first]
+    #[arg(long, value_name = "NAME", requires = "full")]
+    pub offering: Option<String>,
+    /// With --full: of this plan, by its name in the catalog [default: a free one, or else the first]
+    #[arg(long, value_name = "NAME", requires = "full")]
+    pub plan: Option<String>,
+    /// With --full: do not ask whether to buy
+    #[arg(long, requires = "full")]
+    pub yes: bool,
+    /// With an address: the user name to say
+    #[arg(long, value_name = "NAME")]
+    pub username: Option<String>,
+    /// With an address: a file with the password
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// With an address: a file with a token, in place of a user name and a password
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// With an address: a PEM file with the authorities that may sign for the broker
+    #[arg(long, value_name = "FILE")]
+    pub roots: Option<PathBuf>,
+    /// Write a certificate of one page to this Markdown file
+    #[arg(long, value_name = "FILE")]
+    pub certificate: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

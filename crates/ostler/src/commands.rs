@@ -13,10 +13,10 @@ use ostler_runtime::home::Home;
 use ostler_runtime::preview::preview;
 use ostler_runtime::{clock, server, turn, why};
 
-use crate::args::{Adopt, Command, Common, HomeCommand, How, Journal, Settle};
+use crate::args::{Adopt, Command, Common, HomeCommand, How, Journal, ProviderCommand, Settle};
 use crate::client::{ask, cut_off, is_running, next, open};
 use crate::failure::{EXIT_CHANGES, Failure, Outcome};
-use crate::{logs, place, provide, show, simulate, up};
+use crate::{logs, place, provide, provider, show, simulate, up};
 
 /// How long a change that was asked for is waited for by default.
 const DONE_WITHIN: Duration = Duration::from_secs(300);
@@ -27,6 +27,7 @@ pub(crate) async fn run(command: Command, common: &Common) -> Outcome<u8> {
         Command::Up(arguments) => return up::up(&arguments, common).await,
         Command::Provide(arguments) => return provide::provide(&arguments, common).await,
         Command::Preview(arguments) => return preview_file(&arguments.file, common).await,
+        Command::Provider(ProviderCommand::Check(arguments)) => return provider::check(&arguments, common).await,
         Command::Simulate(arguments) => simulate::simulate(&arguments, common).await?,
         Command::Apply(arguments) => {
             let file = read_file(&arguments.file)?;
@@ -381,7 +382,7 @@ async fn delete(common: &Common, service: ServiceName, yes: bool) -> Outcome {
 }
 
 /// Asks on a terminal; elsewhere a script has to say `--yes`.
-fn confirm(yes: bool, common: &Common, question: &str) -> Outcome {
+pub(crate) fn confirm(yes: bool, common: &Common, question: &str) -> Outcome {
     if yes {
         return Ok(());
     }

@@ -8,6 +8,7 @@ mod logs;
 mod place;
 mod processes;
 mod provide;
+mod provider;
 mod show;
 mod simulate;
 mod unit;

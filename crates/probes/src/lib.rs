@@ -16,6 +16,7 @@ use ostler_model::time::in_words;
 
 mod bounded;
 mod command;
+mod exercise;
 mod http;
 mod login;
 mod postgresql;
@@ -25,6 +26,7 @@ mod symptom;
 mod tcp;
 mod watch;
 
+pub use exercise::{Exercised, exercise};
 pub use watch::{UNREADY_AFTER, UNREADY_AT_FIRST_AFTER, Watch, watch};
 
 /// What is asked, and with what.

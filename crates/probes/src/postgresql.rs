@@ -14,6 +14,21 @@ use crate::login::Login;
 use crate::{Target, symptom, tcp};
 
 pub(crate) async fn probe(target: &Target) -> Result<(), Symptom> {
+    expect(target, "select 1", "1", "`select 1`").await
+}
+
+/// In one transaction that is rolled back: nothing of it was ever there for others, whatever happens on the way.
+pub(crate) async fn exercise(target: &Target, word: &str) -> Result<(), Symptom> {
+    let place = format!("\"ostler_scratch_{word}\"");
+    let work = format!(
+        "begin; create table {place} (word text not null); insert into {place} values ('{word}'); \
+         select word from {place}; rollback"
+    );
+    expect(target, &work, word, "what was written").await
+}
+
+/// Runs `sql`, which has to give one row of one column with `wanted`.
+async fn expect(target: &Target, sql: &str, wanted: &str, asked: &str) -> Result<(), Symptom> {
     let login = Login::of(target);
     let who = format!("PostgreSQL at {}", target.address);
     let config = config(&login, &who)?;
@@ -22,7 +37,7 @@ pub(crate) async fn probe(target: &Target) -> Result<(), Symptom> {
     let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(wrong)?;
     let mut connection = pin!(connection);
     let rows = {
-        let mut asked = pin!(client.simple_query("select 1"));
+        let mut asked = pin!(client.simple_query(sql));
         // Both halves live in this one future, so that dropping it ends both.
         tokio::select! {
             biased;
@@ -30,15 +45,18 @@ pub(crate) async fn probe(target: &Target) -> Result<(), Symptom> {
             ended = &mut connection => return Err(ended.err().map_or_else(|| broken(&who), wrong)),
         }
     };
-    let one =
-        rows.map_err(wrong)?.iter().any(|row| matches!(row, SimpleQueryMessage::Row(row) if row.get(0) == Some("1")));
+    let is_wanted = |row: &SimpleQueryMessage| match row {
+        SimpleQueryMessage::Row(row) => row.get(0) == Some(wanted),
+        _ => false,
+    };
+    let found = rows.map_err(wrong)?.iter().any(is_wanted);
     // Without a client the connection says farewell and ends; servers note it as an error if it is just cut.
     drop(client);
     let _ = connection.await;
-    if one {
+    if found {
         Ok(())
     } else {
-        Err(symptom::symptom(SymptomKind::WrongAnswer, format!("{who} did not answer `select 1` with 1")))
+        Err(symptom::symptom(SymptomKind::WrongAnswer, format!("{who} did not answer {asked} with {wanted}")))
     }
 }
 

@@ -1,6 +1,6 @@
-//! Redis: authenticate, `PING`. A client of two commands, because that is all there is to ask.
+//! Redis: authenticate, `PING`. A client of a few commands, because that is all there is to ask.
 //!
-//! Requests are RESP arrays of bulk strings; answers are read as the one line that both commands have
+//! Requests are RESP arrays of bulk strings; answers are read as the one line, or the one text, that these commands have
 //! (<https://redis.io/docs/latest/develop/reference/protocol-spec/>).
 
 use std::io;
@@ -17,19 +17,41 @@ const LINE_BYTES_MAX: usize = 1024;
 
 pub(crate) async fn probe(target: &Target) -> Result<(), Symptom> {
     let who = format!("Redis at {}", target.address);
+    let mut stream = login(target, &who).await?;
+    let answer = ask(&mut stream, &["PING"]).await.map_err(|error| symptom::of_talk(&error, &who))?;
+    expect("+PONG", &answer, "PING", &who, target)?;
+    stream.end();
+    Ok(())
+}
+
+/// Under a key of its own that expires by itself.
+pub(crate) async fn exercise(target: &Target, word: &str) -> Result<(), Symptom> {
+    let who = format!("Redis at {}", target.address);
+    let broken = |error: io::Error| symptom::of_talk(&error, &who);
+    let mut stream = login(target, &who).await?;
+    let key = format!("ostler:scratch:{word}");
+    let answer = ask(&mut stream, &["SET", &key, word, "EX", "60", "NX"]).await.map_err(broken)?;
+    expect("+OK", &answer, "SET", &who, target)?;
+    // A bulk string comes as its length in one line, and then itself with a line's end.
+    let answer = ask(&mut stream, &["GET", &key]).await.map_err(broken)?;
+    expect(&format!("${}\r\n{word}", word.len()), &answer, "GET", &who, target)?;
+    let answer = ask(&mut stream, &["DEL", &key]).await.map_err(broken)?;
+    expect(":1", &answer, "DEL", &who, target)?;
+    stream.end();
+    Ok(())
+}
+
+async fn login(target: &Target, who: &str) -> Result<Bounded, Symptom> {
     let mut stream = Bounded::new(tcp::connect(target).await?);
     let login = Login::of(target);
     if let Some(password) = &login.password {
         let mut auth = vec!["AUTH"];
         auth.extend(login.username.as_deref());
         auth.push(&password.0);
-        let answer = ask(&mut stream, &auth).await.map_err(|error| symptom::of_talk(&error, &who))?;
-        expect("+OK", &answer, "the login", &who, target)?;
+        let answer = ask(&mut stream, &auth).await.map_err(|error| symptom::of_talk(&error, who))?;
+        expect("+OK", &answer, "the login", who, target)?;
     }
-    let answer = ask(&mut stream, &["PING"]).await.map_err(|error| symptom::of_talk(&error, &who))?;
-    expect("+PONG", &answer, "PING", &who, target)?;
-    stream.end();
-    Ok(())
+    Ok(stream)
 }
 
 async fn ask(stream: &mut Bounded, command: &[&str]) -> io::Result<String> {
@@ -38,10 +60,10 @@ async fn ask(stream: &mut Bounded, command: &[&str]) -> io::Result<String> {
         request.push_str(&format!("${}\r\n{word}\r\n", word.len()));
     }
     stream.write_all(request.as_bytes()).await?;
-    // Nothing is sent ahead of its answer, so the connection holds this one line and nothing behind it.
+    // Nothing is sent ahead of its answer, so the connection holds this one answer and nothing behind it.
     let mut line = Vec::new();
     let mut chunk = [0; 128];
-    while !line.ends_with(b"\r\n") {
+    while !is_whole(&line) {
         let read = stream.read(&mut chunk).await?;
         if read == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -53,6 +75,13 @@ async fn ask(stream: &mut Bounded, command: &[&str]) -> io::Result<String> {
     }
     line.truncate(line.len() - 2);
     Ok(String::from_utf8_lossy(&line).into_owned())
+}
+
+/// One line; two where the first says that a text follows.
+fn is_whole(answer: &[u8]) -> bool {
+    let has_text = answer.first() == Some(&b'$') && !answer.starts_with(b"$-1");
+    let lines = answer.windows(2).filter(|pair| pair == b"\r\n").count();
+    answer.ends_with(b"\r\n") && lines >= if has_text { 2 } else { 1 }
 }
 
 fn expect(wanted: &str, answer: &str, asked: &str, who: &str, target: &Target) -> Result<(), Symptom> {

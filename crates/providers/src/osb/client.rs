@@ -79,36 +79,7 @@ impl Client {
     /// # Errors
     /// If a certificate file cannot be read or used.
     pub(crate) fn new(declared: &OsbProvider, folder: &std::path::Path) -> Result<Self, Failure> {
-        let mut builder = reqwest::Client::builder()
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .connect_timeout(CONNECT_TIME)
-            .pool_max_idle_per_host(IDLE_MAX)
-            .pool_idle_timeout(Duration::from_secs(30))
-            .tcp_nodelay(true)
-            .user_agent(concat!("ostler/", env!("CARGO_PKG_VERSION")));
-        let unusable = |what: &str, path: &std::path::Path, why: String| {
-            needs_person(
-                format!("cannot use the {what} in {}: {why}", path.display()),
-                "give a file in PEM format that ostler may read",
-            )
-        };
-        if let Some(path) = &declared.tls.roots {
-            let pem = std::fs::read(path).map_err(|error| unusable("certificates", path, error.to_string()))?;
-            let roots = reqwest::Certificate::from_pem_bundle(&pem)
-                .map_err(|error| unusable("certificates", path, causes(&error)))?;
-            builder = builder.tls_certs_only(roots);
-        }
-        if let Some(path) = &declared.tls.identity {
-            let pem = std::fs::read(path).map_err(|error| unusable("certificate", path, error.to_string()))?;
-            // The error is not shown: it may quote the key.
-            let identity = reqwest::Identity::from_pem(&pem)
-                .map_err(|_| unusable("certificate", path, "it does not hold a certificate and its key".to_owned()))?;
-            builder = builder.identity(identity);
-        }
-        let http = builder.build().map_err(|error| {
-            needs_person(format!("cannot prepare to talk to {}: {}", declared.url, causes(&error)), "check `tls`")
-        })?;
+        let http = http_client(declared)?;
         let manners = declared.manners;
         Ok(Self {
             http,
@@ -290,6 +261,44 @@ impl Client {
     }
 }
 
+/// What speaks HTTP to the broker that is declared like this: it follows no redirects, uses no proxies, and trusts and
+/// shows the certificates that are declared.
+///
+/// # Errors
+/// If a certificate file cannot be read or used.
+pub fn http_client(declared: &OsbProvider) -> Result<reqwest::Client, Failure> {
+    let mut builder = reqwest::Client::builder()
+        .redirect(redirect::Policy::none())
+        .no_proxy()
+        .connect_timeout(CONNECT_TIME)
+        .pool_max_idle_per_host(IDLE_MAX)
+        .pool_idle_timeout(Duration::from_secs(30))
+        .tcp_nodelay(true)
+        .user_agent(concat!("ostler/", env!("CARGO_PKG_VERSION")));
+    let unusable = |what: &str, path: &std::path::Path, why: String| {
+        needs_person(
+            format!("cannot use the {what} in {}: {why}", path.display()),
+            "give a file in PEM format that ostler may read",
+        )
+    };
+    if let Some(path) = &declared.tls.roots {
+        let pem = std::fs::read(path).map_err(|error| unusable("certificates", path, error.to_string()))?;
+        let roots = reqwest::Certificate::from_pem_bundle(&pem)
+            .map_err(|error| unusable("certificates", path, causes(&error)))?;
+        builder = builder.tls_certs_only(roots);
+    }
+    if let Some(path) = &declared.tls.identity {
+        let pem = std::fs::read(path).map_err(|error| unusable("certificate", path, error.to_string()))?;
+        // The error is not shown: it may quote the key.
+        let identity = reqwest::Identity::from_pem(&pem)
+            .map_err(|_| unusable("certificate", path, "it does not hold a certificate and its key".to_owned()))?;
+        builder = builder.identity(identity);
+    }
+    builder.build().map_err(|error| {
+        needs_person(format!("cannot prepare to talk to {}: {}", declared.url, causes(&error)), "check `tls`")
+    })
+}
+
 /// Where the catalog lies.
 pub(crate) const CATALOG_PATH: &str = "/v2/catalog";
 
@@ -345,7 +354,7 @@ fn causes(error: &reqwest::Error) -> String {
 }
 
 /// A part of a path: everything is encoded that is not plainly a letter, a digit or one of four marks (RFC 3986).
-pub(crate) fn encoded(part: &str) -> String {
+pub fn encoded(part: &str) -> String {
     part.bytes()
         .map(|byte| match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),

@@ -33,14 +33,15 @@ const CHECKED_SCHEMES: [&str; 8] = ["https", "rediss", "amqps", "mysqls", "mongo
 
 /// Where something is to be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub struct Place {
     /// A name or an address.
-    pub(crate) host: String,
-    pub(crate) port: u16,
+    pub host: String,
+    /// Never 0.
+    pub port: u16,
 }
 
 /// The credentials in a broker's answer to a bind, pointing at `endpoint` where that is safe.
-pub(crate) fn credentials(answer: &Object, endpoint: Option<SocketAddr>) -> Credentials {
+pub fn credentials(answer: &Object, endpoint: Option<SocketAddr>) -> Credentials {
     let given = answer.get("credentials").and_then(Value::as_object).cloned().unwrap_or_default();
     let mut fields = flat(&given);
     add_usual(&mut fields);
@@ -67,7 +68,7 @@ pub(crate) fn answer_in(credentials: &Credentials) -> Option<Object> {
 }
 
 /// Where what the answer gives access to is to be reached.
-pub(crate) fn place(answer: &Object) -> Option<Place> {
+pub fn place(answer: &Object) -> Option<Place> {
     let given = answer.get("credentials").and_then(Value::as_object).cloned().unwrap_or_default();
     let mut fields = flat(&given);
     add_usual(&mut fields);

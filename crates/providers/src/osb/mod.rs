@@ -35,6 +35,8 @@ mod names;
 mod poll;
 mod verdict;
 
+pub use self::client::{encoded, http_client};
+pub use self::credentials::{Place, credentials, place};
 pub use self::names::guid;
 
 /// For how long a request waits while its broker is left alone, before it is told that it cannot be made.
