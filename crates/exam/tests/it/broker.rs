@@ -49,7 +49,6 @@ pub(crate) enum Fault {
     UpdatesToAnything,
     UpdateLosesBindings,
     DeletesUnnamed,
-    DeletesTwice,
     LeavesInstances,
     NeverDeletes,
 }
@@ -321,7 +320,7 @@ impl Store {
         }
         if self.instances.remove(id).is_none() {
             return match self.fault {
-                Fault::UnknownIsDeleted | Fault::DeletesTwice => (200, json!({})),
+                Fault::UnknownIsDeleted => (200, json!({})),
                 _ => (410, json!({})),
             };
         }
