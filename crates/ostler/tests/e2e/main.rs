@@ -17,6 +17,7 @@ mod changes;
 mod command_line;
 mod data;
 mod kills;
+mod selling;
 mod simulate;
 mod trouble;
 mod up_and_down;

@@ -142,7 +142,7 @@ impl Provider for HostProvider {
     }
 
     fn observe<'a>(&'a self, order: &'a InstanceOrder) -> Answer<'a, Observation> {
-        Box::pin(self.observe_instance(&order.instance))
+        Box::pin(self.observe_instance(order))
     }
 
     fn before<'a>(&'a self, order: &'a InstanceOrder) -> Answer<'a, ()> {

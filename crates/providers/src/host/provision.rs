@@ -50,7 +50,9 @@ impl HostProvider {
         self.prepare(order, &definition, found, &folder, marker, owner).await
     }
 
-    pub(super) async fn observe_instance(&self, instance: &InstanceId) -> Result<Observation, Failure> {
+    /// What was never made to its end, or whose password was never sealed, is not there yet: nobody can have used it.
+    pub(super) async fn observe_instance(&self, order: &InstanceOrder) -> Result<Observation, Failure> {
+        let instance = &order.instance;
         let survey = self.surveys.now().await.map_err(|e| e.failure(&format!("observe instance `{instance}`")))?;
         let marker = Folder::new(&self.home, instance).marker()?;
         let process = survey.instances.get(instance).and_then(|surveyed| surveyed.process.as_ref());
@@ -66,9 +68,15 @@ impl HostProvider {
                 address: (ports::HOST, 0).into(),
                 since: process.since,
             }),
-            (Some(_), None) => Observation::Stopped { exit: None },
-            (None, None) => Observation::Absent,
+            (Some(marker), None) if self.is_whole(&marker, order) => Observation::Stopped { exit: None },
+            (Some(_) | None, None) => Observation::Absent,
         })
+    }
+
+    /// Whether it can be started: what was started once is somebody's, whatever else is missing.
+    fn is_whole(&self, marker: &Marker, order: &InstanceOrder) -> bool {
+        let knows = || self.definition(order).map_or(true, |definition| knows_secret(&definition, order));
+        marker.started || (marker.prepared && knows())
     }
 
     pub(super) async fn delete_instance(&self, instance: &InstanceId) -> Result<(), Failure> {

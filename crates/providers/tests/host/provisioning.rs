@@ -48,6 +48,8 @@ async fn an_interrupted_provisioning_goes_on_wherever_it_was() {
         let lost = machine.provider.provision(&order, nobody()).await.unwrap();
         let folder = machine.folder("cache-1");
         interrupt(&folder);
+        // Or a manager that was killed would start what is not there, again and again.
+        assert_eq!(machine.provider.observe(&order).await.unwrap(), Observation::Absent, "{when}");
         order.secret = machine.provider.provision(&order, nobody()).await.unwrap();
         assert_ne!(order.secret.get("password"), lost.get("password"), "{when}");
         let names: Vec<String> = std::fs::read_dir(&folder)
@@ -126,7 +128,7 @@ async fn a_manager_that_goes_away_takes_its_steps_along() {
         "{failure}"
     );
     let observed = machine.provider.observe(&order).await.unwrap();
-    assert_eq!(observed, Observation::Stopped { exit: None });
+    assert_eq!(observed, Observation::Absent, "it is made anew, instead of being started in vain");
     let failure = machine.provider.start(&order, GRANT).await.unwrap_err();
     assert!(failure.detail.contains("not provisioned"), "{failure}");
     std::fs::write(&script, "exit 0").unwrap();

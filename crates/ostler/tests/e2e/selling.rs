@@ -1,0 +1,308 @@
+//! One ostler sells, another buys: over the whole life of what is sold, with the seller killed at any step, under the
+//! eyes of the examination, and with credentials that are renewed while callers call.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::harness::{Caller, NOWHERE, Ostler, bookshop, exchange, head, kill, lonely, signal, wait_until};
+
+/// Somebody who sells what this machine offers.
+struct Seller {
+    ostler: Ostler,
+    door: SocketAddr,
+    /// Further lines of `[provide]`.
+    more: String,
+}
+
+impl Seller {
+    fn open(more: &str) -> Self {
+        let door = free_address();
+        let seller = Self { ostler: Ostler::new(), door, more: more.to_owned() };
+        seller.ostler.write("password", "sesame\n");
+        seller.ostler.write("ostler.toml", &seller.estate());
+        let said = seller.ostler.ok(&["provide", "--detach", "ostler.toml"]);
+        assert!(said.out.contains(&format!("Others can buy at http://{door}")), "{said}");
+        seller
+    }
+
+    fn estate(&self) -> String {
+        let password = self.ostler.folder().join("password");
+        let buyer = format!("password = {{ file = \"{}\" }}", password.display());
+        head("acme")
+            + &format!(
+                "\n[provide]\nlisten = \"{}\"\n{}\n\n[provide.buyer.shop]\n{buyer}\n\n[provide.buyer.other]\n{buyer}\n",
+                self.door, self.more
+            )
+    }
+
+    /// The provider of a buyer's estate, reached at `at`.
+    fn provider(&self, at: SocketAddr) -> String {
+        format!(
+            "\n[provider.acme]\nkind = \"osb\"\nurl = \"http://{at}\"\n\
+             auth = {{ username = \"shop\", password = {{ file = \"{}\" }} }}\n\
+             manners = {{ poll_every = \"50ms\", timeout = \"10s\" }}\n",
+            self.ostler.folder().join("password").display()
+        )
+    }
+
+    /// An estate that buys a cache here, and has a program that uses it.
+    fn buyers_estate(&self, at: SocketAddr) -> String {
+        let cache = "\n[service.cache]\noffering = \"redis\"\nprefer = [\"acme\"]\ndata = { durable = false }\n";
+        let web = format!("needs = [\"cache\"]\nenv = {{ {NOWHERE}, CACHE = \"{{{{ needs.cache.uri }}}}\" }}");
+        head("buyer") + &self.provider(at) + cache + &lonely("web", &web)
+    }
+
+    /// What is sold now, and with how many bindings.
+    fn sold(&self) -> Vec<u64> {
+        let services = self.ostler.status()["services"].as_array().unwrap().clone();
+        services.iter().filter_map(|service| service["sold"]["bindings"].as_u64()).collect()
+    }
+
+    fn ask(&self, method: &str, path: &str, authorization: &str, version: &str) -> (u16, Value) {
+        let answer = exchange(
+            self.door,
+            &format!(
+                "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\nauthorization: {authorization}\r\n\
+                 x-broker-api-version: {version}\r\ncontent-length: 0\r\n\r\n",
+                self.door
+            ),
+        );
+        let answer = answer.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), serde_json::from_str(body).unwrap_or_default())
+    }
+}
+
+/// A port that was free a moment ago.
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// shop:sesame, and other:sesame.
+const SHOP: &str = "Basic c2hvcDpzZXNhbWU=";
+const OTHER: &str = "Basic b3RoZXI6c2VzYW1l";
+
+#[test]
+fn what_one_ostler_sells_another_buys_and_gives_back() {
+    let seller = Seller::open("offer = [\"redis\"]");
+    let buyer = Ostler::up(&seller.buyers_estate(seller.door));
+    assert_eq!(buyer.service("cache")["provider"], "acme");
+    assert_eq!(seller.sold(), [2], "one binding for the program, and one with which ostler looks at it");
+    let facts = serde_json::to_string(&seller.ostler.facts()).unwrap();
+    assert!(!facts.contains("sesame"), "a password stands in the facts");
+
+    // What is sold is healed by its seller, as everything is.
+    let name = seller.ostler.status()["services"][0]["name"].as_str().unwrap().to_owned();
+    let pid = seller.ostler.pids(&name)[0];
+    kill(pid);
+    seller.ostler.until_replaced(&name, 0, pid);
+
+    // Everything of the seller's ostler is killed: what was sold runs on, and is found again.
+    let pids = seller.ostler.pids(&name);
+    let own = ["keeper", "manager", "gateway"].map(|role| seller.ostler.own_process(role));
+    own.iter().for_each(|pid| signal(*pid, "STOP")); // or they would bring each other back
+    own.iter().for_each(|pid| kill(*pid));
+    seller.ostler.ok(&["provide", "--detach", "ostler.toml"]);
+    assert_eq!((seller.ostler.pids(&name), seller.sold()), (pids, vec![2]));
+    buyer.until_settled();
+
+    // The file given again, and the estate stopped with everything in it deleted: what others bought stays.
+    seller.ostler.ok(&["apply", "ostler.toml"]);
+    seller.ostler.ok(&["down", "--delete-data", "--yes"]);
+    let folder = seller.ostler.home.join(format!("instances/{name}-1"));
+    assert!(folder.exists(), "it is not the seller's to delete in passing");
+    seller.ostler.ok(&["provide", "--detach", "ostler.toml"]);
+    assert_eq!(seller.sold(), [2]);
+    buyer.until_settled();
+
+    buyer.ok(&["down", "--delete-data", "--yes"]);
+    assert_eq!(seller.sold(), [0; 0]);
+    assert!(!folder.exists());
+}
+
+#[test]
+fn a_seller_can_end_a_sale_by_name() {
+    let seller = Seller::open("offer = [\"redis\"]");
+    let buyer = Ostler::up(&seller.buyers_estate(seller.door));
+    let name = seller.ostler.status()["services"][0]["name"].as_str().unwrap().to_owned();
+    seller.ostler.ok(&["down", &name, "--delete-data", "--yes"]);
+    assert_eq!(seller.sold(), [0; 0]);
+    // The buyer learns of it, and buys another: its data need not last.
+    buyer.until("another one is bought", |_| seller.sold() == [2]);
+    buyer.until_settled();
+}
+
+#[test]
+fn nobody_gets_at_what_another_bought() {
+    let seller = Seller::open("offer = [\"redis\"]");
+    let _buyer = Ostler::up(&seller.buyers_estate(seller.door));
+    let id = seller.ostler.status()["services"][0]["sold"]["id"].as_str().unwrap().to_owned();
+    let path = format!("/v2/service_instances/{id}");
+    let status = |who: &str| seller.ask("GET", &path, who, "2.17").0;
+    assert_eq!((status(SHOP), status(OTHER)), (200, 404));
+    let deleted =
+        seller.ask("DELETE", &format!("{path}?service_id=a&plan_id=b&accepts_incomplete=true"), OTHER, "2.17");
+    assert_eq!(deleted.0, 410, "for them it is not there");
+    assert_eq!(seller.sold(), [2]);
+    for (who, version, expected) in [
+        ("", "2.17", 401),
+        ("Basic c2hvcDpndWVzcw==", "2.17", 401),     // shop:guess
+        ("Basic bm9ib2R5OnNlc2FtZQ==", "2.17", 401), // nobody:sesame
+        ("Bearer sesame", "2.17", 401),
+        (SHOP, "seven", 412),
+        (SHOP, "2.12", 412),
+        (SHOP, "2.13", 200),
+    ] {
+        assert_eq!(seller.ask("GET", "/v2/catalog", who, version).0, expected, "{who} {version}");
+    }
+    for path in ["/", "/v2", "/v2/service_instances", "/v2/service_instances/%zz", "/../etc/passwd"] {
+        let (status, body) = seller.ask("GET", path, SHOP, "2.17");
+        assert!((400..500).contains(&status) && body["description"].is_string(), "{path}: {status} {body}");
+    }
+    let (status, body) = seller.ask("PUT", &format!("{path}-2?accepts_incomplete=true"), SHOP, "2.17");
+    assert_eq!(status, 400, "{body}");
+}
+
+/// What is sold keeps every rule that can be seen from outside; and nothing of the examination is left.
+#[test]
+fn the_examination_finds_nothing_wrong() {
+    let seller = Seller::open("bindings_last = \"1h\"");
+    seller.ostler.write("buyer.toml", &(head("buyer") + &seller.provider(seller.door)));
+    for offering in ["redis", "postgresql"] {
+        let arguments = ["provider", "check", "acme", "buyer.toml", "--full", "--yes", "--offering", offering];
+        let report = seller.ostler.json(&arguments);
+        let wrong: Vec<&Value> =
+            report["rules"].as_array().unwrap().iter().filter(|rule| rule["verdict"] == "broken").collect();
+        assert!(wrong.is_empty(), "{offering}: {wrong:#?}");
+        assert_eq!(report["left"].as_array().map(Vec::len), Some(0));
+        assert_eq!(seller.sold(), [0; 0]);
+    }
+}
+
+/// Buyers' credentials run out every few seconds, and no caller notices.
+#[test]
+fn credentials_are_renewed_under_load() {
+    let seller = Seller::open("bindings_last = \"12s\"");
+    let estate =
+        bookshop("", "").replace("\n[service.db]\n", &format!("{}\n[service.db]\n", seller.provider(seller.door)));
+    let estate = estate.replace("offering = \"postgresql\"\n", "offering = \"postgresql\"\nprefer = [\"acme\"]\n");
+    let buyer = Ostler::up(&estate);
+    let digest = |buyer: &Ostler| {
+        let ended = buyer.facts().into_iter().filter(|fact| fact["words"].as_str().unwrap().ends_with(": bound"));
+        ended.count()
+    };
+    let before = digest(&buyer);
+    let caller = Caller::getting(buyer.endpoint("web"), "/");
+    wait_until("credentials were renewed twice", || digest(&buyer) >= before + 2);
+    buyer.until_settled();
+    caller.stop_without_failure();
+    assert_eq!(buyer.service("db")["state"], "ready", "what ostler looks at it with was renewed, too");
+    let failed = buyer.facts().into_iter().find(|fact| fact["kind"] == "repair-began");
+    assert_eq!(failed, None);
+}
+
+/// Between buyer and seller: passes requests on, and kills the seller's manager at one of them.
+struct Between {
+    address: SocketAddr,
+    /// How many requests were seen.
+    seen: Arc<AtomicUsize>,
+}
+
+impl Between {
+    /// Kills `victim` at the `at`-th request, after it was answered if `done`.
+    fn stand(seller: SocketAddr, at: usize, done: bool, victim: u32) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let seen = Arc::new(AtomicUsize::new(0));
+        let count = seen.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let count = count.clone();
+                std::thread::spawn(move || {
+                    let _ = pass(stream, seller, &count, at, done, victim); // whoever hangs up has heard enough
+                });
+            }
+        });
+        Self { address, seen }
+    }
+}
+
+fn pass(
+    mut from: TcpStream,
+    seller: SocketAddr,
+    count: &AtomicUsize,
+    at: usize,
+    done: bool,
+    victim: u32,
+) -> std::io::Result<()> {
+    let request = read_request(&mut from)?;
+    let is_it = count.fetch_add(1, Ordering::SeqCst) + 1 == at;
+    if is_it && !done {
+        kill(victim);
+        return Ok(()); // no answer
+    }
+    let mut to = TcpStream::connect(seller)?;
+    to.set_read_timeout(Some(Duration::from_secs(60)))?;
+    to.write_all(request.as_bytes())?;
+    let mut answer = Vec::new();
+    to.read_to_end(&mut answer)?;
+    if is_it {
+        kill(victim);
+        return Ok(());
+    }
+    from.write_all(&answer)
+}
+
+/// With the wish to close, so that one connection is one request.
+fn read_request(stream: &mut TcpStream) -> std::io::Result<String> {
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    let mut bytes = Vec::new();
+    let mut chunk = [0; 4096];
+    loop {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head
+                .lines()
+                .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+            if body.len() >= length.unwrap_or(0) {
+                return Ok(text.replacen("\r\n", "\r\nconnection: close\r\n", 1));
+            }
+        }
+        let read = stream.read(&mut chunk)?;
+        if read == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        bytes.extend_from_slice(&chunk[..read]);
+    }
+}
+
+#[test]
+fn a_seller_killed_at_any_step_sells_neither_twice_nor_nothing() {
+    for done in [false, true] {
+        // More requests than it takes to buy: with later ones nothing is killed.
+        for at in 1..=8 {
+            let seller = Seller::open("offer = [\"redis\"]");
+            let manager = seller.ostler.own_process("manager");
+            let between = Between::stand(seller.door, at, done, manager);
+            let buyer = Ostler::new();
+            buyer.write("ostler.toml", &seller.buyers_estate(between.address));
+            let what = format!("killed at request {at}, done: {done}");
+            let said = buyer.run(&["up", "--detach", "ostler.toml"]);
+            if said.code != 0 {
+                // The very first question was not answered: whoever asks again is.
+                wait_until("it can be brought up", || buyer.run(&["up", "--detach", "ostler.toml"]).code == 0);
+            }
+            buyer.until_settled();
+            wait_until("the seller answers", || seller.ostler.run(&["status"]).code == 0);
+            wait_until(&format!("one instance with two bindings is sold; {what}"), || seller.sold() == [2]);
+            wait_until("everything is deleted", || buyer.run(&["down", "--delete-data", "--yes"]).code == 0);
+            wait_until(&format!("nothing is sold any more; {what}"), || seller.sold().is_empty());
+            assert!(between.seen.load(Ordering::SeqCst) >= at, "{what}: nobody was killed");
+        }
+    }
+}
