@@ -282,27 +282,34 @@ fn read_request(stream: &mut TcpStream) -> std::io::Result<String> {
 }
 
 #[test]
-fn a_seller_killed_at_any_step_sells_neither_twice_nor_nothing() {
-    for done in [false, true] {
-        // More requests than it takes to buy: with later ones nothing is killed.
-        for at in 1..=8 {
-            let seller = Seller::open("offer = [\"redis\"]");
-            let manager = seller.ostler.own_process("manager");
-            let between = Between::stand(seller.door, at, done, manager);
-            let buyer = Ostler::new();
-            buyer.write("ostler.toml", &seller.buyers_estate(between.address));
-            let what = format!("killed at request {at}, done: {done}");
-            let said = buyer.run(&["up", "--detach", "ostler.toml"]);
-            if said.code != 0 {
-                // The very first question was not answered: whoever asks again is.
-                wait_until("it can be brought up", || buyer.run(&["up", "--detach", "ostler.toml"]).code == 0);
-            }
-            buyer.until_settled();
-            wait_until("the seller answers", || seller.ostler.run(&["status"]).code == 0);
-            wait_until(&format!("one instance with two bindings is sold; {what}"), || seller.sold() == [2]);
-            wait_until("everything is deleted", || buyer.run(&["down", "--delete-data", "--yes"]).code == 0);
-            wait_until(&format!("nothing is sold any more; {what}"), || seller.sold().is_empty());
-            assert!(between.seen.load(Ordering::SeqCst) >= at, "{what}: nobody was killed");
+fn a_seller_killed_before_any_answer_sells_neither_twice_nor_nothing() {
+    kill_the_seller(false);
+}
+
+#[test]
+fn a_seller_killed_after_any_answer_sells_neither_twice_nor_nothing() {
+    kill_the_seller(true);
+}
+
+/// At each request that it takes to buy.
+fn kill_the_seller(done: bool) {
+    for at in 1..=8 {
+        let seller = Seller::open("offer = [\"redis\"]");
+        let manager = seller.ostler.own_process("manager");
+        let between = Between::stand(seller.door, at, done, manager);
+        let buyer = Ostler::new();
+        buyer.write("ostler.toml", &seller.buyers_estate(between.address));
+        let what = format!("killed at request {at}, done: {done}");
+        let said = buyer.run(&["up", "--detach", "ostler.toml"]);
+        if said.code != 0 {
+            // The very first question was not answered: whoever asks again is.
+            wait_until("it can be brought up", || buyer.run(&["up", "--detach", "ostler.toml"]).code == 0);
         }
+        buyer.until_settled();
+        wait_until("the seller answers", || seller.ostler.run(&["status"]).code == 0);
+        wait_until(&format!("one instance with two bindings is sold; {what}"), || seller.sold() == [2]);
+        wait_until("everything is deleted", || buyer.run(&["down", "--delete-data", "--yes"]).code == 0);
+        wait_until(&format!("nothing is sold any more; {what}"), || seller.sold().is_empty());
+        assert!(between.seen.load(Ordering::SeqCst) >= at, "{what}: nobody was killed");
     }
 }
