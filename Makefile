@@ -18,10 +18,10 @@ help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
 .PHONY: demo
-demo: ## build, and bring up the example estate: a bookshop on PostgreSQL and Redis
+demo: ## build, and bring up an example estate: a bookshop (ESTATE=two-providers: its database is bought from another ostler)
 	scripts/setup.sh demo
 	cargo build --release -p ostler -p bookshop-web
-	$(BUILD)/release/ostler up examples/bookshop/ostler.toml
+	scripts/demo.sh $(BUILD)/release/ostler $(or $(ESTATE),bookshop)
 
 .PHONY: test
 test: ## run everything that must pass: format, lints, all tests, licences

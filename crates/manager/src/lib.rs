@@ -12,6 +12,7 @@
 
 mod backoff;
 mod check;
+mod choose;
 mod command;
 mod decide;
 mod diff;
@@ -27,6 +28,7 @@ mod rounds;
 mod view;
 
 pub use check::{Violation, check};
+pub use choose::{Candidate, Judged, candidates};
 pub use command::{Command, Outcome, Started, Target};
 pub use decide::{Decision, Reason, Withheld, decide, take};
 pub use diff::{Change, changes};

@@ -1,4 +1,4 @@
-//! Where each service is bought: the first provider in the order of preference whose catalog has what is declared.
+//! Where each service is bought: the best of what its providers offer ([`mod@crate::choose`]), or why nothing will do.
 //!
 //! Invariant: a service that has a place keeps it for as long as the place still fits.
 
@@ -10,6 +10,7 @@ use ostler_model::estate::{Estate, Service};
 use ostler_model::ids::{ProviderName, ServiceName};
 use ostler_model::version::Version;
 
+use crate::choose::chosen;
 use crate::knowledge::Knowledge;
 
 /// Why a service cannot be bought as it is declared.
@@ -65,8 +66,33 @@ pub(crate) fn place_one(
     service: &Service,
     current: Option<&Placement>,
 ) -> Result<Placement, Wrong> {
-    let (provider, offering) = choose_provider(known, estate, catalogs, service, current)?;
-    let plan = choose_plan(service, provider, offering, current)?;
+    // Where nothing will do, what is wrong with the first is told.
+    let best = if current.is_none() { chosen(known, estate, catalogs, service) } else { None };
+    let (provider, offering) = match &best {
+        Some((provider, _)) => offered_by(known, estate, catalogs, service, provider).ok_or((
+            "offering",
+            format!("no provider offers `{}`", service.offering),
+            String::new(),
+        ))?,
+        None => choose_provider(known, estate, catalogs, service, current)?,
+    };
+    let best = best.and_then(|(_, plan)| offering.plans.iter().find(|offered| offered.name == plan));
+    let plan = match best {
+        Some(plan) => plan,
+        None => choose_plan(service, provider, offering, current)?,
+    };
+    if current.is_none() && !estate.may_hold(estate.providers.get(provider).and_then(|p| p.region.as_deref())) {
+        let region = estate.providers.get(provider).and_then(|p| p.region.clone());
+        let is_in = region.map_or_else(|| "does not say where it is".to_owned(), |region| format!("is in {region}"));
+        let cause = format!("{provider} {is_in}, and `residency` allows only {}", estate.residency.join(", "));
+        return Err((
+            "offering",
+            cause,
+            format!(
+                "choose another provider; or add the region to `[estate] residency`, or to `[provider.{provider}]`"
+            ),
+        ));
+    }
     if let Some(most) = offering.instances_max.filter(|most| service.instances > *most) {
         let cause = format!("`{}` can have at most {most} here, {} are declared", service.offering, service.instances);
         return Err(("instances", cause, format!("set `instances = {most}`")));
@@ -84,6 +110,18 @@ pub(crate) fn place_one(
         version,
         handle,
     })
+}
+
+fn offered_by<'a>(
+    known: &'a Knowledge,
+    estate: &'a Estate,
+    catalogs: &'a BTreeMap<ProviderName, Arc<Catalog>>,
+    service: &Service,
+    provider: &ProviderName,
+) -> Option<(&'a ProviderName, &'a Offering)> {
+    let (name, _) = estate.providers.get_key_value(provider)?;
+    let catalog = catalogs.get(provider).or_else(|| known.catalogs.get(provider))?;
+    Some((name, catalog.offerings.get(&service.offering)?))
 }
 
 /// The first provider in the order of preference that offers it. What exists stays what and where it is: making it

@@ -85,6 +85,9 @@ pub struct Plan {
     pub limits: Limits,
     /// What an instance costs a month; `None` where the provider states no price.
     pub price: Option<Price>,
+    /// It costs nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub free: bool,
     /// The version of the product that it gives, where each plan has its own; otherwise any of the offering's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<Version>,

@@ -151,6 +151,7 @@ fn every_key_arrives() {
     let expected = Estate {
         name: "bookshop".parse().unwrap(),
         currency: "CHF".to_owned().try_into().unwrap(),
+        residency: Vec::new(),
         folder: "/srv/bookshop".into(),
         heal: Heal { at_once_percent: 25 },
         notify: vec![
@@ -217,6 +218,24 @@ standard = "9.00"
     assert_eq!(estate.provide.as_deref(), Some(&expected));
     let json = serde_json::to_string(&estate).unwrap();
     assert_eq!(serde_json::from_str::<Estate>(&json).unwrap(), estate);
+}
+
+#[test]
+fn residency_is_a_region_and_what_lies_in_it() {
+    let text = "[estate]\nname = \"shop\"\nresidency = [\"eu\", \"ch-zurich\"]\n\n[provider.here]\nkind = \"host\"\n";
+    let estate = good(text).estate;
+    for (region, allowed) in [
+        (Some("eu"), true),
+        (Some("eu-west-1"), true),
+        (Some("europe"), false),
+        (Some("ch-zurich"), true),
+        (Some("ch"), false),
+        (None, false),
+    ] {
+        assert_eq!(estate.may_hold(region), allowed, "{region:?}");
+    }
+    let anywhere = good(&text.replace("residency", "# residency")).estate;
+    assert!(anywhere.may_hold(None));
 }
 
 #[test]

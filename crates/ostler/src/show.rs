@@ -6,6 +6,7 @@ use ostler_manager::{Change, InstanceView, LeftoverView, ServiceView, StatusView
 use ostler_model::health::State;
 use ostler_runtime::history;
 use ostler_runtime::preview::Preview;
+use ostler_runtime::why;
 
 /// The colour that a state has on a terminal.
 fn style(state: State) -> Style {
@@ -189,10 +190,11 @@ pub(crate) fn preview(preview: &Preview) -> String {
         out.push_str("\nWhat is bought\n");
         let mut rows = table(&["service", "provider", "plan", "version", "instances", "price of one"]);
         for bought in &preview.bought {
-            let price = bought.price.as_ref().map_or_else(
-                || "none stated".to_owned(),
-                |price| format!("{} {} a {}", price.amount, price.currency, price.per),
-            );
+            let price = match &bought.price {
+                Some(price) => format!("{} {} a {}", price.amount, price.currency, price.per),
+                None if bought.free => "nothing".to_owned(),
+                None => "none stated".to_owned(),
+            };
             rows.add_row([
                 Cell::new(&bought.service),
                 Cell::new(&bought.provider),
@@ -205,6 +207,10 @@ pub(crate) fn preview(preview: &Preview) -> String {
         for line in lines(&rows).lines() {
             out.push_str(&format!("  {line}\n"));
         }
+    }
+    for bought in preview.bought.iter().filter(|bought| why::is_worth_telling(&bought.candidates)) {
+        out.push_str(&format!("\nWhere {} can be bought\n", bought.service));
+        bought.candidates.iter().for_each(|candidate| out.push_str(&why::candidate_in_words(candidate)));
     }
     out.push_str("\nWhat is done, in this order, if all goes well\n");
     for (number, step) in preview.steps.iter().enumerate() {

@@ -1,6 +1,6 @@
 //! What an estate file would change: the reasons, and a rehearsal of what would be done.
 
-use ostler_manager::{Change, Knowledge, changes, rehearse};
+use ostler_manager::{Candidate, Change, Knowledge, candidates, changes, rehearse};
 use ostler_model::catalog::Price;
 use ostler_model::ids::{PlanName, ProviderName, ServiceName};
 use ostler_model::time::Timestamp;
@@ -37,6 +37,12 @@ pub struct Bought {
     pub instances: u32,
     /// What one costs, if the provider says.
     pub price: Option<Price>,
+    /// It costs nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub free: bool,
+    /// Every plan that was looked at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<Candidate>,
 }
 
 impl Preview {
@@ -67,6 +73,8 @@ pub fn preview(known: &Knowledge, prepared: &Prepared, now: Timestamp) -> Previe
                 version: placement.version.clone(),
                 instances: service.wanted_instances(),
                 price: plan.price.clone(),
+                free: plan.free,
+                candidates: candidates(known, &prepared.estate, &prepared.catalogs, &service.spec),
             })
         })
         .collect();

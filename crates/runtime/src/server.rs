@@ -9,7 +9,7 @@ use std::time::Duration;
 use ostler_journal::home::{KeyInBackup, backup};
 use ostler_journal::{Record, newest_first};
 use ostler_keeper::wire::with_short_path;
-use ostler_manager::{Ask, Ending, Event, Knowledge, Origin, Reason, decide, status};
+use ostler_manager::{Ask, Ending, Event, Knowledge, Origin, Reason, candidates, decide, status};
 use ostler_model::catalog::Limits;
 use ostler_model::diagnostics::Problems;
 use ostler_model::ids::ServiceName;
@@ -210,7 +210,14 @@ fn why_from(engine: &Engine, name: &ServiceName) -> Result<why::WhyReport, Refus
         let fact = envelope::unwrap(&record).map_err(|error| Refused::from_error(&what, &error, error.remedy()))?;
         facts.push(fact);
     }
-    Ok(why::report(view, waits_for, facts.iter().rev()))
+    let known = engine.knowledge();
+    let candidates = match (&known.estate, known.services.get(name)) {
+        (Some(estate), Some(service)) if service.origin == Origin::Declared => {
+            candidates(known, estate, &known.catalogs, &service.spec)
+        }
+        _ => Vec::new(),
+    };
+    Ok(why::WhyReport { candidates, ..why::report(view, waits_for, facts.iter().rev()) })
 }
 
 /// Whether a fact is worth reading in full: most of a large estate's facts are about other services.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ostler_manager::{Command, Diagnosis, Fact, FactKind, Outcome, ServiceView};
+use ostler_manager::{Candidate, Command, Diagnosis, Fact, FactKind, Judged, Outcome, ServiceView};
 use ostler_model::health::{Health, State};
 use ostler_model::ids::{CommandId, InstanceId, ServiceName};
 use ostler_model::time::{Timestamp, in_words, rfc3339};
@@ -30,6 +30,9 @@ pub struct WhyReport {
     /// The needs that keep it from working, where they do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits_for: Vec<Waiting>,
+    /// Every plan that it might be bought of, with what became of each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<Candidate>,
     /// Its troubles, newest first.
     pub episodes: Vec<Episode>,
     /// What people asked for and what was changed lately, newest first.
@@ -137,7 +140,7 @@ pub fn report<'a>(
     let mut changes = fold.changes;
     changes.reverse();
     changes.truncate(EPISODES_MAX);
-    WhyReport { service, waits_for, episodes, changes, other_waits }
+    WhyReport { service, waits_for, candidates: Vec::new(), episodes, changes, other_waits }
 }
 
 impl Callers {
@@ -304,6 +307,33 @@ impl Fold {
     }
 }
 
+/// Whether there was anything to choose between.
+pub fn is_worth_telling(candidates: &[Candidate]) -> bool {
+    candidates.iter().filter(|candidate| candidate.plan.is_some()).count() > 1
+}
+
+/// A candidate as a line: what it is, and what became of it.
+pub fn candidate_in_words(candidate: &Candidate) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    parts.extend(candidate.plan.as_ref().map(|plan| format!("plan {plan}")));
+    parts.extend(candidate.version.as_ref().map(|version| format!("version {version}")));
+    parts.extend(candidate.region.as_ref().map(|region| format!("in {region}")));
+    if candidate.plan.is_some() {
+        parts.push(format!("price {}", candidate.price_in_words()));
+    }
+    parts.extend(candidate.availability.map(|promised| format!("{promised} promised")));
+    if candidate.sick.0 > 0 {
+        parts.push(format!("{} of {} bought there do not work now", candidate.sick.0, candidate.sick.1));
+    }
+    let verdict = match &candidate.verdict {
+        Judged::Chosen(why) => format!("chosen: {why}"),
+        Judged::Lost(why) => format!("not chosen: {why}"),
+        Judged::Excluded(why) => format!("excluded: {why}"),
+    };
+    let parts = if parts.is_empty() { String::new() } else { format!(", {}", parts.join(", ")) };
+    format!("  {}{parts}\n    {verdict}\n", candidate.provider)
+}
+
 /// The report as people read it.
 pub fn in_words_of(report: &WhyReport) -> String {
     let mut out = String::new();
@@ -337,6 +367,10 @@ pub fn in_words_of(report: &WhyReport) -> String {
         for callers in &report.other_waits {
             out.push_str(&format!("  {}  {}\n", callers.from.to_millis(), callers_in_words(callers)));
         }
+    }
+    if is_worth_telling(&report.candidates) {
+        out.push_str("\nWhere it is bought, and why not elsewhere\n");
+        report.candidates.iter().for_each(|candidate| out.push_str(&candidate_in_words(candidate)));
     }
     if !report.changes.is_empty() {
         out.push_str("\nLast changes\n");

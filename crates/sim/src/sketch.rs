@@ -180,6 +180,7 @@ impl Sketch {
         let estate = Estate {
             name: "simulated".parse::<EstateName>().expect("letters are a label"),
             currency: "EUR".to_owned().try_into().expect("EUR is a currency"),
+            residency: Vec::new(),
             folder: PathBuf::from("/"),
             heal: Heal { at_once_percent: self.at_once },
             notify: Vec::new(),
@@ -257,6 +258,7 @@ fn offering(name: OfferingName, sort: Sort) -> Offering {
         description: "simulated".to_owned(),
         limits: Limits::default(),
         price: None,
+        free: false,
         version: None,
         maintenance: None,
         handle: None,

@@ -9,6 +9,7 @@
 )]
 
 mod broker;
+mod choosing;
 mod facts;
 mod rehearsal;
 mod rolling;

@@ -57,6 +57,7 @@ pub(crate) fn estate(at_once_percent: u8, services: Vec<Service>) -> Estate {
     Estate {
         name: "test".parse().unwrap(),
         currency: String::from("EUR").try_into().unwrap(),
+        residency: Vec::new(),
         folder: PathBuf::from("/srv/test"),
         heal: Heal { at_once_percent },
         notify: Vec::new(),
@@ -123,6 +124,7 @@ pub(crate) fn offering(text: &str, versions: &[&str]) -> Offering {
                 description: plan.to_owned(),
                 limits: Limits::default(),
                 price: None,
+                free: false,
                 version: None,
                 maintenance: None,
                 handle: None,

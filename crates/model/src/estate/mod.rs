@@ -41,6 +41,9 @@ pub struct Estate {
     pub name: EstateName,
     /// ISO 4217 code in which prices are shown.
     pub currency: Currency,
+    /// The regions that may hold anything, each with those whose names begin with it and a hyphen; all if empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub residency: Vec<String>,
     /// Absolute path of the folder that holds the file: relative paths in it start here.
     pub folder: PathBuf,
     /// The brakes on healing.
@@ -57,6 +60,18 @@ pub struct Estate {
     /// What it sells to others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provide: Option<Box<Provide>>,
+}
+
+impl Estate {
+    /// Whether a provider in this region may hold anything.
+    pub fn may_hold(&self, region: Option<&str>) -> bool {
+        let allows = |allowed: &String| {
+            region.is_some_and(|region| {
+                region.strip_prefix(allowed.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+            })
+        };
+        self.residency.is_empty() || self.residency.iter().any(allows)
+    }
 }
 
 /// Three upper-case letters, as in ISO 4217.

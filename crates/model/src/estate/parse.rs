@@ -125,12 +125,13 @@ fn read_document<'t>(reader: &mut Reader<'_>, folder: &Path, tree: &'t DeTable<'
     });
     checks::check_cycles(reader, &drafts);
     checks::check_endpoints(reader, &drafts);
-    let (name, currency) = named?;
+    let settings::Head { name, currency, residency } = named?;
     let services =
         drafts.into_iter().map(|draft| Some((draft.name, Arc::new(draft.service?)))).collect::<Option<_>>()?;
     Some(Estate {
         name,
         currency,
+        residency,
         folder: folder.to_owned(),
         heal,
         notify,

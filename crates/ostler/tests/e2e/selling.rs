@@ -125,6 +125,64 @@ fn what_one_ostler_sells_another_buys_and_gives_back() {
     assert!(!folder.exists());
 }
 
+/// The password is only ever shown to who has the right certificate.
+#[test]
+fn the_door_can_be_encrypted() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/certificates");
+    let (certificate, key) = (folder.join("broker.pem"), folder.join("broker.key"));
+    let door = free_address();
+    let tls = format!("tls = {{ certificate = {certificate:?}, key = {key:?} }}\noffer = [\"redis\"]");
+    let seller = Seller { ostler: Ostler::new(), door, more: tls };
+    seller.ostler.write("password", "sesame\n");
+    seller.ostler.write("ostler.toml", &seller.estate());
+    seller.ostler.ok(&["provide", "--detach", "ostler.toml"]);
+    assert_eq!(seller.ostler.status()["sells"]["url"], format!("https://{door}").as_str());
+
+    let plain = seller.buyers_estate(door);
+    let strange = plain.replace(&format!("http://{door}"), &format!("https://{door}"));
+    let known = strange.replace("manners =", &format!("tls = {{ roots = {certificate:?} }}\nmanners ="));
+    for (estate, why) in [(&plain, "cannot be reached"), (&strange, "certificate")] {
+        let buyer = Ostler::new();
+        buyer.write("ostler.toml", estate);
+        let said = buyer.run(&["up", "--detach", "ostler.toml"]);
+        assert!(said.code == 1 && (said.err.contains(why) || said.err.contains("did not answer")), "{said}");
+    }
+    let buyer = Ostler::up(&known);
+    assert_eq!((buyer.service("cache")["state"].as_str(), seller.sold()), (Some("ready"), vec![2]));
+    buyer.ok(&["down", "--delete-data", "--yes"]);
+}
+
+#[test]
+fn what_cannot_be_sold_is_told() {
+    let nothing = Ostler::new();
+    nothing.write("ostler.toml", &head("acme"));
+    let said = nothing.run(&["provide", "--detach", "ostler.toml"]);
+    assert!(said.code == 1 && said.err.contains("it has no `[provide]`: nothing in it is for sale"), "{said}");
+
+    let (ostler, door) = (Ostler::new(), free_address());
+    let estate = |more: &str| {
+        head("acme")
+            + &format!("\n[provide]\nlisten = \"{door}\"\n{more}\nbuyer.shop.password = {{ file = \"secret\" }}\n")
+    };
+    ostler.write(
+        "ostler.toml",
+        &estate("offer = [\"redis\", \"program\", \"oracle\"]\nprice = { redis = { tiny = \"1\" } }"),
+    );
+    let said = ostler.run(&["provide", "--detach", "ostler.toml"]);
+    for wrong in
+        ["`program` cannot be sold", "`oracle` cannot be sold", "there is no plan `tiny` of `redis`", "3 errors"]
+    {
+        assert!(said.err.contains(wrong), "{wrong}: {said}");
+    }
+    // The password is not there yet: everything else runs, and the door opens once it is.
+    ostler.write("ostler.toml", &estate("offer = [\"redis\"]"));
+    let said = ostler.run(&["provide", "--detach", "ostler.toml"]);
+    assert!(said.code == 1 && said.err.contains("there is no password of the buyer `shop`"), "{said}");
+    assert!(ostler.ok(&["status"]).out.contains("Nothing can be sold: there is no password"));
+    ostler.write("secret", "sesame\n");
+    ostler.until("the door is open", |status| status["sells"]["url"].is_string());
+}
+
 #[test]
 fn a_seller_can_end_a_sale_by_name() {
     let seller = Seller::open("offer = [\"redis\"]");

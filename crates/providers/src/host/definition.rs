@@ -375,6 +375,7 @@ impl PlanDefinition {
                 files: self.limits.files,
             },
             price: None,
+            free: true,
             version: None,
             maintenance: None,
             handle: None,

@@ -225,6 +225,7 @@ fn read_plan(
         description: text(plan, "description").unwrap_or_default(),
         limits: Limits::default(),
         price: price(plan, free),
+        free: free && price(plan, free).is_none(),
         version: None,
         maintenance,
         handle: Some(terms.to_handle()),

@@ -13,7 +13,8 @@ use crate::diagnostics::shown;
 use crate::estate::{Currency, Heal, HostProvider, Notify, NotifyVia, Occasion, Provider, ProviderKind};
 use crate::ids::{EstateName, ProviderName};
 
-const ESTATE: &[Key] = &[("name", r#"name = "bookshop""#), ("currency", r#"currency = "EUR""#)];
+const ESTATE: &[Key] =
+    &[("name", r#"name = "bookshop""#), ("currency", r#"currency = "EUR""#), ("residency", r#"residency = ["eu"]"#)];
 const PROVIDER: &[Key] = &[
     ("kind", r#"kind = "host""#),
     ("region", r#"region = "eu-local""#),
@@ -45,7 +46,14 @@ pub(super) struct Providers {
     pub(super) names: BTreeSet<ProviderName>,
 }
 
-pub(super) fn read_estate(reader: &mut Reader<'_>, value: Option<Value<'_>>) -> Option<(EstateName, Currency)> {
+/// What `[estate]` says.
+pub(super) struct Head {
+    pub(super) name: EstateName,
+    pub(super) currency: Currency,
+    pub(super) residency: Vec<String>,
+}
+
+pub(super) fn read_estate(reader: &mut Reader<'_>, value: Option<Value<'_>>) -> Option<Head> {
     let Some(value) = value else {
         if !reader.may_be_unread("estate") {
             let remedy = "begin the file with `[estate]` and a line like `name = \"bookshop\"`";
@@ -59,7 +67,9 @@ pub(super) fn read_estate(reader: &mut Reader<'_>, value: Option<Value<'_>>) -> 
         Some(value) => read_currency(reader, value),
         None => Currency::try_from("EUR".to_owned()).ok(),
     };
-    Some((name?, currency?))
+    let residency = fields.optional("residency").and_then(|value| value.some_list(reader)).unwrap_or_default();
+    let residency = residency.into_iter().filter_map(|entry| entry.some_text(reader)).map(str::to_owned).collect();
+    Some(Head { name: name?, currency: currency?, residency })
 }
 
 fn read_currency(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Currency> {

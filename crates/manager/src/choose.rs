@@ -1,0 +1,236 @@
+//! Which plan of which provider a service is bought of, where several would do: all of them side by side, and why each
+//! but one is not it.
+//!
+//! Invariant: the same function that decides also explains; what exists stays what and where it is.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ostler_model::catalog::{Catalog, Offering, Placement, Plan, Price};
+use ostler_model::estate::terms::Percent;
+use ostler_model::estate::{Estate, Service};
+use ostler_model::ids::{PlanName, ProviderName, ServiceName};
+use ostler_model::version::Version;
+use serde::{Deserialize, Serialize};
+
+use crate::knowledge::Knowledge;
+
+/// One plan that might be bought.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// From whom.
+    pub provider: ProviderName,
+    /// Which plan; `None` if the provider does not offer it at all.
+    pub plan: Option<PlanName>,
+    /// The newest version of it that will do, or else the newest; `None` where it has none of its own.
+    pub version: Option<Version>,
+    /// Where it would be.
+    pub region: Option<String>,
+    /// What one costs, if the provider says.
+    pub price: Option<Price>,
+    /// It costs nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub free: bool,
+    /// What share of the time the provider promises it to be available.
+    pub availability: Option<Percent>,
+    /// How many instances bought there do not work now, and how many there are.
+    pub sick: (usize, usize),
+    /// What became of it.
+    pub verdict: Judged,
+}
+
+/// What became of a candidate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "verdict", content = "because")]
+pub enum Judged {
+    /// It is bought, and why.
+    Chosen(String),
+    /// It would do, and something else is better.
+    Lost(String),
+    /// It will not do.
+    Excluded(String),
+}
+
+impl Candidate {
+    /// Its price in a few words.
+    pub fn price_in_words(&self) -> String {
+        match &self.price {
+            Some(price) => format!("{} {} a {}", price.amount, price.currency, price.per),
+            None if self.free => "nothing".to_owned(),
+            None => "none stated".to_owned(),
+        }
+    }
+}
+
+/// Every plan of every provider, in the order of the catalogs, judged. At most one is chosen.
+pub fn candidates(
+    known: &Knowledge,
+    estate: &Estate,
+    catalogs: &BTreeMap<ProviderName, Arc<Catalog>>,
+    service: &Service,
+) -> Vec<Candidate> {
+    let held = known.services.get(&service.name).filter(|known| !known.instances.is_empty());
+    let held = held.and_then(|known| known.placement.as_ref());
+    let mut all: Vec<Candidate> = Vec::new();
+    for (name, provider) in &estate.providers {
+        // A provider that cannot be asked now offers what it offered last.
+        let catalog = catalogs.get(name).or_else(|| known.catalogs.get(name));
+        let offering = catalog.and_then(|catalog| catalog.offerings.get(&service.offering));
+        let candidate = |plan: Option<&Plan>| Candidate {
+            provider: name.clone(),
+            plan: plan.map(|plan| plan.name.clone()),
+            version: offering.zip(plan).and_then(|(offering, plan)| version_of(service, offering, plan)),
+            region: provider.region.clone(),
+            price: plan.and_then(|plan| plan.price.clone()),
+            free: plan.is_some_and(|plan| plan.free),
+            availability: provider.terms.as_ref().and_then(|terms| terms.availability),
+            sick: sick_at(known, name),
+            verdict: judge(estate, service, provider.region.as_deref(), name, offering, plan, held),
+        };
+        match offering {
+            None => all.push(candidate(None)),
+            Some(offering) => all.extend(offering.plans.iter().map(|plan| candidate(Some(plan)))),
+        }
+    }
+    let rank = |candidate: &Candidate| service.prefer.iter().position(|preferred| *preferred == candidate.provider);
+    let currency = estate.currency.as_str();
+    let compare = |a: &Candidate, b: &Candidate| {
+        let by = criteria(currency, rank, a, b);
+        by.into_iter().find(|(ordering, _)| *ordering != Ordering::Equal)
+    };
+    let is_open = |candidate: &&Candidate| matches!(candidate.verdict, Judged::Lost(_));
+    // The first of the best, so that where nothing tells them apart the order of the catalogs does.
+    let best = all.iter().filter(is_open).cloned().reduce(|best, next| match compare(&next, &best) {
+        Some((Ordering::Less, _)) => next,
+        _ => best,
+    });
+    let Some(best) = best else { return all };
+    let others = all.iter().filter(is_open).count() - 1;
+    for candidate in all.iter_mut().filter(|candidate| matches!(candidate.verdict, Judged::Lost(_))) {
+        let is_best = (&candidate.provider, &candidate.plan) == (&best.provider, &best.plan);
+        candidate.verdict = match (is_best, compare(&best, candidate)) {
+            (true, _) if is_held(held, candidate) => Judged::Chosen("it is there already".to_owned()),
+            (true, _) if others == 0 => Judged::Chosen("nothing else will do".to_owned()),
+            (true, _) => Judged::Chosen("it is the best of those that will do".to_owned()),
+            (false, Some((_, why))) => Judged::Lost(why),
+            (false, None) => Judged::Lost(format!("{} comes first in the catalogs", named(&best))),
+        };
+    }
+    all
+}
+
+/// The chosen one of a service that is not there yet.
+pub(crate) fn chosen(
+    known: &Knowledge,
+    estate: &Estate,
+    catalogs: &BTreeMap<ProviderName, Arc<Catalog>>,
+    service: &Service,
+) -> Option<(ProviderName, PlanName)> {
+    let all = candidates(known, estate, catalogs, service);
+    let chosen = all.into_iter().find(|candidate| matches!(candidate.verdict, Judged::Chosen(_)))?;
+    Some((chosen.provider, chosen.plan?))
+}
+
+/// What speaks for `a` (`Less`) or for `b`, in the order of its weight, with what is said to who loses.
+fn criteria(
+    currency: &str,
+    rank: impl Fn(&Candidate) -> Option<usize>,
+    a: &Candidate,
+    b: &Candidate,
+) -> [(Ordering, String); 4] {
+    let price = |candidate: &Candidate| match &candidate.price {
+        _ if candidate.free => Some(0.0),
+        Some(price) if price.per == "month" && price.currency == currency => price.amount.parse::<f64>().ok(),
+        Some(_) | None => None,
+    };
+    // What is not said, or cannot be compared, is worse than the worst that is said.
+    let prices = match (price(a), price(b)) {
+        (Some(a), Some(b)) => a.total_cmp(&b),
+        (Some(_), None) => Ordering::Less,
+        (None, Some(_)) => Ordering::Greater,
+        (None, None) => Ordering::Equal,
+    };
+    let mostly_sick = |candidate: &Candidate| candidate.sick.0 * 2 > candidate.sick.1;
+    let better = named(if prices == Ordering::Greater { b } else { a });
+    [
+        (rank(a).cmp(&rank(b)), "it comes later in `prefer`".to_owned()),
+        (mostly_sick(a).cmp(&mostly_sick(b)), "most of what was bought there does not work now".to_owned()),
+        (prices, format!("{better} costs less, as far as it is said")),
+        (b.availability.cmp(&a.availability), "less availability is promised".to_owned()),
+    ]
+}
+
+fn named(candidate: &Candidate) -> String {
+    let plan = candidate.plan.as_ref().map_or_else(String::new, |plan| format!("'s {plan}"));
+    format!("{}{plan}", candidate.provider)
+}
+
+fn is_held(held: Option<&Placement>, candidate: &Candidate) -> bool {
+    held.is_some_and(|held| held.provider == candidate.provider && Some(&held.plan) == candidate.plan.as_ref())
+}
+
+/// `Lost` for what would do: whether it is the best is not seen by looking at it alone.
+fn judge(
+    estate: &Estate,
+    service: &Service,
+    region: Option<&str>,
+    provider: &ProviderName,
+    offering: Option<&Offering>,
+    plan: Option<&Plan>,
+    held: Option<&Placement>,
+) -> Judged {
+    let excluded = |why: String| Judged::Excluded(why);
+    let (Some(offering), Some(plan)) = (offering, plan) else {
+        return excluded(format!("it does not offer `{}`", service.offering));
+    };
+    let is_there = held.is_some_and(|held| held.provider == *provider && held.plan == plan.name);
+    if let Some(held) = held.filter(|held| held.provider != *provider) {
+        return excluded(format!("`{}` exists at {}", service.name, held.provider));
+    }
+    if !service.prefer.is_empty() && !service.prefer.contains(provider) {
+        return excluded("it is not named in `prefer`".to_owned());
+    }
+    if !is_there && !estate.may_hold(region) {
+        let where_it_is = region.map_or_else(|| "it does not say where it is".to_owned(), |r| format!("it is in {r}"));
+        return excluded(format!("{where_it_is}, which `residency` does not allow"));
+    }
+    if !is_there && (offering.withdrawn || plan.withdrawn) {
+        return excluded("it is not sold any more".to_owned());
+    }
+    match &service.plan {
+        Some(wanted) if *wanted != plan.name => return excluded(format!("`plan = \"{wanted}\"` is declared")),
+        None if held.is_some() && !is_there => return excluded("another plan was bought".to_owned()),
+        Some(_) | None => {}
+    }
+    if offering.instances_max.is_some_and(|most| service.instances > most) {
+        return excluded(format!("it gives fewer than {} instances", service.instances));
+    }
+    let offered = plan.version.as_ref().map_or(offering.versions.as_slice(), std::slice::from_ref);
+    if !offered.is_empty() && !offered.iter().any(|version| service.version.contains(version)) {
+        return excluded(format!("no version of it is in `{}`", service.version));
+    }
+    Judged::Lost(String::new())
+}
+
+/// The newest that will do, or else the newest.
+fn version_of(service: &Service, offering: &Offering, plan: &Plan) -> Option<Version> {
+    let offered = plan.version.as_ref().map_or(offering.versions.as_slice(), std::slice::from_ref);
+    let fitting = offered.iter().filter(|version| service.version.contains(version)).max();
+    fitting.or_else(|| offered.iter().max()).cloned()
+}
+
+/// How many instances of what was bought there do not work now, and how many there are.
+fn sick_at(known: &Knowledge, provider: &ProviderName) -> (usize, usize) {
+    let bought = |name: &ServiceName| {
+        let placement = known.services.get(name).and_then(|service| service.placement.as_ref());
+        placement.is_some_and(|placement| placement.provider == *provider)
+    };
+    let services = known.services.iter().filter(|(name, _)| bought(name)).map(|(_, service)| service);
+    let mut counts = (0, 0);
+    for instance in services.flat_map(|service| service.instances.values()).filter(|instance| !instance.retired) {
+        counts.0 += usize::from(instance.repair.is_some());
+        counts.1 += 1;
+    }
+    counts
+}
