@@ -7,12 +7,13 @@ use std::time::Duration;
 use ostler_model::catalog::Catalog;
 use ostler_model::estate::{Estate, Service};
 use ostler_model::health::{Exit, Health};
-use ostler_model::ids::{AttemptId, CommandId, EstateUuid, InstanceId, Position, ProviderName, ServiceName};
+use ostler_model::ids::{AttemptId, BindingId, CommandId, EstateUuid, InstanceId, Position, ProviderName, ServiceName};
 use ostler_model::sale::{Guest, Sale};
 use ostler_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::command::Outcome;
+use crate::verified::Checked;
 
 /// Something that happened, was seen, or was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +97,15 @@ pub enum Event {
         failed: u64,
         /// The longest wait.
         longest: Duration,
+    },
+    /// What was bought was looked at with a consumer's own binding.
+    Verified {
+        /// Which.
+        binding: BindingId,
+        /// Which revision of it.
+        revision: u32,
+        /// What was found.
+        checks: Vec<Checked>,
     },
     /// Look again: because a decision asked to be woken, or because something it depends on has changed.
     Look(Scope),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ostler_model::catalog::{Catalog, Placement};
 use ostler_model::estate::{Estate, Occasion, Service};
 use ostler_model::health::{Exit, Health, Symptom};
-use ostler_model::ids::{AttemptId, CommandId, EstateUuid, InstanceId, Position, ProviderName, ServiceName};
+use ostler_model::ids::{AttemptId, BindingId, CommandId, EstateUuid, InstanceId, Position, ProviderName, ServiceName};
 use ostler_model::sale::{Guest, Sale};
 use ostler_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::command::{Command, Outcome};
 use crate::event::{Process, ResumeCause, Settlement};
 use crate::knowledge::Launch;
+use crate::verified::Checked;
 
 /// Something that happened or was decided, and when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -232,6 +233,15 @@ pub enum FactKind {
         /// The newest fact that had been acknowledged, if anybody knows.
         acknowledged: Option<Position>,
     },
+    /// What was bought was looked at with a consumer's own binding.
+    NeedVerified {
+        /// Which.
+        binding: BindingId,
+        /// Which revision of it.
+        revision: u32,
+        /// What was found.
+        checks: Vec<Checked>,
+    },
     /// Somebody bought an instance from this estate, or had it changed.
     ServiceSold {
         /// As which service.
@@ -331,7 +341,7 @@ impl Diagnosis {
 
 impl FactKind {
     /// What [`FactKind::word`] can be.
-    pub const WORDS: [&'static str; 33] = [
+    pub const WORDS: [&'static str; 34] = [
         "estate-founded",
         "resumed",
         "estate-declared",
@@ -361,6 +371,7 @@ impl FactKind {
         "delete-asked",
         "backup-asked",
         "loss-accepted",
+        "need-verified",
         "service-sold",
         "guest-admitted",
         "sale-ended",
@@ -400,6 +411,7 @@ impl FactKind {
             Self::BackupAsked { .. } => "backup-asked",
             Self::RestoreAsked { .. } => "restore-asked",
             Self::LossAccepted { .. } => "loss-accepted",
+            Self::NeedVerified { .. } => "need-verified",
             Self::ServiceSold { .. } => "service-sold",
             Self::GuestAdmitted { .. } => "guest-admitted",
             Self::SaleEnded { .. } => "sale-ended",

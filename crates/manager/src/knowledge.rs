@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::command::Command;
 pub use crate::instance::{Instance, MadeAs, Operation, OperationKind, Phase, Repair};
 use crate::rounds::{LeftBinding, Leftover, Rounds};
+use crate::verified::Verification;
 
 /// Everything that is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -243,6 +244,9 @@ pub struct Binding {
     /// From when on it is to be renewed, where it ends by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renew_at: Option<Timestamp>,
+    /// What the last look with it found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified: Option<Verification>,
 }
 
 /// What there is of a binding.
@@ -474,6 +478,7 @@ impl Binding {
             asked_at: None,
             left: Vec::new(),
             renew_at: None,
+            verified: None,
         }
     }
 }

@@ -25,6 +25,7 @@ mod place;
 mod reconcile;
 mod rehearse;
 mod rounds;
+mod verified;
 mod view;
 
 pub use check::{Violation, check};
@@ -42,4 +43,5 @@ pub use knowledge::{
 pub use place::{PlacementProblem, place};
 pub use rehearse::{Rehearsal, rehearse};
 pub use rounds::{APPEARS_WITHIN, Accepted, LeftBinding, Leftover, RoundState, Rounds};
-pub use view::{BackupView, InstanceView, LeftoverView, ServiceView, StatusView, status};
+pub use verified::{Checked, Verification};
+pub use view::{BackupView, InstanceView, LeftoverView, NeedView, ServiceView, StatusView, status};

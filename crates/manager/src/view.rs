@@ -15,6 +15,7 @@ use crate::decide::decide;
 use crate::event::{Event, Scope};
 use crate::knowledge::{Instance, Knowledge, OperationKind, Origin, Phase, ServiceKnowledge, Wanted};
 use crate::rounds::Leftover;
+use crate::verified::Checked;
 
 /// The whole estate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +67,9 @@ pub struct ServiceView {
     /// Its backups, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub backups: Vec<BackupView>,
+    /// Its needs, with what the last look at each found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<NeedView>,
     /// To whom it was sold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sold: Option<SoldView>,
@@ -94,6 +98,17 @@ pub struct LeftoverView {
     /// How to answer, if it waits for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<String>,
+}
+
+/// A need, and what the last look with the service's own binding found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NeedView {
+    /// Which service is needed.
+    pub need: ServiceName,
+    /// When; RFC 3339. `None` if nobody has looked.
+    pub verified: Option<String>,
+    /// What was looked at, and what was found wrong.
+    pub checks: Vec<Checked>,
 }
 
 /// To whom a service was sold.
@@ -189,9 +204,22 @@ fn service_view(known: &Knowledge, service: &ServiceKnowledge, now: Timestamp) -
             .map(|(at, made)| BackupView { name: made.name.clone(), at: at.to_seconds(), bytes: made.bytes })
             .collect(),
         leftovers: leftovers(known, service),
+        needs: needs(service),
         sold: sold(known, service),
         instances,
     }
+}
+
+fn needs(service: &ServiceKnowledge) -> Vec<NeedView> {
+    let view = |need: &ServiceName| {
+        let verified = service.bindings.get(need).and_then(|binding| binding.verified.as_ref());
+        NeedView {
+            need: need.clone(),
+            verified: verified.map(|verified| verified.at.to_seconds()),
+            checks: verified.map_or_else(Vec::new, |verified| verified.checks.clone()),
+        }
+    };
+    service.spec.needs.iter().map(view).collect()
 }
 
 fn sold(known: &Knowledge, service: &ServiceKnowledge) -> Option<SoldView> {
@@ -226,7 +254,15 @@ fn troubles(service: &ServiceKnowledge) -> Vec<String> {
     let endpoint = service.endpoint.trouble.iter().map(|failure| format!("{}; {}", failure.detail, failure.remedy));
     let binding = service.binding_trouble.iter().map(|(_, failure)| format!("{}; {}", failure.detail, failure.remedy));
     let backup = service.backup_trouble.iter().map(|failure| format!("{}; {}", failure.detail, failure.remedy));
-    endpoint.chain(binding).chain(backup).collect()
+    let relied_on = service.bindings.iter().filter(|(need, _)| service.spec.needs.contains(*need));
+    let looks = relied_on.filter_map(|(need, binding)| Some((need, binding.verified.as_ref()?)));
+    let broken = looks.flat_map(|(need, verified)| {
+        let wrong = verified.checks.iter().filter_map(|checked| Some((&checked.name, checked.problem.as_ref()?)));
+        wrong.map(move |(name, symptom)| {
+            format!("it cannot rely on {need}: `{name}`: {symptom}; `ostler verify` looks again")
+        })
+    });
+    endpoint.chain(binding).chain(backup).chain(broken).collect()
 }
 
 fn instance_view(

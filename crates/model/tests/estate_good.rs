@@ -41,6 +41,7 @@ fn service(name: &str, offering: &str) -> Service {
         parameters: Parameters::default(),
         adopt: Vec::new(),
         needs: BTreeSet::new(),
+        contracts: Vec::new(),
         instances: 1,
         endpoint: None,
         probe: ProbeOverride::default(),

@@ -52,6 +52,9 @@ pub(crate) enum Command {
     Status(Status),
     /// Tell what happened to a service lately, what was concluded and what was done
     Why(ServiceArg),
+    /// Prove that the services work together: look at every need with its consumer's own binding (exit code 0: all is
+    /// as it is relied on, 2: something is not)
+    Verify(Verify),
     /// Show the facts that ostler has recorded, newest first
     Journal(Journal),
     /// Show what a service's instances have written
@@ -124,6 +127,12 @@ pub(crate) struct Check {
     /// Write a certificate of one page to this Markdown file
     #[arg(long, value_name = "FILE")]
     pub certificate: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// Only the needs of this service
+    pub service: Option<ServiceName>,
 }
 
 #[derive(Debug, Args)]

@@ -16,7 +16,7 @@ use ostler_runtime::{clock, server, turn, why};
 use crate::args::{Adopt, Command, Common, HomeCommand, How, Journal, ProviderCommand, Settle};
 use crate::client::{ask, cut_off, is_running, next, open};
 use crate::failure::{EXIT_CHANGES, Failure, Outcome};
-use crate::{logs, place, provide, provider, show, simulate, up};
+use crate::{logs, place, provide, provider, show, simulate, up, verify};
 
 /// How long a change that was asked for is waited for by default.
 const DONE_WITHIN: Duration = Duration::from_secs(300);
@@ -42,6 +42,7 @@ pub(crate) async fn run(command: Command, common: &Common) -> Outcome<u8> {
             }
         }
         Command::Status(arguments) => status(common, arguments.watch).await?,
+        Command::Verify(arguments) => return verify::verify(common, arguments.service).await,
         Command::Why(arguments) => explain(common, arguments.service).await?,
         Command::Journal(arguments) => journal(common, arguments).await?,
         Command::Logs(arguments) => logs::show(&place::of_command(common)?, &arguments, common).await?,

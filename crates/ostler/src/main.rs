@@ -13,6 +13,7 @@ mod show;
 mod simulate;
 mod unit;
 mod up;
+mod verify;
 
 use std::process::ExitCode;
 

@@ -3,7 +3,7 @@
 use std::pin::pin;
 
 use http_body_util::{BodyExt, Empty};
-use hyper::body::{Body, Bytes};
+use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, CONNECTION, HOST, USER_AGENT};
 use hyper::{Request, Response, StatusCode, Uri};
@@ -18,8 +18,37 @@ const HEADER_BYTES_MAX: usize = 8 * 1024;
 const HEADERS_MAX: usize = 64;
 /// A failing answer is only quoted: what no longer fits into the quote need not come.
 const BODY_BYTES_MAX: usize = 4 * 1024;
+/// What is looked for in a body lies within its beginning.
+const EXPECTED_BYTES_MAX: usize = 64 * 1024;
 
 pub(crate) async fn probe(path: &str, target: &Target) -> Result<(), Symptom> {
+    ask(path, target, async |response, who| judge(response, who, target).await).await
+}
+
+/// `GET` has to be answered with this status, and with a body that holds `contains` within its first 64 KiB.
+pub(crate) async fn expects(path: &str, status: u16, contains: Option<&str>, target: &Target) -> Result<(), Symptom> {
+    let judge = async |response: Response<Incoming>, who: &str| {
+        let given = response.status();
+        let body = beginning(response.into_body(), EXPECTED_BYTES_MAX).await;
+        let wrong = |what: String| {
+            let quote = symptom::quote(&body, target);
+            let colon = if quote.is_empty() { "" } else { ": " };
+            Err(symptom::symptom(SymptomKind::WrongAnswer, format!("{who} {what}{colon}{quote}")))
+        };
+        match contains.filter(|wanted| !body.contains(wanted)) {
+            _ if given.as_u16() != status => wrong(format!("answered {}, not {status}", named(given))),
+            Some(wanted) => wrong(format!("does not hold `{wanted}`")),
+            None => Ok(()),
+        }
+    };
+    ask(path, target, judge).await
+}
+
+async fn ask(
+    path: &str,
+    target: &Target,
+    judge: impl AsyncFnOnce(Response<Incoming>, &str) -> Result<(), Symptom>,
+) -> Result<(), Symptom> {
     let request = request(path, target)?;
     let who = format!("GET {path} at {}", target.address);
     let stream = Bounded::new(tcp::connect(target).await?);
@@ -31,7 +60,7 @@ pub(crate) async fn probe(path: &str, target: &Target) -> Result<(), Symptom> {
         .map_err(|error| broken(&error, &who))?;
     let mut asked = pin!(async {
         let response = sender.send_request(request).await.map_err(|error| broken(&error, &who))?;
-        judge(response, &who, target).await
+        judge(response, &who).await
     });
     // Both halves live in this one future, so that dropping it ends both.
     tokio::select! {
@@ -59,15 +88,12 @@ fn request(path: &str, target: &Target) -> Result<Request<Empty<Bytes>>, Symptom
         .map_err(|error| unknown(&error))
 }
 
-async fn judge<B>(response: Response<B>, who: &str, target: &Target) -> Result<(), Symptom>
-where
-    B: Body<Data = Bytes> + Unpin,
-{
+async fn judge(response: Response<Incoming>, who: &str, target: &Target) -> Result<(), Symptom> {
     let status = response.status();
     if status.is_success() || status.is_redirection() {
         return Ok(());
     }
-    let quote = symptom::quote(&beginning(response.into_body()).await, target);
+    let quote = symptom::quote(&beginning(response.into_body(), BODY_BYTES_MAX).await, target);
     let colon = if quote.is_empty() { "" } else { ": " };
     Err(symptom::symptom(SymptomKind::WrongAnswer, format!("{who} answered {}{colon}{quote}", named(status))))
 }
@@ -80,14 +106,14 @@ fn named(status: StatusCode) -> String {
 }
 
 /// As much of a body as a quote can need. The status has been said already, so what goes wrong here adds nothing.
-async fn beginning<B: Body<Data = Bytes> + Unpin>(mut body: B) -> String {
+async fn beginning(mut body: Incoming, most: usize) -> String {
     let mut read = Vec::new();
     while let Some(Ok(frame)) = body.frame().await {
         if let Some(data) = frame.data_ref() {
-            let room = BODY_BYTES_MAX - read.len();
+            let room = most - read.len();
             read.extend_from_slice(&data[..data.len().min(room)]);
         }
-        if read.len() == BODY_BYTES_MAX {
+        if read.len() == most {
             break;
         }
     }

@@ -16,6 +16,7 @@ use ostler_model::time::in_words;
 
 mod bounded;
 mod command;
+mod contract;
 mod exercise;
 mod http;
 mod login;
@@ -26,6 +27,7 @@ mod symptom;
 mod tcp;
 mod watch;
 
+pub use contract::keeps;
 pub use exercise::{Exercised, exercise};
 pub use watch::{UNREADY_AFTER, UNREADY_AT_FIRST_AFTER, Watch, watch};
 

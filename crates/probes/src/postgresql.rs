@@ -27,8 +27,13 @@ pub(crate) async fn exercise(target: &Target, word: &str) -> Result<(), Symptom>
     expect(target, &work, word, "what was written").await
 }
 
-/// Runs `sql`, which has to give one row of one column with `wanted`.
-async fn expect(target: &Target, sql: &str, wanted: &str, asked: &str) -> Result<(), Symptom> {
+/// PostgreSQL writes truth values with one letter.
+fn is_same(value: &str, wanted: &str) -> bool {
+    value == wanted || matches!((value, wanted), ("t", "true") | ("f", "false"))
+}
+
+/// Runs `sql`, which has to give `wanted` first.
+pub(crate) async fn expect(target: &Target, sql: &str, wanted: &str, asked: &str) -> Result<(), Symptom> {
     let login = Login::of(target);
     let who = format!("PostgreSQL at {}", target.address);
     let config = config(&login, &who)?;
@@ -46,17 +51,24 @@ async fn expect(target: &Target, sql: &str, wanted: &str, asked: &str) -> Result
         }
     };
     let is_wanted = |row: &SimpleQueryMessage| match row {
-        SimpleQueryMessage::Row(row) => row.get(0) == Some(wanted),
+        SimpleQueryMessage::Row(row) => row.get(0).is_some_and(|value| is_same(value, wanted)),
         _ => false,
     };
-    let found = rows.map_err(wrong)?.iter().any(is_wanted);
+    let rows = rows.map_err(wrong)?;
+    let found = rows.iter().any(is_wanted);
+    let first = rows.iter().find_map(|row| match row {
+        SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or("null").to_owned()),
+        _ => None,
+    });
     // Without a client the connection says farewell and ends; servers note it as an error if it is just cut.
     drop(client);
     let _ = connection.await;
     if found {
         Ok(())
     } else {
-        Err(symptom::symptom(SymptomKind::WrongAnswer, format!("{who} did not answer {asked} with {wanted}")))
+        let given = first.map_or_else(|| "nothing".to_owned(), |first| symptom::quote(&first, target));
+        let problem = format!("{who} did not answer {asked} with {wanted}, but with {given}");
+        Err(symptom::symptom(SymptomKind::WrongAnswer, problem))
     }
 }
 

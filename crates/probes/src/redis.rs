@@ -41,6 +41,27 @@ pub(crate) async fn exercise(target: &Target, word: &str) -> Result<(), Symptom>
     Ok(())
 }
 
+/// The command's answer, without the marks of the protocol, has to be `wanted`.
+pub(crate) async fn expects(target: &Target, command: &[String], wanted: &str) -> Result<(), Symptom> {
+    let who = format!("Redis at {}", target.address);
+    let mut stream = login(target, &who).await?;
+    let words: Vec<&str> = command.iter().map(String::as_str).collect();
+    let answer = ask(&mut stream, &words).await.map_err(|error| symptom::of_talk(&error, &who))?;
+    stream.end();
+    let plain = match (answer.split_at_checked(1), answer.split_once("\r\n")) {
+        (Some(("$", _)), Some((_, text))) => text,
+        (Some(("+" | ":", rest)), _) => rest,
+        (Some(("$", _)), None) => "(nil)",
+        _ => return expect(wanted, &answer, "the command", &who, target),
+    };
+    if plain == wanted {
+        return Ok(());
+    }
+    let said = symptom::quote(plain, target);
+    let problem = format!("{who} did not answer the command with {wanted}, but with {said}");
+    Err(symptom::symptom(SymptomKind::WrongAnswer, problem))
+}
+
 async fn login(target: &Target, who: &str) -> Result<Bounded, Symptom> {
     let mut stream = Bounded::new(tcp::connect(target).await?);
     let login = Login::of(target);

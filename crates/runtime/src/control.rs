@@ -18,6 +18,7 @@ use tokio::net::UnixStream;
 use crate::history::FactView;
 use crate::preview::Preview;
 use crate::seen::Seen;
+use crate::verify::Looked;
 use crate::why::WhyReport;
 
 /// The longest line, in bytes: an estate file and the names around it, or the status of a large estate.
@@ -37,6 +38,11 @@ pub enum Request {
     Why {
         /// Which.
         service: ServiceName,
+    },
+    /// Look at every need with its consumer's own binding, now.
+    Verify {
+        /// Only at the needs of this service.
+        service: Option<ServiceName>,
     },
     /// Facts, newest first.
     Facts(FactQuery),
@@ -110,6 +116,8 @@ pub enum Response {
     },
     /// To `Why`.
     Why(Box<WhyReport>),
+    /// To `Verify`: by consumer and need.
+    Verified(Vec<Looked>),
     /// To `Facts`.
     Facts(Vec<FactView>),
     /// To `Seen`.

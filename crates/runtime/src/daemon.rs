@@ -32,6 +32,7 @@ use crate::providers::Providers;
 use crate::selling::Selling;
 use crate::server;
 use crate::turn::{Incoming, RecallError, Turner};
+use crate::verify;
 
 /// While facts cannot be stored, it is tried again this often.
 const STUCK_RETRY: Duration = Duration::from_secs(1);
@@ -225,6 +226,7 @@ pub fn run(config: Config, is_up: impl FnOnce()) -> Result<(), DaemonError> {
     tasks.spawn(link);
     let socket = server::bind(&config.home.socket()).map_err(system("listen on its socket"))?;
     tasks.spawn(catalogs::follow(handle.clone(), providers.clone()));
+    tasks.spawn(verify::follow(handle.clone()));
     let selling = Selling::default();
     tasks.spawn((config.front)(handle.clone(), selling.clone()));
     let context = server::Context {

@@ -59,6 +59,7 @@ pub fn service_of(kind: &FactKind) -> Option<&ServiceName> {
         | FactKind::RestoreAsked { service, .. } => Some(service),
         FactKind::ServiceSold { spec, .. } => Some(&spec.name),
         FactKind::GuestAdmitted { guest, .. } => Some(&guest.sold),
+        FactKind::NeedVerified { binding, .. } => Some(&binding.consumer),
         FactKind::InstanceDeclared { instance }
         | FactKind::InstanceRetired { instance }
         | FactKind::InstanceAdopted { instance, .. }
@@ -119,6 +120,17 @@ pub fn in_plain_words(kind: &FactKind) -> String {
                 "{service} is bought from {}: {}{version}, plan {}",
                 placement.provider, placement.offering, placement.plan
             )
+        }
+        FactKind::NeedVerified { binding, checks, .. } => {
+            let wrong: Vec<String> = checks
+                .iter()
+                .filter_map(|checked| Some(format!("`{}`: {}", checked.name, checked.problem.as_ref()?)))
+                .collect();
+            let (consumer, need) = (&binding.consumer, &binding.need);
+            match wrong.as_slice() {
+                [] => format!("{consumer} can rely on {need}: {} passed", counted(checks.len(), "check")),
+                wrong => format!("{consumer} cannot rely on {need}: {}", wrong.join("; ")),
+            }
         }
         FactKind::ServiceSold { spec, sale } => {
             format!("{} is sold to {}, who calls it {}: {}", spec.name, sale.buyer, sale.id, spec.offering)

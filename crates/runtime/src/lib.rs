@@ -25,6 +25,7 @@ pub mod seen;
 pub mod selling;
 pub mod server;
 pub mod turn;
+pub mod verify;
 pub mod waiting;
 mod watching;
 pub mod why;

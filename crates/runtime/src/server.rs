@@ -28,6 +28,7 @@ use crate::preview::preview;
 use crate::providers::{Made, Providers};
 use crate::seen::seen;
 use crate::selling::Selling;
+use crate::verify;
 use crate::waiting::waits_for;
 use crate::why;
 
@@ -109,6 +110,7 @@ async fn answer(mut line: Line, context: Context) -> io::Result<()> {
         Request::Status => line.send(&status_now(&context).await).await,
         Request::Watch => watch(line, &context, |_| false).await.map(drop),
         Request::Why { service } => line.send(&why_report(&context, service).await).await,
+        Request::Verify { service } => line.send(&verified(&context, service).await).await,
         Request::Facts(query) => line.send(&facts(&context, query).await).await,
         Request::Seen => line.send(&seen_so_far(&context).await).await,
         Request::Preview(file) => line.send(&preview_of(&context, file).await).await,
@@ -185,6 +187,21 @@ async fn watch(
         }
         tokio::time::sleep(STATUS_EVERY).await;
     }
+}
+
+async fn verified(context: &Context, service: Option<ServiceName>) -> Response {
+    if let Some(name) = service.clone() {
+        let refused = context.handle.known(move |known| {
+            let is_ours = known.services.get(&name).is_some_and(|service| service.origin == Origin::Declared);
+            (!is_ours).then(|| no_such_service(format!("cannot verify `{name}`"), known, &name))
+        });
+        if let Some(refused) = refused.await {
+            return Response::Refused(refused);
+        }
+    }
+    let looked = verify::look(&context.handle, service).await;
+    context.handle.known(|_| ()).await; // what was found is a fact by now
+    Response::Verified(looked)
 }
 
 async fn why_report(context: &Context, service: ServiceName) -> Response {

@@ -34,8 +34,7 @@ pub(crate) fn prepare(known: &Knowledge, secrets: &dyn Secrets, instance: &Insta
     let runs_command = |check: &Check| matches!(check, Check::Command(_));
     if runs_command(&policy.ready) || policy.deep.as_ref().is_some_and(runs_command) {
         let pid = found.running.and_then(|running| running.pid)?;
-        target.environment = environment_of(pid).unwrap_or_default();
-        target.user = user_of(pid);
+        as_the_process(&mut target, pid);
         target.folder = known.estate.as_ref()?.folder.clone();
     }
     Some(Box::new(Prepared { instance: instance.clone(), policy, target, before: found.health.clone() }))
@@ -46,6 +45,12 @@ pub(crate) async fn run(mut prepared: Box<Prepared>, mut report: impl FnMut(&Ins
     let before = prepared.before.take();
     let Prepared { instance, policy, target, .. } = &*prepared;
     match watch(instance, policy, target, before, |health| report(instance, health)).await {}
+}
+
+/// Commands are run as this process is: with its environment, and as its user.
+pub(crate) fn as_the_process(target: &mut Target, pid: u32) {
+    target.environment = environment_of(pid).unwrap_or_default();
+    target.user = user_of(pid);
 }
 
 /// The environment that a process of this machine was started with: command probes run in the instance's own.

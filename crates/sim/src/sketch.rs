@@ -223,6 +223,7 @@ impl ServiceSketch {
             parameters: Default::default(),
             adopt: Vec::new(),
             needs: self.needs.iter().map(|need| service_name(*need)).collect::<BTreeSet<_>>(),
+            contracts: Vec::new(),
             instances: self.instances,
             endpoint: None::<SocketAddr>,
             probe: ProbeOverride::default(),

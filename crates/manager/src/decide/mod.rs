@@ -176,6 +176,13 @@ pub fn decide(known: &Knowledge, event: &Event, now: Timestamp) -> Decision {
                 });
             }
         }
+        Event::Verified { binding, revision, checks } => {
+            let known = known.services.get(&binding.consumer).and_then(|consumer| consumer.bindings.get(&binding.need));
+            if known.is_some() {
+                let (binding, revision, checks) = (binding.clone(), *revision, checks.clone());
+                draft.fact(FactKind::NeedVerified { binding, revision, checks });
+            }
+        }
         Event::Look(scope) => reconcile::look(&mut draft, scope),
     }
     draft.decision

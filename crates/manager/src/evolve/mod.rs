@@ -18,6 +18,7 @@ use crate::fact::{Diagnosis, Fact, FactKind};
 use crate::knowledge::{
     Ending, Endpoint, Healed, Instance, Knowledge, Launch, OperationKind, Origin, Phase, Repair, ServiceKnowledge,
 };
+use crate::verified::Verification;
 
 mod asks;
 mod index;
@@ -53,6 +54,13 @@ pub fn evolve(known: &mut Knowledge, fact: &Fact) {
         FactKind::HealthChanged { instance, health } => {
             with_instance(known, instance, |i| feel(i, health, at));
             sold::deliver(known, instance);
+        }
+        FactKind::NeedVerified { binding, revision, checks } => {
+            with_service(known, &binding.consumer, |service| {
+                if let Some(found) = service.bindings.get_mut(&binding.need) {
+                    found.verified = Some(Verification { at, revision: *revision, checks: checks.clone() });
+                }
+            });
         }
         FactKind::ServiceSold { spec, sale } => sold::sell(known, spec, sale),
         FactKind::GuestAdmitted { service, guest } => sold::admit(known, service, guest),

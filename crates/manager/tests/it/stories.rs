@@ -269,6 +269,10 @@ fn key(command: &Command) -> String {
 /// A fact in a line; `None` for what only says again what another line says.
 fn in_line(fact: &FactKind, orders: &BTreeMap<CommandId, Command>) -> Option<String> {
     Some(match fact {
+        FactKind::NeedVerified { binding, checks, .. } => {
+            let wrong: Vec<&str> = checks.iter().filter(|c| c.problem.is_some()).map(|c| c.name.as_str()).collect();
+            format!("{binding} was looked at: {} wrong {wrong:?}", wrong.len())
+        }
         FactKind::ServiceSold { spec, sale } => format!("{} is sold to {}", spec.name, sale.buyer),
         FactKind::GuestAdmitted { service, guest } => format!("{service} may use {}", guest.sold),
         FactKind::SaleEnded { service } => format!("{service} is given back"),

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use self::contract::Contract;
 use self::failures::Failures;
 use self::osb::OsbProvider;
 use self::provide::Provide;
@@ -21,6 +22,7 @@ use crate::template::Template;
 use crate::time::Span;
 use crate::version::VersionRange;
 
+pub mod contract;
 pub mod failures;
 pub mod osb;
 mod parse;
@@ -239,6 +241,9 @@ pub struct Service {
     pub adopt: Vec<String>,
     /// Which services it uses.
     pub needs: BTreeSet<ServiceName>,
+    /// What it relies on in them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contracts: Vec<Contract>,
     /// How many instances.
     pub instances: u32,
     /// Its stable address; assigned if not declared.
@@ -273,6 +278,7 @@ impl Service {
             parameters: Parameters::default(),
             adopt: Vec::new(),
             needs: BTreeSet::new(),
+            contracts: Vec::new(),
             instances: 1,
             endpoint: None,
             probe: ProbeOverride::default(),

@@ -20,6 +20,7 @@ use crate::diagnostics::Problems;
 use crate::ids::{ProviderName, ServiceName};
 
 mod checks;
+mod contracts;
 mod failures;
 mod osb;
 mod parameters;

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::failures::{self, Whose};
 use super::reader::{Fields, Key, Reader, Value, listed};
-use super::{parameters, values};
+use super::{contracts, parameters, values};
 use crate::catalog::Limits;
 use crate::diagnostics::shown;
 use crate::estate::{DataPolicy, INSTANCES_MAX, Listen, ProbeOverride, Service, StopPolicy};
@@ -38,6 +38,7 @@ const SERVICE: &[Key] = &[
     ("parameters", r#"parameters = { disk_gb = 20 }"#),
     ("adopt", r#"adopt = ["5f1c9a52-3f43-4a49-9b7d-0c7f0a6a2a11"]"#),
     ("needs", r#"needs = ["db", "cache"]"#),
+    ("contract", r#"contract = [{ need = "db", sql = "select 1", expect = "1" }]"#),
     ("instances", "instances = 2"),
     ("endpoint", r#"endpoint = "127.0.0.1:8080""#),
     ("probe", r#"probe = { ready = { http = "/readyz" }, every = "1s" }"#),
@@ -112,6 +113,10 @@ pub(super) fn read(reader: &mut Reader<'_>, names: &Names<'_>, name: ServiceName
         listen: fields.optional("listen").and_then(|value| read_listen(reader, value)).unwrap_or_default(),
         limits: fields.optional("limits").and_then(|v| read_limits(reader, &name, v)).unwrap_or_default(),
         stop: fields.optional("stop").and_then(|value| read_stop(reader, &name, value)).unwrap_or_default(),
+        contracts: fields
+            .optional("contract")
+            .map(|value| contracts::read(reader, &name, &known, value))
+            .unwrap_or_default(),
         needs: known.clone(),
         failures: fields
             .optional("failures")

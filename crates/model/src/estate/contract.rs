@@ -1,0 +1,62 @@
+//! What a consumer relies on in what it needs: `[[service.web.contract]]`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::ServiceName;
+
+/// One contract check: run with the consumer's own binding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contract {
+    /// What is relied on.
+    pub need: ServiceName,
+    /// What it is called in reports; different for each of a service.
+    pub name: String,
+    /// How it is checked.
+    pub check: ContractCheck,
+}
+
+/// How a contract is checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ContractCheck {
+    /// A statement of SQL: the first value that it gives is this, as text; `true` and `false` for truth values.
+    Sql {
+        /// The statement.
+        query: String,
+        /// The value.
+        expect: String,
+    },
+    /// A command of Redis: its answer is this, as text.
+    Redis {
+        /// The command and its arguments.
+        command: Vec<String>,
+        /// The answer.
+        expect: String,
+    },
+    /// `GET` of a path is answered with this status, and, if given, with a body that holds this text.
+    Http {
+        /// The path.
+        path: String,
+        /// The status, 100 to 599.
+        status: u16,
+        /// What the body holds.
+        contains: Option<String>,
+    },
+    /// A connection is accepted.
+    Tcp,
+    /// This program, run in the consumer's own environment, exits with 0.
+    Command(Vec<String>),
+}
+
+impl ContractCheck {
+    /// In a few words, which name it where the estate file does not.
+    pub fn in_words(&self) -> String {
+        match self {
+            Self::Sql { query, .. } => query.clone(),
+            Self::Redis { command, .. } => command.join(" "),
+            Self::Http { path, .. } => format!("GET {path}"),
+            Self::Tcp => "connect".to_owned(),
+            Self::Command(command) => command.join(" "),
+        }
+    }
+}

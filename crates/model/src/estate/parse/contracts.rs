@@ -1,0 +1,132 @@
+//! `[[service.NAME.contract]]`: what a service relies on in what it needs.
+
+use std::collections::BTreeSet;
+
+use super::reader::{Key, Reader, Value, listed};
+use super::values;
+use crate::diagnostics::shown;
+use crate::estate::contract::{Contract, ContractCheck};
+use crate::ids::ServiceName;
+
+const CONTRACT: &[Key] = &[
+    ("need", r#"need = "db""#),
+    ("name", r#"name = "there are books""#),
+    ("sql", r#"sql = "select count(*) > 0 from books""#),
+    ("redis", r#"redis = ["PING"]"#),
+    ("http", r#"http = "/healthz""#),
+    ("tcp", "tcp = true"),
+    ("command", r#"command = ["./check-db"]"#),
+    ("expect", r#"expect = "true""#),
+    ("status", "status = 200"),
+];
+/// The longest statement, command or expected answer, in bytes.
+const TEXT_MAX: usize = 4096;
+/// So many characters of a check are its name, if it has no other.
+const NAME_MAX: usize = 60;
+
+pub(super) fn read(
+    reader: &mut Reader<'_>,
+    service: &ServiceName,
+    needs: &BTreeSet<ServiceName>,
+    value: Value<'_>,
+) -> Vec<Contract> {
+    let mut contracts: Vec<Contract> = Vec::new();
+    for entry in value.list(reader).unwrap_or_default() {
+        let Some(contract) = read_one(reader, service, needs, entry) else { continue };
+        if contracts.iter().any(|other| other.name == contract.name && other.need == contract.need) {
+            let cause = format!("two contracts of `{service}` are called `{}`", shown(&contract.name));
+            reader.report(entry.span(), cause, "give one of them another `name`");
+        } else {
+            contracts.push(contract);
+        }
+    }
+    contracts
+}
+
+fn read_one(
+    reader: &mut Reader<'_>,
+    service: &ServiceName,
+    needs: &BTreeSet<ServiceName>,
+    entry: Value<'_>,
+) -> Option<Contract> {
+    let fields = entry.fields(reader, format!("service.{service}.contract"), CONTRACT)?;
+    let need = fields.required(reader, "need").and_then(|value| {
+        let need: ServiceName = value.name(reader)?;
+        if !needs.contains(&need) {
+            let known = listed(needs.iter().map(ServiceName::as_str));
+            let rest = format!("add it to `needs`, or name one of them: {known}");
+            let remedy = reader.advise(need.as_str(), needs.iter().map(ServiceName::as_str), &rest);
+            reader.report(value.span(), format!("`{service}` does not need `{need}`"), remedy);
+            return None;
+        }
+        Some(need)
+    });
+    let mut bounded = |key| {
+        let value = fields.optional(key)?;
+        let text = value.some_text(reader)?;
+        if text.len() > TEXT_MAX {
+            value.reject(reader, format!("`{key}` has more than {TEXT_MAX} bytes"));
+            return None;
+        }
+        Some(text.to_owned())
+    };
+    let (sql, http, expect, name) = (bounded("sql"), bounded("http"), bounded("expect"), bounded("name"));
+    let redis = fields.optional("redis").and_then(|value| values::read_command(reader, value));
+    let command = fields.optional("command").and_then(|value| values::read_command(reader, value));
+    let tcp = fields.optional("tcp").and_then(|value| value.boolean(reader)).unwrap_or_default();
+    let status = fields.optional("status").and_then(|value| value.integer(reader, 100..=599));
+    let kinds = ["sql", "redis", "http", "tcp", "command"].into_iter().filter(|key| fields.optional(key).is_some());
+    let kinds: Vec<&str> = kinds.collect();
+    let check = match kinds.as_slice() {
+        ["sql"] => ContractCheck::Sql { query: sql?, expect: expected(reader, &entry, expect.clone())? },
+        ["redis"] => ContractCheck::Redis { command: redis?, expect: expected(reader, &entry, expect.clone())? },
+        ["http"] => {
+            let path = http?;
+            if !path.starts_with('/') || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+                reader.report(
+                    entry.span(),
+                    format!("`{}` is not a path", shown(&path)),
+                    "write it like `http = \"/healthz\"`",
+                );
+                return None;
+            }
+            let status = u16::try_from(status.unwrap_or(200)).expect("it is at most 599");
+            ContractCheck::Http { path, status, contains: expect.clone() }
+        }
+        ["tcp"] if tcp => ContractCheck::Tcp,
+        ["command"] => ContractCheck::Command(command?),
+        _ if fields.has_unknown() => return None,
+        _ => {
+            let cause = "a contract is checked in exactly one way";
+            reader.report(entry.span(), cause, "add one of `sql`, `redis`, `http`, `tcp = true` and `command`");
+            return None;
+        }
+    };
+    for (key, of, given) in
+        [("expect", "`sql`, `redis` and `http`", expect.is_some()), ("status", "`http`", status.is_some())]
+    {
+        let takes = match (&check, key) {
+            (ContractCheck::Http { .. }, _) => true,
+            (ContractCheck::Sql { .. } | ContractCheck::Redis { .. }, key) => key == "expect",
+            (ContractCheck::Tcp | ContractCheck::Command(_), _) => false,
+        };
+        if given && !takes {
+            reader.report(entry.span(), format!("`{key}` is only for {of}"), "remove it");
+            return None;
+        }
+    }
+    let name = name.unwrap_or_else(|| check.in_words().chars().take(NAME_MAX).collect());
+    Some(Contract { need: need?, name, check })
+}
+
+/// What the answer has to be.
+fn expected(reader: &mut Reader<'_>, entry: &Value<'_>, expect: Option<String>) -> Option<String> {
+    if expect.is_none() {
+        reader.report(
+            entry.span(),
+            "it does not say what answer it expects",
+            "add it, for example `expect = \"true\"`",
+        );
+    }
+    expect
+}
