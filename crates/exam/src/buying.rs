@@ -1,5 +1,6 @@
 //! What can be seen by buying an instance and giving it back.
 
+use ostler_model::outcome::{Failure, FailureClass};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -51,8 +52,10 @@ impl Goods {
 }
 
 impl Examiner<'_> {
-    pub(crate) async fn buy(&mut self, catalog: &Object, purchase: &Purchase) {
-        let Some(goods) = choose(catalog, purchase) else { return };
+    /// # Errors
+    /// If there is no such thing to buy.
+    pub(crate) async fn buy(&mut self, catalog: &Object, purchase: &Purchase) -> Result<(), Failure> {
+        let goods = choose(catalog, purchase).ok_or_else(|| nothing_of(catalog, purchase))?;
         let name = |of| text(of, "name").unwrap_or("?");
         self.bought = Some(format!("{}, plan {}", name(&goods.service), name(&goods.plan)));
         self.refused_provisions(&goods).await;
@@ -68,6 +71,7 @@ impl Examiner<'_> {
             }
         }
         self.clear_up(&goods).await;
+        Ok(())
     }
 
     /// What has to be refused, and makes nothing.
@@ -390,6 +394,27 @@ fn choose(catalog: &Object, purchase: &Purchase) -> Option<Goods> {
         other: other.map(|(_, plan)| plan.clone()),
         path: format!("/v2/service_instances/{}", new_id()),
     })
+}
+
+/// What could be bought instead.
+fn nothing_of(catalog: &Object, purchase: &Purchase) -> Failure {
+    let wanted = |what: &str, name: &Option<String>| name.as_ref().map(|name| format!("{what} `{name}`"));
+    let wanted: Vec<String> =
+        [wanted("offering", &purchase.offering), wanted("plan", &purchase.plan)].into_iter().flatten().collect();
+    let name = |of| text(of, "name").unwrap_or("?");
+    let there: Vec<String> = plans(catalog)
+        .into_iter()
+        .take(20)
+        .map(|(service, plan)| format!("{} {}", name(service), name(plan)))
+        .collect();
+    Failure {
+        class: FailureClass::NeedsPerson,
+        detail: format!(
+            "its catalog has no {}",
+            if wanted.is_empty() { "plan".to_owned() } else { wanted.join(" with ") }
+        ),
+        remedy: format!("choose one of: {}", there.join(", ")),
+    }
 }
 
 /// Parameters that the plan's schema forbids.

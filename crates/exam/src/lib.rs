@@ -66,7 +66,7 @@ pub enum Verdict {
 /// what it is about to do.
 ///
 /// # Errors
-/// If it cannot begin: a certificate or a password is not found.
+/// If it cannot begin: a certificate or a password is not found, or what is to be bought is not sold.
 pub async fn examine(
     declared: &OsbProvider,
     folder: &Path,
@@ -76,7 +76,7 @@ pub async fn examine(
     let mut examiner = Examiner::new(declared, folder, progress).await?;
     let catalog = examiner.read().await;
     if let (Scope::Buying(purchase), Some(catalog)) = (scope, catalog) {
-        examiner.buy(&catalog, purchase).await;
+        examiner.buy(&catalog, purchase).await?;
     }
     Ok(examiner.into_report(scope))
 }

@@ -25,7 +25,7 @@ impl Examiner<'_> {
         let is_there = exchange.is(&[200]) && is_list;
         self.rule(Rule::Catalog, is_there, "there is no catalog", &exchange);
         self.check_way_there(&exchange);
-        self.check_door().await;
+        self.check_door(is_there).await;
         if !is_there {
             return None;
         }
@@ -53,7 +53,14 @@ impl Examiner<'_> {
         self.rule(Rule::Encrypted, is_safe, "it is reached by plain HTTP", exchange);
     }
 
-    async fn check_door(&mut self) {
+    /// Of whoever cannot be reached, or does not let us in, nothing can be said.
+    async fn check_door(&mut self, is_open: bool) {
+        if !is_open {
+            for rule in [Rule::AuthRequired, Rule::AuthChecked, Rule::VersionMissing, Rule::VersionOld] {
+                self.not_seen(rule, "the catalog cannot be read");
+            }
+            return;
+        }
         self.about_to("looking at who is let in");
         if self.wire.has_auth() {
             for (rule, who) in [(Rule::AuthRequired, Who::Nobody), (Rule::AuthChecked, Who::Wrong)] {

@@ -107,7 +107,9 @@ impl Report {
                 }
             ),
         };
-        format!("{kept} rules are kept, {broken} broken, {not_seen} were not seen: {judged}")
+        let rules = if kept == 1 { "rule is" } else { "rules are" };
+        let were = if not_seen == 1 { "was" } else { "were" };
+        format!("{kept} {rules} kept, {broken} broken, {not_seen} {were} not seen: {judged}")
     }
 }
 

@@ -25,6 +25,11 @@ pub enum Change {
         /// Which.
         service: ServiceName,
     },
+    /// What is sold to others differs, or that anything is.
+    Selling {
+        /// Something is sold from now on.
+        sells: bool,
+    },
     /// These keys of it differ.
     Changed {
         /// Which.
@@ -54,6 +59,10 @@ pub fn changes(known: &Knowledge, estate: &Estate) -> Vec<Change> {
                 }
             }
         }
+    }
+    let sells = known.estate.as_ref().and_then(|former| former.provide.as_ref());
+    if sells != estate.provide.as_ref() {
+        found.push(Change::Selling { sells: estate.provide.is_some() });
     }
     let removed = known.services.iter().filter(|(name, service)| {
         service.declared && service.origin == Origin::Declared && !estate.services.contains_key(*name)

@@ -425,6 +425,7 @@ fn in_words(change: &Change) -> String {
         Change::Added { service } => format!("{service} added"),
         Change::Returned { service } => format!("{service} returned"),
         Change::Removed { service } => format!("{service} removed"),
+        Change::Selling { sells } => format!("selling: {sells}"),
         Change::Changed { service, keys } => format!("{service} changed: {}", keys.join(" ")),
     }
 }

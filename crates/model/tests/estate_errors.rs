@@ -393,6 +393,12 @@ fn provide() {
                 ),
             ),
             (
+                "nowhere to connect to",
+                provide!(
+                    "listen = \"127.0.0.1:8410\"\nendpoints = \"0.0.0.0:1-2\"\nbuyer.shop.password = { env = \"P\" }"
+                ),
+            ),
+            (
                 "prices and numbers",
                 provide!(
                     "listen = \"127.0.0.1:8410\"\nat_most = 0\nbindings_last = \"1s\"\nprice = { redis = { cache = \"1,50\" } }\nbuyer.shop.password = { env = \"P\" }"

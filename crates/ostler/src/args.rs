@@ -103,7 +103,8 @@ pub(crate) struct Check {
     /// Also buy an instance, use it with a real client of its protocol, change it, and give everything back
     #[arg(long)]
     pub full: bool,
-    /// With --full: of this service offering, by its name in the catalog [default: the first]
+    /// With --full: of this service offering, by its name in the catalog [default: the first with a free plan, or else
+    /// the first]
     #[arg(long, value_name = "NAME", requires = "full")]
     pub offering: Option<String>,
     /// With --full: of this plan, by its name in the catalog [default: a free one, or else the first]
@@ -364,7 +365,7 @@ pub(crate) enum How {
 
 #[derive(Debug, Args)]
 pub(crate) struct Down {
-    /// Only this service, which must no longer be declared; needs --delete-data, because it is stopped already
+    /// Only this service, which must no longer be declared, or was sold to others; needs --delete-data
     #[arg(requires = "delete_data")]
     pub service: Option<ServiceName>,
     /// Delete the data for good

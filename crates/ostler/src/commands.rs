@@ -372,7 +372,8 @@ async fn delete(common: &Common, service: ServiceName, yes: bool) -> Outcome {
     let home = place::of_command(common)?;
     let view = service_view(&home, &service).await?;
     let instances: Vec<String> = view.instances.iter().map(|instance| instance.id.to_string()).collect();
-    confirm(yes, common, &format!("Delete {service} for good, with the data of {}?", instances.join(", ")))?;
+    let sold = view.sold.as_ref().map_or_else(String::new, |sold| format!(", which was sold to {}", sold.to));
+    confirm(yes, common, &format!("Delete {service}{sold}, for good, with the data of {}?", instances.join(", ")))?;
     ask(&home, &Request::Ask(Ask::Delete { service: service.clone() })).await?;
     up::until(&home, common, DONE_WITHIN, false, move |status| {
         status.services.iter().all(|view| view.name != service || view.instances.is_empty())
@@ -403,9 +404,23 @@ pub(crate) fn confirm(yes: bool, common: &Common, question: &str) -> Outcome {
 async fn down(common: &Common, delete_data: bool, yes: bool) -> Outcome {
     let home = place::of_command(common)?;
     if delete_data {
-        confirm(yes, common, "Stop everything and delete the data of every service, for good?")?;
+        let sold = sold_to_others(&home).await;
+        let but = if sold > 0 { " What others bought is only stopped." } else { "" };
+        confirm(yes, common, &format!("Stop everything and delete the data of every service, for good?{but}"))?;
+    } else if sold_to_others(&home).await > 0 {
+        confirm(yes, common, "Stop everything, also what others bought from this estate?")?;
     }
     up::down(&home, common, delete_data).await
+}
+
+/// How many services others bought; none if nobody answers.
+async fn sold_to_others(home: &Home) -> usize {
+    match ask(home, &Request::Status).await {
+        Ok(Response::Status { status, .. }) => {
+            status.services.iter().filter(|service| service.sold.is_some() && !service.instances.is_empty()).count()
+        }
+        _ => 0,
+    }
 }
 
 async fn home_command(common: &Common, command: HomeCommand) -> Outcome {

@@ -22,7 +22,7 @@ pub(crate) async fn provide(arguments: &Up, common: &Common) -> Outcome<u8> {
     // What else is wrong with it is told when it is brought up.
     if parsed(&file).is_some_and(|estate| estate.provide.is_none()) {
         let remedy = "say where to sell, and to whom, in the estate file:\n\n  [provide]\n  listen = \"127.0.0.1:8410\"\n  \
-                      buyer.bookshop.password = { file = \"./bookshop-password\" }";
+                      buyer.bookshop.password = { file = \"./bookshop-password\" }\n\nand run this again";
         let what = format!("cannot provide what {} declares", arguments.file.display());
         return Err(Failure::new(what, "it has no `[provide]`: nothing in it is for sale", remedy));
     }

@@ -48,7 +48,13 @@ pub(crate) async fn check(arguments: &Check, common: &Common) -> Outcome<u8> {
 
 /// The broker at an address, or the one that the estate file calls so.
 fn declared(arguments: &Check) -> Outcome<(OsbProvider, PathBuf)> {
-    if arguments.broker.contains("://") {
+    let is_address = arguments.broker.contains([':', '/', '.']);
+    let is_http = ["http://", "https://"].iter().any(|scheme| arguments.broker.starts_with(scheme));
+    if is_address && !is_http {
+        let what = format!("cannot examine `{}`", arguments.broker);
+        return Err(Failure::new(what, "it is no address of a broker", "write it like `https://broker.acme.example`"));
+    }
+    if is_address {
         let folder = std::env::current_dir().unwrap_or_default();
         return Ok((at_address(arguments, &folder)?, folder));
     }

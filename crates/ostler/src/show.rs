@@ -180,6 +180,10 @@ pub(crate) fn preview(preview: &Preview) -> String {
             Change::Added { service } => format!("  + {service}\n"),
             Change::Returned { service } => format!("  + {service}, which was kept with its data\n"),
             Change::Removed { service } => format!("  - {service}: stopped and kept with its data\n"),
+            Change::Selling { sells: true } => "  ~ what is sold to others\n".to_owned(),
+            Change::Selling { sells: false } => {
+                "  - the broker: nothing more is sold; what others bought stays\n".to_owned()
+            }
             Change::Changed { service, keys } => format!("  ~ {service}: {}\n", keys.join(", ")),
         });
     }

@@ -245,7 +245,8 @@ fn may_concern(record: &Record, name: &ServiceName) -> bool {
 }
 
 fn no_such_service(what: String, known: &Knowledge, name: &ServiceName) -> Refused {
-    let names: Vec<&str> = known.services.keys().map(ServiceName::as_str).collect();
+    let shown = known.services.iter().filter(|(_, service)| !service.is_guest());
+    let names: Vec<&str> = shown.map(|(name, _)| name.as_str()).collect();
     let remedy = if names.is_empty() {
         "declare services in an estate file and run `ostler up FILE`".to_owned()
     } else {

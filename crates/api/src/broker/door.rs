@@ -1,11 +1,9 @@
-//! The door of the broker: its listener, TLS, who may come in, and which request is for whom.
+//! The door of the broker: its listener, and which request is for whom.
 //!
-//! Invariant: what comes in is bounded in size, time and number before anybody looks at it; no password is compared or
-//! kept as it is.
+//! Invariant: what comes in is bounded in size, time and number before anybody looks at it.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,21 +14,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use ostler_model::estate::Estate;
-use ostler_model::estate::provide::{Provide, ProvideTls};
-use ostler_providers::source;
 use ostler_runtime::daemon::Loop;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::de::DeserializeOwned;
-use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 
 use super::answer::{Answer, Answered};
+use super::lock::Lock;
 
 /// The largest body of a request.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -48,7 +40,6 @@ const MINOR_MIN: u32 = 13;
 /// An open door.
 pub(super) struct Door {
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
     shop: Arc<Shop>,
 }
 
@@ -57,39 +48,20 @@ pub(super) struct Shop {
     pub(super) handle: Loop,
     /// Held by whoever looks at what there is and asks for a change that follows from it.
     pub(super) till: Mutex<()>,
-    /// Digests of the buyers' passwords, by user name.
-    buyers: BTreeMap<String, [u8; 32]>,
+    lock: Arc<Lock>,
 }
 
 impl Door {
-    /// Opens it as the estate declares.
+    /// Opens it.
     ///
     /// # Errors
     /// Why it cannot be opened, and what to do.
-    pub(super) async fn open(handle: Loop, estate: &Estate) -> Result<Self, String> {
-        let provide: &Provide = estate.provide.as_deref().ok_or("nothing is sold")?;
-        let mut buyers = BTreeMap::new();
-        for (name, password) in &provide.buyers {
-            let found = source::find(password, &estate.folder).await;
-            let found = found.map_err(|why| format!("there is no password of the buyer `{name}`: {why}"))?;
-            buyers.insert(name.clone(), digest(found.expose()));
-        }
-        let tls = provide.tls.as_ref().map(acceptor).transpose()?;
+    pub(super) async fn open(handle: Loop, listen: SocketAddr, lock: Arc<Lock>) -> Result<Self, String> {
         let cannot = |cause: io::Error| {
-            let listen = provide.listen;
             format!("cannot sell at {listen}: {cause}; stop whoever listens there, or set another `listen`")
         };
-        let listener = TcpListener::bind(provide.listen).await.map_err(cannot)?;
-        Ok(Self { listener, tls, shop: Arc::new(Shop { handle, till: Mutex::new(()), buyers }) })
-    }
-
-    /// Where it is.
-    pub(super) fn url(&self) -> String {
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
-        match self.listener.local_addr() {
-            Ok(address) => format!("{scheme}://{address}"),
-            Err(_) => scheme.to_owned(), // the socket is there, so this does not happen
-        }
+        let listener = TcpListener::bind(listen).await.map_err(cannot)?;
+        Ok(Self { listener, shop: Arc::new(Shop { handle, till: Mutex::new(()), lock }) })
     }
 
     /// Lets people in until it is dropped. Those who are in are served to the end of their requests.
@@ -104,7 +76,7 @@ impl Door {
                     continue;
                 }
             };
-            let (tls, shop) = (self.tls.clone(), self.shop.clone());
+            let (tls, shop) = (self.shop.lock.tls(), self.shop.clone());
             tokio::spawn(async move {
                 let _place = place;
                 // Whoever leaves in the middle is nobody's trouble.
@@ -128,21 +100,6 @@ async fn serve_one(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         .header_read_timeout(HEAD_TIME)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     drop(served.await);
-}
-
-fn acceptor(tls: &ProvideTls) -> Result<TlsAcceptor, String> {
-    let wrong = |path: &Path, why: String| format!("cannot use {}: {why}; correct `[provide] tls`", path.display());
-    let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&tls.certificate)
-        .and_then(Iterator::collect)
-        .map_err(|error| wrong(&tls.certificate, error.to_string()))?;
-    let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|error| wrong(&tls.key, error.to_string()))?;
-    let provider = rustls::crypto::CryptoProvider::get_default().cloned();
-    let provider = provider.unwrap_or_else(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(certificates, key))
-        .map_err(|error| wrong(&tls.certificate, error.to_string()))?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 /// A request that was let in.
@@ -275,16 +232,8 @@ impl Shop {
         let decoded = STANDARD.decode(encoded.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         let decoded = decoded.filter(|_| scheme.eq_ignore_ascii_case("basic")).ok_or_else(unknown)?;
         let (name, password) = decoded.split_once(':').ok_or_else(unknown)?;
-        // Digests are compared: how long that takes says nothing of the password.
-        match self.buyers.get(name) {
-            Some(known) if *known == digest(password) => Ok(name.to_owned()),
-            Some(_) | None => Err(unknown()),
-        }
+        if self.lock.opens(name, password) { Ok(name.to_owned()) } else { Err(unknown()) }
     }
-}
-
-fn digest(password: &str) -> [u8; 32] {
-    Sha256::digest(password).into()
 }
 
 /// Brokers have to be told which version of the API is spoken (specification, "API Version Header").

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ostler_manager::{Ask, Event, Origin};
 use ostler_model::estate::Estate;
+use ostler_model::estate::provide::Provide;
 use ostler_model::ids::ServiceName;
 use ostler_runtime::clock;
 use ostler_runtime::daemon::Loop;
@@ -17,6 +18,7 @@ use ostler_runtime::selling::Selling;
 use tokio::task::JoinSet;
 
 use self::door::Door;
+use self::lock::Lock;
 
 mod answer;
 mod bindings;
@@ -24,39 +26,49 @@ mod catalog;
 mod door;
 mod instances;
 mod known;
+mod lock;
 mod names;
 
-/// How often bindings that have expired are looked for, and a door that could not be opened is tried again.
-const ROUND: Duration = Duration::from_secs(10);
+/// How often bindings that have expired are looked for, files of passwords and certificates are read again, and a door
+/// that could not be opened is tried again.
+const ROUND: Duration = Duration::from_secs(5);
+
+/// An open door.
+struct Opened {
+    provide: Provide,
+    lock: Arc<Lock>,
+    tasks: JoinSet<()>,
+}
 
 /// Sells what the estate declares to be sold, for as long as it does, and whatever it declares at the time. Where it
 /// stands is written into `selling`.
 pub async fn run(handle: Loop, selling: Selling) {
     let mut changes = handle.changes();
-    let mut opened: Option<(Arc<Estate>, JoinSet<()>)> = None;
+    let mut opened: Option<Opened> = None;
     loop {
         changes.mark_unchanged();
         let estate = handle.known(|known| known.estate.clone().filter(|_| !known.down)).await;
         let estate = estate.filter(|estate| estate.provide.is_some());
-        let is_same = match (&opened, &estate) {
-            (Some((former, _)), Some(estate)) => same_door(former, estate),
+        let is_same_door = match (&opened, estate.as_deref().and_then(|estate| estate.provide.as_deref())) {
+            (Some(opened), Some(now)) => opened.provide.listen == now.listen,
             (None, None) => true,
             _ => false,
         };
-        if !is_same {
-            drop(opened.take()); // and with it its listener, before another is opened
+        if !is_same_door && let Some(mut former) = opened.take() {
+            former.lock.close();
+            former.tasks.shutdown().await; // and with it its listener, before another is opened
             selling.set(None);
         }
-        if let (None, Some(estate)) = (&opened, estate) {
-            match Door::open(handle.clone(), &estate).await {
-                Ok(door) => {
-                    selling.set(Some(Ok(door.url())));
-                    let mut tasks = JoinSet::new();
-                    tasks.spawn(door.serve());
-                    opened = Some((estate, tasks));
-                }
-                Err(why) => selling.set(Some(Err(why))),
-            }
+        if let Some(estate) = &estate {
+            let stand = match &mut opened {
+                Some(opened) => opened.lock.change(estate).await.map(|()| opened.lock.url(opened.provide.listen)),
+                None => open(&handle, estate).await.map(|new| {
+                    let url = new.lock.url(new.provide.listen);
+                    opened = Some(new);
+                    url
+                }),
+            };
+            selling.set(Some(stand));
         }
         end_expired(&handle).await;
         // At most so often, however much changes; and in the end also when nothing does.
@@ -68,9 +80,14 @@ pub async fn run(handle: Loop, selling: Selling) {
     }
 }
 
-/// Whether the same door serves both: what is not about the door is looked up with each request.
-fn same_door(former: &Estate, now: &Estate) -> bool {
-    former.provide == now.provide && former.folder == now.folder
+async fn open(handle: &Loop, estate: &Estate) -> Result<Opened, String> {
+    let provide = estate.provide.as_deref().ok_or("nothing is sold")?.clone();
+    let lock = Arc::new(Lock::default());
+    lock.change(estate).await?;
+    let door = Door::open(handle.clone(), provide.listen, lock.clone()).await?;
+    let mut tasks = JoinSet::new();
+    tasks.spawn(door.serve());
+    Ok(Opened { provide, lock, tasks })
 }
 
 async fn end_expired(handle: &Loop) {

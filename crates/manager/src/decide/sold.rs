@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ostler_model::estate::Service;
-use ostler_model::estate::provide::Provide;
+use ostler_model::estate::provide::{PortRange, Provide};
 use ostler_model::ids::ServiceName;
 use ostler_model::sale::{Guest, Sale};
 
 use super::Draft;
 use crate::event::Scope;
 use crate::fact::FactKind;
-use crate::knowledge::Origin;
+use crate::knowledge::{Origin, ServiceKnowledge};
 use crate::place::place_one;
 
 impl Draft<'_> {
@@ -60,17 +60,37 @@ impl Draft<'_> {
 
     /// Where something more that is sold answers: `None` for wherever there is room.
     fn address_for_sold(&self, provide: &Provide) -> Result<Option<SocketAddr>, String> {
-        let services = || self.known.services.values();
-        let sold = services().filter(|service| matches!(service.origin, Origin::Sold { .. })).count();
+        let sold = self.known.services.values().filter(|service| matches!(service.origin, Origin::Sold { .. })).count();
         if sold >= provide.at_most as usize {
             return Err(format!("all {} instances that may be sold here are", provide.at_most));
         }
         let Some(range) = provide.endpoints else { return Ok(None) };
+        let free = self.free_addresses(range).next();
+        free.map(Some).ok_or_else(|| "no port is left for it".to_owned())
+    }
+
+    /// Those that nothing of this estate has.
+    fn free_addresses(&self, range: PortRange) -> impl Iterator<Item = SocketAddr> {
+        let services = || self.known.services.values();
         let declared = services().filter_map(|service| service.spec.endpoint);
         let taken: BTreeSet<SocketAddr> =
             services().filter_map(|service| service.endpoint.address).chain(declared).collect();
-        let free = range.addresses().find(|address| !taken.contains(address));
-        free.map(Some).ok_or_else(|| "no port is left for it".to_owned())
+        range.addresses().filter(move |address| !taken.contains(address))
+    }
+
+    /// Where somebody else has the address that was to be sold, and nobody was told of it yet, another one is taken.
+    pub(crate) fn somewhere_else(&self, service: &ServiceKnowledge) -> Option<FactKind> {
+        let Origin::Sold { sale, delivered: false } = &service.origin else { return None };
+        let (wanted, endpoint) = (service.spec.endpoint?, &service.endpoint);
+        let range = self.known.estate.as_ref()?.provide.as_ref()?.endpoints?;
+        if endpoint.open || endpoint.trouble.is_none() {
+            return None;
+        }
+        // Those behind it first, so that in the end all are tried.
+        let (before, behind): (Vec<_>, Vec<_>) = self.free_addresses(range).partition(|address| *address < wanted);
+        let next = behind.into_iter().chain(before).next()?;
+        let spec = Service { endpoint: Some(next), ..(*service.spec).clone() };
+        Some(FactKind::ServiceSold { spec: Arc::new(spec), sale: sale.clone() })
     }
 
     pub(super) fn admit(&mut self, service: &ServiceName, guest: &Arc<Guest>) {

@@ -17,6 +17,9 @@ pub(super) fn sell(known: &mut Knowledge, spec: &Arc<Service>, sale: &Arc<Sale>)
     if let Some(former) = known.services.get_mut(name) {
         let delivered = matches!(former.origin, Origin::Sold { delivered: true, .. });
         former.origin = Origin::Sold { sale: sale.clone(), delivered };
+        if former.spec.endpoint != spec.endpoint {
+            former.endpoint.trouble = None;
+        }
         if former.spec != *spec {
             former.spec = spec.clone();
             try_service_again(former);

@@ -41,6 +41,9 @@ fn endpoint(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
         if endpoint.open && !service.endpoint_moved() {
             return;
         }
+        if let Some(fact) = draft.somewhere_else(service) {
+            return draft.fact(fact);
+        }
         if draft.now < endpoint.not_before {
             return draft.wake(endpoint.not_before, Scope::Service(name));
         }

@@ -464,6 +464,7 @@ stories! {
     rolling
     scaling
     selling
+    selling_elsewhere
     share_at_once
     taken_out
 }

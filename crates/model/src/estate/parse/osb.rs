@@ -161,7 +161,10 @@ pub(super) fn read_source(
             }
             Some(SecretSource::Env(name.to_owned()))
         }
-        (None, Some(file), None) => file.some_text(reader).map(|path| SecretSource::File(folder.join(path))),
+        (None, Some(file), None) => {
+            let path = file.some_text(reader)?;
+            Some(SecretSource::File(folder.join(path.strip_prefix("./").unwrap_or(path))))
+        }
         (None, None, Some(command)) => values::read_command(reader, command).map(SecretSource::Command),
         _ if fields.has_unknown() => None,
         _ => {

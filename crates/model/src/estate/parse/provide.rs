@@ -17,7 +17,7 @@ const PROVIDE: &[Key] = &[
     ("plaintext", "plaintext = true"),
     ("buyer", r#"buyer = { bookshop = { password = { file = "./bookshop-password" } } }"#),
     ("offer", r#"offer = ["postgresql"]"#),
-    ("endpoints", r#"endpoints = "127.0.0.1:21000-21999""#),
+    ("endpoints", r#"endpoints = "127.0.0.1:8420-8439""#),
     ("at_most", "at_most = 100"),
     ("bindings_last", r#"bindings_last = "720h""#),
     ("price", r#"price = { postgresql = { standard = "9.00" } }"#),
@@ -56,6 +56,10 @@ pub(super) fn read(reader: &mut Reader<'_>, folder: &Path, value: Value<'_>) -> 
         let range = PortRange::parse(value.text(reader)?);
         if range.is_none() {
             value.reject(reader, "`endpoints` is not an IP address with a first and a last port");
+        }
+        if range.is_some_and(|range| range.ip.is_unspecified()) {
+            value.reject(reader, "`endpoints` is no address that a buyer could connect to");
+            return None;
         }
         range
     });
