@@ -357,6 +357,37 @@ fn failures() {
     );
 }
 
+/// A service that needs `db`, with this contract.
+macro_rules! contract {
+    ($lines:literal) => {
+        concat!(
+            "[service.db]\noffering = \"redis\"\n\n[service.web]\noffering = \"program\"\nrun = [\"./web\"]\nneeds = [\"db\"]\n\n\
+             [[service.web.contract]]\n",
+            $lines
+        )
+    };
+}
+
+#[test]
+fn contracts() {
+    check(
+        "contracts",
+        &[
+            ("nothing in it", contract!("")),
+            ("no need of it", contract!("need = \"dbx\"\ntcp = true")),
+            ("no way to check", contract!("need = \"db\"")),
+            ("two ways to check", contract!("need = \"db\"\ntcp = true\nsql = \"select 1\"\nexpect = \"1\"")),
+            ("no answer expected", contract!("need = \"db\"\nredis = [\"PING\"]")),
+            ("no path", contract!("need = \"db\"\nhttp = \"healthz\"")),
+            ("a status where there is none", contract!("need = \"db\"\ntcp = true\nstatus = 200")),
+            (
+                "the same twice",
+                contract!("need = \"db\"\ntcp = true\n\n[[service.web.contract]]\nneed = \"db\"\ntcp = true"),
+            ),
+        ],
+    );
+}
+
 /// A table `[provide]` with these lines.
 macro_rules! provide {
     ($lines:literal) => {

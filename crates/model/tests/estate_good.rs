@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ostler_model::catalog::Limits;
+use ostler_model::estate::contract::ContractCheck;
 use ostler_model::estate::failures::{FailureKind, FailureRate, FailureScope, Failures};
 use ostler_model::estate::osb::SecretSource;
 use ostler_model::estate::provide::{PortRange, Provide, ProvideTls};
@@ -237,6 +238,50 @@ fn residency_is_a_region_and_what_lies_in_it() {
     }
     let anywhere = good(&text.replace("residency", "# residency")).estate;
     assert!(anywhere.may_hold(None));
+}
+
+#[test]
+fn contracts_are_read() {
+    let text = r#"
+[estate]
+name = "shop"
+
+[provider.here]
+kind = "host"
+
+[service.db]
+offering = "postgresql"
+
+[service.web]
+offering = "program"
+run = ["./web"]
+needs = ["db"]
+contract = [
+    { need = "db", name = "books", sql = "select 1", expect = "1" },
+    { need = "db", redis = ["GET", "a"], expect = "b" },
+    { need = "db", http = "/x", expect = "ok", status = 201 },
+    { need = "db", http = "/y" },
+    { need = "db", tcp = true },
+    { need = "db", command = ["./check"] },
+]
+"#;
+    let contracts = good(text).estate.services[&"web".parse::<ServiceName>().unwrap()].contracts.clone();
+    let told: Vec<(String, &ContractCheck)> =
+        contracts.iter().map(|contract| (contract.name.clone(), &contract.check)).collect();
+    let http = |path: &str, status, contains: Option<&str>| ContractCheck::Http {
+        path: path.to_owned(),
+        status,
+        contains: contains.map(str::to_owned),
+    };
+    let expected = [
+        ("books", ContractCheck::Sql { query: "select 1".to_owned(), expect: "1".to_owned() }),
+        ("GET a", ContractCheck::Redis { command: vec!["GET".to_owned(), "a".to_owned()], expect: "b".to_owned() }),
+        ("GET /x", http("/x", 201, Some("ok"))),
+        ("GET /y", http("/y", 200, None)),
+        ("connect", ContractCheck::Tcp),
+        ("./check", ContractCheck::Command(vec!["./check".to_owned()])),
+    ];
+    assert_eq!(told, expected.iter().map(|(name, check)| ((*name).to_owned(), check)).collect::<Vec<_>>());
 }
 
 #[test]

@@ -23,7 +23,7 @@ use crate::daemon::{Engine, Loop};
 use crate::watching;
 
 /// How long one check may take.
-const CHECK_TIME: Duration = Duration::from_secs(20);
+const CHECK_TIME: Duration = Duration::from_secs(5);
 /// Needs that are looked at together.
 const AT_ONCE: usize = 4;
 /// Without a change, a need is looked at again after this; …

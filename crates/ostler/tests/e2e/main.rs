@@ -19,5 +19,6 @@ mod data;
 mod kills;
 mod selling;
 mod simulate;
+mod together;
 mod trouble;
 mod up_and_down;
