@@ -71,5 +71,5 @@ fn what_is_relied_on_is_looked_at_and_who_is_to_blame_is_told() {
     ostler.ok(&["apply", "ostler.toml"]);
     wait_until("all is well again", || ostler.run(&["verify"]).code == 0);
     let said = ostler.run(&["verify", "webb"]);
-    assert!(said.code == 1 && said.err.contains("did you mean `web`?"), "{said}");
+    assert!(said.code == 1 && said.err.contains("id you mean `web`?"), "{said}");
 }
