@@ -116,9 +116,10 @@ impl Executor {
     pub fn recall_routes(&mut self, known: &Knowledge) {
         for (name, service) in &known.services {
             let routed = service.instances.iter().filter(|(_, instance)| instance.routed);
-            let targets: Vec<(InstanceId, SocketAddr)> = routed
+            let mut targets: Vec<(InstanceId, SocketAddr)> = routed
                 .filter_map(|(number, instance)| Some((service.instance_id(*number), instance.address()?)))
                 .collect();
+            targets.shrink_to_fit(); // most services have one, and lists grow to four at once
             if !targets.is_empty() {
                 self.routes.insert(name.clone(), targets);
                 self.send_table(name);
@@ -141,7 +142,10 @@ impl Executor {
         match (targets.binary_search_by(|(other, _)| other.cmp(&instance)), address) {
             (Ok(place), Some(address)) => targets[place].1 = address,
             (Ok(place), None) => drop(targets.remove(place)),
-            (Err(place), Some(address)) => targets.insert(place, (instance, address)),
+            (Err(place), Some(address)) => {
+                targets.reserve_exact(1);
+                targets.insert(place, (instance, address));
+            }
             (Err(_), None) => {}
         }
         self.send_table(&service);
