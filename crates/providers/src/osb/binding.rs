@@ -17,7 +17,7 @@ use super::credentials::{Place, answer_in, credentials, place};
 use super::instance::{context, identity, in_doubt, name_of, path};
 use super::poll::{Operation, Polled, Sure, now, operation_name};
 use super::verdict::{Asked, Goal, Object, Verdict};
-use super::{OsbProvider, TRIED_AGAIN, names, verdict};
+use super::{OsbProvider, TRIED_AGAIN, left_behind, names, verdict};
 use crate::failure::{failure, needs_person, temporary};
 use crate::{Bound, InstanceOrder, Started};
 
@@ -199,10 +199,6 @@ impl OsbProvider {
 
 fn binding_path(instance: &str, binding: &str) -> String {
     format!("{}/service_bindings/{}", path(instance), encoded(binding))
-}
-
-fn left_behind(what: &str, why: &str) -> Failure {
-    failure(FailureClass::LeftBehind, format!("{what}: {why}"), TRIED_AGAIN)
 }
 
 /// Where the instance answers now. Names are looked up anew each time: brokers move what stands behind them.

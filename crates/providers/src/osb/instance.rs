@@ -12,7 +12,7 @@ use super::catalog::Terms;
 use super::client::encoded;
 use super::poll::{Operation, Polled, Sure, now, operation_name};
 use super::verdict::{Asked, Goal, Object, Verdict};
-use super::{OsbProvider, TRIED_AGAIN, names, verdict};
+use super::{OsbProvider, TRIED_AGAIN, left_behind, names, verdict};
 use crate::failure::{failure, needs_person, temporary};
 use crate::{Accepted, AcceptedKind, InstanceOrder, Progress};
 
@@ -60,7 +60,10 @@ impl OsbProvider {
                 Found::Gone | Found::NotSeen(_) | Found::Useless(_) => Err(failure(
                     FailureClass::Unclear,
                     format!("{what}: {why}"),
-                    format!("ask `{}` what it knows as {name}", self.name),
+                    format!(
+                        "ask `{}` what it knows as {name}, then say with `ostler settle` whether to delete or to release it",
+                        self.name
+                    ),
                 )),
             },
             Verdict::Later(later) if later.catalog_is_old => {
@@ -154,7 +157,10 @@ impl OsbProvider {
             // The specification has another word for what is not there, and many brokers say it like this.
             Verdict::Unknown(why) => match self.find(order, &terms, None).await? {
                 Found::Gone | Found::NotSeen(_) if terms.instances_retrievable => Ok(()),
-                _ => Err(needs_person(format!("{what}: {why}"), format!("see whether `{}` still has it", self.name))),
+                _ => Err(needs_person(
+                    format!("{what}: {why}"),
+                    format!("ask `{}` to delete it; `ostler release` forgets it here", self.name),
+                )),
             },
             Verdict::Doubt(why) => Err(temporary(format!("{what}: {why}"), TRIED_AGAIN)),
             other => Err(self.refused(&what, other)),
@@ -308,10 +314,6 @@ pub(super) fn path(instance: &str) -> String {
 /// After something was asked for, no failure means that nothing was made.
 pub(super) fn in_doubt(failure: Failure) -> Failure {
     Failure { class: FailureClass::InDoubt, ..failure }
-}
-
-fn left_behind(what: &str, why: &str) -> Failure {
-    failure(FailureClass::LeftBehind, format!("{what}: {why}"), TRIED_AGAIN)
 }
 
 /// For whom it is done: the estate (specification, "Originating Identity").

@@ -44,6 +44,11 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// What a person does about a broker that is in trouble.
 const TRIED_AGAIN: &str = "nothing, unless it lasts: it is tried again";
 
+/// What was asked for may have been made, and is nobody's.
+fn left_behind(what: &str, why: &str) -> Failure {
+    failure(FailureClass::LeftBehind, format!("{what}: {why}"), TRIED_AGAIN)
+}
+
 /// A broker.
 pub struct OsbProvider {
     name: ProviderName,
@@ -154,9 +159,13 @@ impl OsbProvider {
     fn refused(&self, what: &str, verdict: Verdict) -> Failure {
         match verdict {
             Verdict::Later(later) => temporary(format!("{what}: {}", later.why), TRIED_AGAIN),
-            Verdict::Rejected(why) | Verdict::Unknown(why) | Verdict::Conflict(why) => {
-                needs_person(format!("{what}: {why}"), format!("see what `{}` wants", self.name))
-            }
+            Verdict::Rejected(why) | Verdict::Unknown(why) | Verdict::Conflict(why) => needs_person(
+                format!("{what}: {why}"),
+                format!(
+                    "correct the `plan` or the `parameters` of the service, or `[provider.{}]`, as it says; or ask its people",
+                    self.name
+                ),
+            ),
             Verdict::Doubt(why) => failure(FailureClass::InDoubt, format!("{what}: {why}"), TRIED_AGAIN),
             Verdict::Failed(failed) => temporary(format!("{what}: {}", failed.why), TRIED_AGAIN),
             Verdict::Done(_) | Verdict::Accepted(_) | Verdict::Gone | Verdict::InProgress(_) => {
