@@ -125,6 +125,49 @@ fn what_one_ostler_sells_another_buys_and_gives_back() {
     assert!(!folder.exists());
 }
 
+/// The status of the catalog, asked for on a connection that stays open.
+fn ask_on(stream: &mut TcpStream, who: &str) -> u16 {
+    let request =
+        format!("GET /v2/catalog HTTP/1.1\r\nhost: a\r\nauthorization: {who}\r\nx-broker-api-version: 2.17\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut bytes = Vec::new();
+    let mut chunk = [0; 65536];
+    loop {
+        let read = stream.read(&mut chunk).unwrap();
+        assert!(read > 0, "the connection was closed");
+        bytes.extend_from_slice(&chunk[..read]);
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
+        if body.len() >= length.unwrap() {
+            return head.split(' ').nth(1).unwrap().parse().unwrap();
+        }
+    }
+}
+
+#[test]
+fn who_may_not_buy_any_more_is_refused_at_once() {
+    let seller = Seller::open("offer = [\"redis\"]");
+    let mut stream = TcpStream::connect(seller.door).unwrap();
+    assert_eq!((ask_on(&mut stream, SHOP), ask_on(&mut stream, OTHER)), (200, 200));
+    let only_shop = seller.estate().split("\n[provide.buyer.other]").next().unwrap().to_owned();
+    seller.ostler.write("ostler.toml", &only_shop);
+    seller.ostler.ok(&["apply", "ostler.toml"]);
+    wait_until("a buyer who was taken out is refused", || ask_on(&mut stream, OTHER) == 401);
+    assert_eq!(ask_on(&mut stream, SHOP), 200, "and nobody else");
+    // Another password in the same file.
+    seller.ostler.write("password", "open up\n");
+    wait_until("the old password is refused", || ask_on(&mut stream, SHOP) == 401);
+    assert_eq!(ask_on(&mut stream, "Basic c2hvcDpvcGVuIHVw"), 200);
+    // Another door: nobody is let in at the old one, and the new one is open without a pause.
+    let (old, new) = (seller.door, free_address());
+    seller.ostler.write("ostler.toml", &only_shop.replace(&old.to_string(), &new.to_string()));
+    seller.ostler.ok(&["apply", "ostler.toml"]);
+    wait_until("the new door is open", || TcpStream::connect(new).is_ok());
+    assert!(TcpStream::connect(old).is_err());
+    assert_eq!(ask_on(&mut stream, "Basic c2hvcDpvcGVuIHVw"), 401, "who is in gets nothing any more");
+}
+
 /// The password is only ever shown to who has the right certificate.
 #[test]
 fn the_door_can_be_encrypted() {
