@@ -247,6 +247,10 @@ pub struct Binding {
     /// What the last look with it found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified: Option<Verification>,
+    /// With the credentials that the consumer uses, nothing was found wrong when that was last looked at: with others it
+    /// has to be so, too, before the consumer is given them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub relied_on: bool,
 }
 
 /// What there is of a binding.
@@ -450,6 +454,13 @@ impl Binding {
         self.rounds.number().is_some() || !self.left.is_empty()
     }
 
+    /// Whether its credentials may take the place of those that the consumer uses: nothing is wrong with them that was
+    /// not wrong before.
+    pub fn is_proven(&self) -> bool {
+        let verified = self.verified.as_ref().filter(|verified| verified.revision == self.revision);
+        !self.relied_on || verified.is_some_and(Verification::is_kept)
+    }
+
     /// Whether it is to be renewed now.
     pub fn is_due(&self, now: Timestamp) -> bool {
         self.renew_at.is_some_and(|renew_at| renew_at <= now)
@@ -479,6 +490,7 @@ impl Binding {
             left: Vec::new(),
             renew_at: None,
             verified: None,
+            relied_on: false,
         }
     }
 }

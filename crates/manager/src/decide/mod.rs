@@ -68,6 +68,8 @@ pub enum Reason {
     OthersFirst,
     /// It can be neither restarted nor made anew here: its provider has to heal it.
     ProvidersTurn,
+    /// The new credentials of a need are not proven yet to be as good as those in use.
+    NotProven(ServiceName),
     /// What was asked makes no sense here.
     Refused(String),
 }
@@ -98,6 +100,9 @@ impl Reason {
             Self::StillUsed => "others still use it".to_owned(),
             Self::OthersFirst => "others of its service are being replaced first".to_owned(),
             Self::ProvidersTurn => "its provider has to heal it".to_owned(),
+            Self::NotProven(need) => {
+                format!("new credentials of {need} are not proven yet to be as good as those in use")
+            }
             Self::Refused(why) => why.clone(),
         }
     }
@@ -180,7 +185,9 @@ pub fn decide(known: &Knowledge, event: &Event, now: Timestamp) -> Decision {
             let known = known.services.get(&binding.consumer).and_then(|consumer| consumer.bindings.get(&binding.need));
             if known.is_some() {
                 let (binding, revision, checks) = (binding.clone(), *revision, checks.clone());
+                let consumer = Scope::Service(binding.consumer.clone());
                 draft.fact(FactKind::NeedVerified { binding, revision, checks });
+                draft.look(consumer);
             }
         }
         Event::Look(scope) => reconcile::look(&mut draft, scope),

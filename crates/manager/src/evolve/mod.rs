@@ -57,7 +57,11 @@ pub fn evolve(known: &mut Knowledge, fact: &Fact) {
         }
         FactKind::NeedVerified { binding, revision, checks } => {
             with_service(known, &binding.consumer, |service| {
+                let used = service.launch().and_then(|launch| launch.needs.get(&binding.need)).copied();
                 if let Some(found) = service.bindings.get_mut(&binding.need) {
+                    if used == Some(*revision) {
+                        found.relied_on = checks.iter().all(|checked| checked.problem.is_none());
+                    }
                     found.verified = Some(Verification { at, revision: *revision, checks: checks.clone() });
                 }
             });
@@ -394,6 +398,8 @@ fn ask_restart(known: &mut Knowledge, name: &ServiceName) {
     with_service(known, name, |service| {
         service.restart_round = service.restart_round.saturating_add(1);
         service.backup_trouble = None;
+        // A person wants it anew, whatever was found.
+        service.bindings.values_mut().for_each(|binding| binding.relied_on = false);
         try_service_again(service);
         recount_outdated(service);
     });

@@ -204,6 +204,11 @@ fn define_launch(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
     let mut needs = std::collections::BTreeMap::new();
     for need in &service.spec.needs {
         let Some(binding) = service.bindings.get(need).filter(|b| b.state == BindingState::Made) else { return };
+        // As long as it works with what it has, it is given others only once they are proven to be as good.
+        let used = service.launch().and_then(|launch| launch.needs.get(need));
+        if service.ready > 0 && used.is_some_and(|used| *used != binding.revision) && !binding.is_proven() {
+            return draft.withhold(Scope::Service(service.spec.name.clone()), Reason::NotProven(need.clone()));
+        }
         needs.insert(need.clone(), binding.revision);
     }
     let spec = &service.spec;
@@ -240,7 +245,9 @@ fn tidy_bindings(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
     }
     for (need, binding) in &service.bindings {
         // Which of them are in use is clear once everything that runs does so with the same ones.
-        if binding.rounds.is_open() || (service.uses(need) && !service.outdated.is_empty()) {
+        let given = service.launch().and_then(|launch| launch.needs.get(need)).copied();
+        let are_same = service.outdated.is_empty() && given.is_none_or(|given| given == binding.revision);
+        if binding.rounds.is_open() || (service.uses(need) && !are_same) {
             continue;
         }
         let Some(first) = binding.left.iter().find(|left| !binding.is_in_use(left)) else { continue };

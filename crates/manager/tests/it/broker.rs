@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use ostler_manager::{Command, Event, Outcome, Started};
+use ostler_manager::{BindingState, Command, Event, Outcome, Started};
 use ostler_model::ids::{AttemptId, BindingId, CommandId, InstanceId, ServiceName};
 use ostler_model::outcome::{FailureClass, Observation, Running};
 use ostler_model::time::Timestamp;
@@ -24,6 +24,8 @@ pub(crate) struct Broker {
     pub(crate) used: BTreeSet<AttemptId>,
     /// The bindings that exist at the broker, by the ask that made each.
     pub(crate) bound: BTreeSet<(BindingId, InstanceId, u32)>,
+    /// By which ask the credentials of each revision were made.
+    pub(crate) given: BTreeMap<(BindingId, u32), u32>,
     /// Under which number each order asks.
     pub(crate) numbers: BTreeMap<CommandId, u32>,
 }
@@ -65,6 +67,38 @@ impl World {
                 self.known.services.get(&binding.consumer)?.bindings.get(&binding.need)?.rounds.number()
             }
             _ => None,
+        }
+    }
+
+    /// Remembers by which ask the credentials of each revision were made.
+    pub(crate) fn note_what_is_given(&mut self) {
+        for service in self.known.services.values() {
+            for (need, binding) in service.bindings.iter().filter(|(_, binding)| binding.state == BindingState::Made) {
+                if let Some(round) = binding.used {
+                    self.broker.given.insert((service.binding_id(need), binding.revision), round);
+                }
+            }
+        }
+    }
+
+    /// No process runs with credentials that are about to be ended.
+    pub(crate) fn assert_nobody_uses(&self, binding: &BindingId, at: &InstanceId, rounds: &[u32]) {
+        let Some(consumer) = self.known.services.get(&binding.consumer) else { return };
+        let made_at = consumer.bindings.get(&binding.need).map(|binding| &binding.instance);
+        if self.is_bought(&binding.consumer) || made_at != Some(at) {
+            return; // what is bought reads nothing of what it is bound to
+        }
+        for (number, instance) in &consumer.instances {
+            let launch = instance.generation.and_then(|generation| consumer.launches.get(&generation));
+            let revision = launch.and_then(|launch| launch.needs.get(&binding.need));
+            let round = revision.and_then(|revision| self.broker.given.get(&(binding.clone(), *revision)));
+            let runs = self.truth(&consumer.instance_id(*number)).process.is_some();
+            let is_used = runs && round.is_some_and(|round| rounds.contains(round));
+            assert!(
+                !is_used,
+                "{} still runs with credentials of {binding} that are ended",
+                consumer.instance_id(*number)
+            );
         }
     }
 
@@ -150,11 +184,17 @@ impl World {
                 Outcome::Done
             }
             Command::Bind { binding, instance, .. } => {
-                self.broker.bound.insert((binding.clone(), instance.clone(), number.expect("each ask has a number")));
+                let round = number.expect("each ask has a number");
+                self.broker.bound.insert((binding.clone(), instance.clone(), round));
                 match self.done(command) {
-                    Outcome::Bound { digest, .. } => {
-                        Outcome::Bound { digest, renew_at: self.broker.lasts.map(|lasts| self.now + lasts) }
-                    }
+                    // What ends by itself is followed by something else.
+                    Outcome::Bound { digest, .. } => match self.broker.lasts {
+                        Some(lasts) => Outcome::Bound {
+                            digest: format!("{digest}, ask {round}"),
+                            renew_at: Some(self.now + lasts),
+                        },
+                        None => Outcome::Bound { digest, renew_at: None },
+                    },
                     other => other,
                 }
             }

@@ -9,6 +9,7 @@
 //! - `ended COMMAND ok | temporary | person | interrupted | cut-off` ends an order: `ended start web-1 ok`; what is cut
 //!   off is done, and whoever did it could not say so; `in-doubt`, `left-behind` and `unclear` are answers of a broker
 //!   that nothing follows from, and `lost` is the same as in doubt, of something that was done;
+//! - `verified web/db ok | broken`: a look at the need with the newest binding found that;
 //! - `lasts 1h`: from now on what a broker gives to get at instances is good for so long;
 //! - `accepted COMMAND`: a broker will do it; `appear db-1/1`: what was asked for is made late;
 //! - `probe web-1 ready | unready | shallow | unknown`; `hang web-1`, `unhang web-1`, `lose db-1` change the world;
@@ -24,11 +25,11 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use ostler_manager::{
-    Ask, Command, Decision, Event, FactKind, Outcome, Reason, ResumeCause, Scope, Settlement, decide, status,
+    Ask, Checked, Command, Decision, Event, FactKind, Outcome, Reason, ResumeCause, Scope, Settlement, decide, status,
 };
 use ostler_model::estate::{Estate, Service};
 use ostler_model::health::{Exit, Health, Symptom, SymptomKind};
-use ostler_model::ids::{CommandId, InstanceId};
+use ostler_model::ids::{BindingId, CommandId, InstanceId};
 use ostler_model::outcome::{FailureClass, Observation};
 use ostler_model::time::{Span, in_words};
 
@@ -79,6 +80,7 @@ impl Story {
                 let _ = self.world.give(&Event::Accepted { id, operation: Some("task-7".to_owned()) });
             }
             ("lasts", [length]) => self.world.broker.lasts = Some(length.parse::<Span>().unwrap().get()),
+            ("verified", [binding, outcome]) => self.verified(&binding.parse().unwrap(), outcome),
             ("appear", [attempt]) => self.world.appear(&attempt.parse().unwrap()),
             ("probe", [id, health]) => self.probe(&instance(id), health),
             ("hang", [id]) => self.process(id).hung = true,
@@ -106,6 +108,14 @@ impl Story {
             ("status", []) => self.status(),
             _ => panic!("not a step: {line}"),
         }
+    }
+
+    /// Somebody looked at a need with the newest binding, or with the one before it.
+    fn verified(&mut self, binding: &BindingId, outcome: &str) {
+        let revision = self.world.known.services[&binding.consumer].bindings[&binding.need].revision;
+        let problem = Symptom { kind: SymptomKind::WrongAnswer, detail: "it is not so".to_owned() };
+        let checks = vec![Checked { name: "it is so".to_owned(), problem: (outcome == "broken").then_some(problem) }];
+        let _ = self.world.give(&Event::Verified { binding: binding.clone(), revision, checks });
     }
 
     fn ask(&mut self, ask: Ask) {
@@ -459,6 +469,7 @@ stories! {
     never_ready
     nothing_changed
     probe_cannot_be_made
+    proven
     release_after_delete
     repair_cut_off
     rolling

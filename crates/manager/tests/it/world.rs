@@ -118,6 +118,7 @@ impl World {
         for fact in &decision.facts {
             self.record(&fact.kind);
         }
+        self.note_what_is_given();
         for (id, command) in &decision.commands {
             self.judge(command);
             if self.is_treatment(command) {
@@ -248,6 +249,7 @@ impl World {
                     let is_used = used.is_some_and(|used| rounds.contains(&used));
                     assert!(!is_used, "what ostler looks at {instance} with is ended");
                 }
+                self.assert_nobody_uses(binding, instance, rounds);
                 for round in rounds {
                     let known = self.known.services.get(&binding.consumer).and_then(|s| s.bindings.get(&binding.need));
                     let used = known.is_some_and(|binding| {
