@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use ostler_manager::{BindingState, Command, Event, Outcome, Started};
+use ostler_manager::{BindingState, Command, Event, Outcome, Started, Target};
 use ostler_model::ids::{AttemptId, BindingId, CommandId, InstanceId, ServiceName};
 use ostler_model::outcome::{FailureClass, Observation, Running};
 use ostler_model::time::Timestamp;
@@ -227,7 +227,7 @@ impl World {
         let Some(order) = self.orders.get(&id).cloned() else { return };
         let number = self.broker.numbers.get(&id).copied();
         // Whoever does things here knows that an answer was lost to it.
-        let is_here = !self.is_bought(order.at_service());
+        let is_here = matches!(order.target(), Target::Endpoint(_)) || !self.is_bought(order.at_service());
         self.carry_out(id);
         self.outcomes.remove(&id);
         self.orders.insert(id, order);
