@@ -33,10 +33,41 @@ fn parsed(file: &EstateFile) -> Option<Estate> {
     parse(&file.file, &file.folder, &file.text).ok().map(|parsed| parsed.estate)
 }
 
-/// Waits until the door is open, where the file has something for sale, and tells how to come in.
-pub(crate) async fn show_door(file: &EstateFile, home: &Home, common: &Common) -> Outcome {
-    let Some(estate) = parsed(file) else { return Ok(()) };
-    let Some(provide) = &estate.provide else { return Ok(()) };
+/// Where others can buy, and what they need to know of it.
+pub(crate) struct Door {
+    estate: String,
+    url: String,
+    buyer: String,
+    encrypted: bool,
+}
+
+impl Door {
+    /// As it is shown beside the status.
+    pub(crate) fn as_json(&self) -> serde_json::Value {
+        serde_json::json!({ "url": self.url })
+    }
+
+    /// How to come in.
+    pub(crate) fn in_words(&self) -> String {
+        let Self { estate, url, buyer, encrypted } = self;
+        let trust =
+            if *encrypted { format!("\n  tls = {{ roots = \"./{estate}-certificate.pem\" }}") } else { String::new() };
+        format!(
+            "\nOthers can buy at {url}. With ostler, like this in their estate file:\n\n  [provider.{estate}]\n  \
+             kind = \"osb\"\n  url = \"{url}\"{trust}\n  \
+             auth = {{ username = \"{buyer}\", password = {{ file = \"./{estate}-password\" }} }}\n"
+        )
+    }
+}
+
+/// Waits until the door is open, where the file has something for sale.
+///
+/// # Errors
+///
+/// When it cannot be opened, or is not open in time.
+pub(crate) async fn open_door(file: &EstateFile, home: &Home) -> Outcome<Option<Door>> {
+    let Some(estate) = parsed(file) else { return Ok(None) };
+    let Some(provide) = &estate.provide else { return Ok(None) };
     let deadline = Instant::now() + OPEN_WITHIN;
     let url = loop {
         let sells = match ask(home, &Request::Status).await? {
@@ -56,13 +87,6 @@ pub(crate) async fn show_door(file: &EstateFile, home: &Home, common: &Common) -
             None => tokio::time::sleep(Duration::from_millis(20)).await,
         }
     };
-    if !common.json {
-        let buyer = provide.buyers.keys().next().map_or("", String::as_str);
-        let name = &estate.name;
-        anstream::println!(
-            "\nOthers can buy at {url}. With ostler, like this in their estate file:\n\n  [provider.{name}]\n  kind = \"osb\"\n  \
-             url = \"{url}\"\n  auth = {{ username = \"{buyer}\", password = {{ file = \"./{name}-password\" }} }}"
-        );
-    }
-    Ok(())
+    let buyer = provide.buyers.keys().next().cloned().unwrap_or_default();
+    Ok(Some(Door { estate: estate.name.to_string(), url, buyer, encrypted: provide.tls.is_some() }))
 }

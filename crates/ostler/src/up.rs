@@ -70,9 +70,19 @@ pub(crate) async fn up(arguments: &Up, common: &Common) -> Outcome<u8> {
         return Err(failure);
     }
     progress.finish_and_clear();
-    let settled = until_settled(&home, common, arguments.within.get()).await;
-    settled?;
-    provide::show_door(&file, &home, common).await?;
+    let status = until(&home, common, arguments.within.get(), true, |status| status.settled).await?;
+    if common.json {
+        let mut value = serde_json::to_value(&status).expect("a status has only string keys");
+        if let Some(door) = provide::open_door(&file, &home).await? {
+            value["sells"] = door.as_json();
+        }
+        print_json(&value);
+    } else {
+        show_settled(&status, &home, common);
+        if let Some(door) = provide::open_door(&file, &home).await? {
+            anstream::print!("{}", door.in_words());
+        }
+    }
     if arguments.detach {
         return Ok(0);
     }
@@ -152,10 +162,14 @@ pub(crate) async fn until_settled(home: &Home, common: &Common, within: Duration
     if common.json {
         print_json(&status);
     } else {
-        anstream::print!("{}", show::status(&status, &[]));
-        anstream::print!("{}", what_next(&status, &this_command(home, common)));
+        show_settled(&status, home, common);
     }
     Ok(())
+}
+
+fn show_settled(status: &StatusView, home: &Home, common: &Common) {
+    anstream::print!("{}", show::status(status, &[]));
+    anstream::print!("{}", what_next(status, &this_command(home, common)));
 }
 
 /// The same without showing the status.

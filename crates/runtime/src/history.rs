@@ -138,7 +138,7 @@ pub fn in_plain_words(kind: &FactKind) -> String {
         FactKind::GuestAdmitted { service, guest } => {
             format!("{} may use {}, as {service}", guest.buyer, guest.sold)
         }
-        FactKind::SaleEnded { service } => format!("{service} was given back"),
+        FactKind::SaleEnded { service } => format!("{service} has ended: it was given back, or has expired"),
         FactKind::LaunchDefined { service, generation, .. } => {
             format!("{service} is started from launch {generation} from now on")
         }

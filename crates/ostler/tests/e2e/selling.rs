@@ -107,7 +107,9 @@ fn what_one_ostler_sells_another_buys_and_gives_back() {
     let own = ["keeper", "manager", "gateway"].map(|role| seller.ostler.own_process(role));
     own.iter().for_each(|pid| signal(*pid, "STOP")); // or they would bring each other back
     own.iter().for_each(|pid| kill(*pid));
-    seller.ostler.ok(&["provide", "--detach", "ostler.toml"]);
+    let said = seller.ostler.ok(&["--json", "provide", "--detach", "ostler.toml"]);
+    let status: Value = serde_json::from_str(&said.out).expect("one document");
+    assert_eq!(status["sells"]["url"], format!("http://{}", seller.door).as_str());
     assert_eq!((seller.ostler.pids(&name), seller.sold()), (pids, vec![2]));
     buyer.until_settled();
 
@@ -178,7 +180,8 @@ fn the_door_can_be_encrypted() {
     let seller = Seller { ostler: Ostler::new(), door, more: tls };
     seller.ostler.write("password", "sesame\n");
     seller.ostler.write("ostler.toml", &seller.estate());
-    seller.ostler.ok(&["provide", "--detach", "ostler.toml"]);
+    let said = seller.ostler.ok(&["provide", "--detach", "ostler.toml"]);
+    assert!(said.out.contains("tls = { roots = \"./acme-certificate.pem\" }"), "{said}");
     assert_eq!(seller.ostler.status()["sells"]["url"], format!("https://{door}").as_str());
 
     let plain = seller.buyers_estate(door);
