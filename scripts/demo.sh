@@ -23,7 +23,7 @@ case "${2:-bookshop}" in
         "$ostler" provider check acme examples/two-providers/ostler.toml | tail -n 2
         echo
         echo "demo: the bookshop opens, and buys its database from acme"
-        echo "demo: acme goes on selling afterwards; \`$ostler --home ... down\` for the estate acme stops it"
+        echo "demo: acme goes on selling afterwards, until it is stopped as shown above"
         exec "$ostler" up examples/two-providers/ostler.toml
         ;;
     *)

@@ -48,7 +48,11 @@ pub(crate) fn status(status: &StatusView, troubles: &[String]) -> String {
         out.push_str("Nothing is declared yet. `ostler up FILE` brings an estate up.\n");
         return out;
     };
-    out.push_str(&format!("Estate {name}: {}\n\n", summary(status)));
+    out.push_str(&format!("Estate {name}: {}\n", summary(status)));
+    if status.services.is_empty() {
+        return out;
+    }
+    out.push('\n');
     let mut rows = table(&["service", "state", "instances", "endpoint", "offering", "version", "provider"]);
     for service in &status.services {
         let ready = service.instances.iter().filter(|instance| instance.state == State::Ready).count();

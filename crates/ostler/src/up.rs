@@ -254,25 +254,26 @@ fn late(within: Duration, status: Option<&StatusView>) -> Failure {
     )
 }
 
-/// How this program was called, so that what is shown can be called the same way: it may not be on the PATH.
+/// How this program is to be called about this home from here: it may not be on the PATH, and the home one of several.
 fn this_command(home: &Home, common: &Common) -> String {
     let program =
         std::env::args_os().next().map_or_else(|| "ostler".into(), |name| name.to_string_lossy().into_owned());
-    let named_here = common.home.is_some() && std::env::var_os("OSTLER_HOME").is_none();
-    if named_here { format!("{program} --home {}", home.folder().display()) } else { program }
+    let unnamed = Common { home: std::env::var_os("OSTLER_HOME").map(Into::into), ..common.clone() };
+    let found_unnamed = place::of_command(&unnamed).is_ok_and(|found| found.folder() == home.folder());
+    if found_unnamed { program } else { format!("{program} --home {}", home.folder().display()) }
 }
 
 fn what_next(status: &StatusView, ostler: &str) -> String {
-    let Some(service) = status.services.iter().find(|service| service.state == State::Ready) else {
-        return String::new();
-    };
-    let web = status.services.iter().find(|s| s.state == State::Ready && s.instances.len() > 1).unwrap_or(service);
+    let ready = || status.services.iter().filter(|service| service.state == State::Ready);
+    let shown = ready().find(|service| service.instances.len() > 1).or_else(|| ready().next());
     let mut tries: Vec<(String, String)> = Vec::new();
-    if let (Some(endpoint), true) = (web.endpoint, web.offering.as_str() == "program") {
-        tries.push((format!("curl http://{endpoint}/"), format!("talk to {}", web.name)));
-    }
-    if let Some(pid) = web.instances.first().and_then(|instance| instance.pid) {
-        tries.push((format!("kill -9 {pid}; {ostler} why {}", web.name), "see it healed, and how".to_owned()));
+    if let Some(service) = shown {
+        if let (Some(endpoint), true) = (service.endpoint, service.offering.as_str() == "program") {
+            tries.push((format!("curl http://{endpoint}/"), format!("talk to {}", service.name)));
+        }
+        if let Some(pid) = service.instances.first().and_then(|instance| instance.pid) {
+            tries.push((format!("kill -9 {pid}; {ostler} why {}", service.name), "see it healed, and how".to_owned()));
+        }
     }
     tries.push((format!("{ostler} status --watch"), "watch it".to_owned()));
     tries.push((format!("{ostler} down"), "stop it; data stays".to_owned()));
