@@ -147,8 +147,14 @@ impl Keeper {
         self.answer(Waiter { connection, request }, Answer::Refused(refusal), None);
     }
 
-    /// Answers, if whoever asked is still there.
+    /// Answers, if whoever asked is still there. What happened before comes before: an answer that shows the process
+    /// which took a dead one's place would else make the report of that death old news to the manager. Only the welcome
+    /// comes first: it says who counts the reports.
     pub(crate) fn answer(&mut self, waiter: Waiter, answer: Answer, descriptor: Option<OwnedFd>) {
+        let of_manager = self.roles[RoleKind::Manager].connection == Some(waiter.connection);
+        if of_manager && !matches!(answer, Answer::Welcome { .. }) {
+            self.pump_reports();
+        }
         self.send(waiter.connection, &Message::Answer { to: waiter.request, answer }, descriptor);
     }
 

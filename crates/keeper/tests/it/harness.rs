@@ -10,7 +10,8 @@ use ostler_keeper::protocol::{Answer, Grant, Launch, Order, Process, Reflex, Ref
 use ostler_keeper::socket_path;
 use ostler_model::health::Exit;
 use ostler_model::ids::InstanceId;
-use rustix::process::{Pid, Signal};
+use rustix::event::{PollFd, PollFlags};
+use rustix::process::{Pid, PidfdFlags, Signal};
 
 /// Generous: a test waits this long only before it fails.
 pub const LONG: Duration = Duration::from_secs(60);
@@ -161,6 +162,14 @@ fn digest(text: &str) -> String {
 pub fn is_alive(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.starts_with(" Z") && !rest.starts_with(" X"))
+}
+
+/// Returns once the death can be noticed, the way the keeper notices it.
+pub fn kill_and_wait(pid: u32) {
+    let number = Pid::from_raw(pid.cast_signed()).unwrap();
+    let process = rustix::process::pidfd_open(number, PidfdFlags::empty()).unwrap();
+    kill(pid, Signal::KILL);
+    rustix::event::poll(&mut [PollFd::new(&process, PollFlags::IN)], None).unwrap();
 }
 
 pub fn kill(pid: u32, signal: Signal) {

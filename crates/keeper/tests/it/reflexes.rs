@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use ostler_keeper::protocol::{Grant, Order, Reflex, Refusal, Role};
+use ostler_keeper::protocol::{Answer, Grant, Message, Order, Reflex, Refusal, Report, Role};
 use ostler_model::health::Exit;
+use rustix::net::RecvFlags;
 use rustix::process::Signal;
 
-use crate::harness::{Home, NOTHING, PLENTY, ended, id, kill, refused, restarted, start, survey, wait_until};
+use crate::harness::{
+    Home, NOTHING, PLENTY, ended, id, kill, kill_and_wait, refused, restarted, start, survey, wait_until,
+};
 
 #[test]
 fn a_killed_program_is_started_again_at_once_every_time() {
@@ -94,6 +97,34 @@ fn reflexes_need_no_manager_and_reports_wait_for_one() {
     let mut manager = home.manager();
     kill(second.pid, Signal::KILL);
     assert_eq!(ended(&mut manager).0, number + 1, "the acknowledged one is not told again");
+}
+
+#[test]
+fn a_death_is_told_before_any_answer_that_shows_it() {
+    let home = Home::new();
+    let mut manager = home.manager();
+    let first = start(&mut manager, home.sleeper("web-1"), PLENTY);
+    // Stopped meanwhile, the keeper hears of the death and of the question in one turn.
+    let keeper = home.keeper.as_ref().unwrap().id();
+    kill(keeper, Signal::STOP);
+    kill_and_wait(first.pid);
+    let mut buffer = vec![0; 65_536];
+    let mut told = false;
+    loop {
+        manager.send(Order::Survey, None).unwrap();
+        kill(keeper, Signal::CONT);
+        let (length, _) = rustix::net::recv(&manager, &mut buffer[..], RecvFlags::empty()).unwrap();
+        match serde_json::from_slice(&buffer[..length]).unwrap() {
+            Message::Report { report: Report::Ended { process, .. }, .. } => told |= process == first,
+            Message::Answer { answer: Answer::Survey(survey), .. } => {
+                if survey.instances[&id("web-1")].process.as_ref() != Some(&first) {
+                    assert!(told);
+                    return;
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[test]

@@ -254,7 +254,7 @@ impl Draft<'_> {
         let (Some(service), Some(instance)) = (known.services.get(id.service()), known.instance(id)) else { return };
         let wanted = known.wanted(service, instance);
         let exit = match observation {
-            Observation::Running(_) => return,
+            Observation::Running(running) => return self.replaced(id, instance, wanted, *running),
             Observation::Stopped { exit } => *exit,
             Observation::Absent => None,
             Observation::NotSeen { why } | Observation::Useless { why } => {
@@ -274,6 +274,25 @@ impl Draft<'_> {
         if lost && !matches!(wanted, Wanted::Gone(_)) && known.is_durable(service) {
             self.hold_as_lost(id);
         }
+    }
+
+    /// Another process is found than the one that is known to run: that one ended, it was started again, and the
+    /// report of it was lost with a keeper. Nobody knows any more how it ended, but that it did belongs to its history.
+    fn replaced(&mut self, id: &InstanceId, instance: &Instance, wanted: Wanted, found: Running) {
+        let known = instance.running.filter(|_| instance.phase == Phase::Running).and_then(|running| running.pid);
+        let (Some(former), Some(pid)) = (known, found.pid) else { return };
+        if former == pid || wanted != Wanted::Running {
+            return;
+        }
+        self.fact(FactKind::InstanceDied {
+            instance: id.clone(),
+            pid: Some(former),
+            exit: Exit::Unknown,
+            seen: found.since,
+            restarted: Some(Process { pid, since: found.since }),
+            why_not: None,
+        });
+        self.begin_repair(id, Diagnosis::DiedAndRestarted { exit: Exit::Unknown });
     }
 
     /// What was made is no longer there. Making it again would put an empty thing in the place of data: a person

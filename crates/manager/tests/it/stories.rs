@@ -13,7 +13,8 @@
 //! - `lasts 1h`: from now on what a broker gives to get at instances is good for so long;
 //! - `accepted COMMAND`: a broker will do it; `appear db-1/1`: what was asked for is made late;
 //! - `probe web-1 ready | unready | shallow | unknown`; `hang web-1`, `unhang web-1`, `lose db-1` change the world;
-//! - `die web-1 [spent]` kills a process, which is started again at once if that is granted, unless it is spent;
+//! - `die web-1 [spent|unreported]` kills a process, which is started again at once if that is granted, unless it is
+//!   spent; an unreported death is one that nobody is told of;
 //! - `crashing web`, `never-ready web`, `mended web` say how the world treats a program;
 //! - `tick 2s`; `resume started | holder-returned`; `ask restart web`, `ask scale web 3`, `ask down`, `ask delete web`,
 //!   `ask backup db NAME`, `ask restore db NAME`, `ask settle db-1/1 delete | release`,
@@ -86,7 +87,12 @@ impl Story {
             ("hang", [id]) => self.process(id).hung = true,
             ("unhang", [id]) => self.process(id).hung = false,
             ("lose", [id]) => self.world.lose(&instance(id)),
-            ("die", [id, spent @ ..]) => self.die(&instance(id), !spent.is_empty()),
+            ("die", [id]) => self.die(&instance(id), false),
+            ("die", [id, "spent"]) => self.die(&instance(id), true),
+            ("die", [id, "unreported"]) => {
+                self.world.kill(&instance(id));
+                let _lost_with_its_keeper = self.world.reports.pop_front().expect("it ran");
+            }
             ("crashing", [service]) => drop(self.world.crashing.insert(name(service))),
             ("never-ready", [service]) => drop(self.world.never_ready.insert(name(service))),
             ("mended", [service]) => {
@@ -472,6 +478,7 @@ stories! {
     proven
     release_after_delete
     repair_cut_off
+    report_lost
     rolling
     scaling
     selling
