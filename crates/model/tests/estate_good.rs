@@ -13,13 +13,12 @@ use ostler_model::estate::osb::SecretSource;
 use ostler_model::estate::provide::{PortRange, Provide, ProvideTls};
 use ostler_model::estate::terms::{Credit, Percent, Terms};
 use ostler_model::estate::{
-    Check, DataPolicy, Estate, Heal, HostProvider, Listen, Notify, NotifyVia, Occasion, Parameters, Parsed,
-    ProbeOverride, Provider, ProviderKind, Service, StopPolicy, parse,
+    Check, DataPolicy, Estate, Heal, HostProvider, Listen, Notify, NotifyVia, Occasion, Parsed, ProbeOverride,
+    Provider, ProviderKind, Service, StopPolicy, parse,
 };
-use ostler_model::ids::{OfferingName, ServiceName};
+use ostler_model::ids::ServiceName;
 use ostler_model::template::Template;
 use ostler_model::time::Span;
-use ostler_model::version::VersionRange;
 
 fn good(text: &str) -> Parsed {
     parse("ostler.toml", Path::new("/srv/bookshop"), text).unwrap_or_else(|problems| panic!("{problems}"))
@@ -30,28 +29,7 @@ fn templates(texts: &[&str]) -> Vec<Template> {
 }
 
 fn service(name: &str, offering: &str) -> Service {
-    Service {
-        name: name.parse().unwrap(),
-        offering: offering.parse::<OfferingName>().unwrap(),
-        version: VersionRange::any(),
-        plan: None,
-        prefer: Vec::new(),
-        run: Vec::new(),
-        before: Vec::new(),
-        env: BTreeMap::new(),
-        parameters: Parameters::default(),
-        adopt: Vec::new(),
-        needs: BTreeSet::new(),
-        contracts: Vec::new(),
-        instances: 1,
-        endpoint: None,
-        probe: ProbeOverride::default(),
-        data: DataPolicy::default(),
-        listen: Listen::Port,
-        limits: Limits::default(),
-        stop: StopPolicy::default(),
-        failures: Failures::default(),
-    }
+    Service::new(name.parse().unwrap(), offering.parse().unwrap())
 }
 
 fn db() -> Service {

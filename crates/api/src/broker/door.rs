@@ -2,19 +2,22 @@
 //!
 //! Invariant: what comes in is bounded in size, time and number before anybody looks at it.
 
+use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::State;
+use axum::extract::{self, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use ostler_runtime::daemon::Loop;
+use percent_encoding::percent_decode_str;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -111,7 +114,8 @@ pub(super) struct Request {
 }
 
 /// What stands behind the question mark.
-#[derive(Default)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 pub(super) struct Query {
     pub(super) service_id: Option<String>,
     pub(super) plan_id: Option<String>,
@@ -129,38 +133,9 @@ impl Request {
     }
 }
 
-impl Query {
-    fn of(uri: &Uri) -> Result<Self, Answer> {
-        let mut query = Self::default();
-        for pair in uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let value = decoded(&value.replace('+', " ")).ok_or_else(|| Answer::bad("the query cannot be read"))?;
-            match key {
-                "service_id" => query.service_id = Some(value),
-                "plan_id" => query.plan_id = Some(value),
-                "operation" => query.operation = Some(value),
-                "accepts_incomplete" => query.accepts_incomplete = value == "true",
-                _ => {}
-            }
-        }
-        Ok(query)
-    }
-}
-
-/// `%41` as `A` (RFC 3986, section 2.1).
-fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || (rest.next()? as char).to_digit(16);
-        let (high, low) = (digit()?, digit()?);
-        bytes.push(u8::try_from(high << 4 | low).expect("two hexadecimal digits are a byte"));
-    }
-    String::from_utf8(bytes).ok()
+/// A part of the path as it was meant (RFC 3986, section 2.1); `None` if that is no text.
+fn decoded(part: &str) -> Option<String> {
+    percent_decode_str(part).decode_utf8().ok().map(Cow::into_owned)
 }
 
 /// Every request comes through here.
@@ -196,7 +171,8 @@ impl Shop {
         let body = to_bytes(body, BODY_BYTES_MAX).await;
         let body =
             body.map_err(|_| Answer::error(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large, or broke off"))?;
-        let request = Request { buyer, query: Query::of(uri)?, body };
+        let query = extract::Query::try_from_uri(uri).map_err(|_| Answer::bad("the query cannot be read"))?;
+        let request = Request { buyer, query: query.0, body };
         let known = ["GET", "PUT", "PATCH", "DELETE"];
         match (method.as_str(), path.as_slice()) {
             ("GET", ["v2", "catalog"]) => Ok(Answer::ok(self.shelf().await?.to_json())),
@@ -257,8 +233,9 @@ mod tests {
     #[test]
     fn what_is_encoded_is_decoded_or_refused() {
         assert_eq!(decoded("a%2Fb%C3%BC").as_deref(), Some("a/bü"));
-        for wrong in ["%", "%4", "%zz", "%ff"] {
-            assert_eq!(decoded(wrong), None, "{wrong}");
+        assert_eq!(decoded("%ff"), None);
+        for only_looks_encoded in ["%", "%4", "%zz", "%+F"] {
+            assert_eq!(decoded(only_looks_encoded).as_deref(), Some(only_looks_encoded));
         }
     }
 

@@ -5,10 +5,12 @@
 //! instance. It is not where the consumer has been told to check the provider's name, or where several addresses are
 //! named.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use ostler_model::binding::{Credentials, Secret};
+use percent_encoding::percent_decode_str;
 use reqwest::Url;
 use serde_json::Value;
 
@@ -112,7 +114,7 @@ fn add_usual(fields: &mut BTreeMap<String, String>) {
         }
     }
     let Some(url) = fields.get("uri").and_then(|uri| Url::parse(uri).ok()) else { return };
-    let decoded = |text: &str| decode(text).filter(|text| !text.is_empty());
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8().ok().map(Cow::into_owned);
     let parts = [
         ("host", url.host_str().map(|host| host.trim_matches(['[', ']']).to_owned())),
         ("port", url.port().or_else(|| usual_port(url.scheme())).map(|port| port.to_string())),
@@ -125,20 +127,6 @@ fn add_usual(fields: &mut BTreeMap<String, String>) {
             fields.entry(name.to_owned()).or_insert(text);
         }
     }
-}
-
-fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let digits = [rest.next()?, rest.next()?];
-        bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
-    }
-    String::from_utf8(bytes).ok()
 }
 
 /// The port that is meant where a URI names none.
@@ -261,6 +249,14 @@ mod tests {
         assert_eq!(fields["uri"], "postgres://bob:p%40ss@127.0.0.1:15432/books?sslmode=require");
         let got = ["host", "port", "username", "password", "database"].map(|name| fields[name].as_str());
         assert_eq!(got, ["127.0.0.1", "15432", "bob", "p@ss", "books"]);
+    }
+
+    #[test]
+    fn what_only_looks_escaped_is_taken_as_it_stands() {
+        for (written, meant) in [("100%25", "100%"), ("a%+Fb", "a%+Fb"), ("50%", "50%"), ("%zz%41", "%zzA")] {
+            let uri = format!("postgres://bob:{written}@db.acme.example/books");
+            assert_eq!(made(json!({"credentials": {"uri": uri}}))["password"], meant, "{written}");
+        }
     }
 
     #[test]
