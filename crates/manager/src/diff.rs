@@ -1,7 +1,7 @@
 //! What a new estate file changes, in words: the reasons beside a rehearsal's commands.
 
-use ostler_model::estate::{Estate, Service};
-use ostler_model::ids::ServiceName;
+use ostler_model::estate::{Estate, Provider, Service};
+use ostler_model::ids::{ProviderName, ServiceName};
 use serde::{Deserialize, Serialize};
 
 use crate::knowledge::{Knowledge, Origin};
@@ -25,6 +25,23 @@ pub enum Change {
         /// Which.
         service: ServiceName,
     },
+    /// From now on something can be bought of this provider.
+    ProviderAdded {
+        /// Which.
+        provider: ProviderName,
+    },
+    /// Nothing more is bought of this provider; what was bought there stays.
+    ProviderRemoved {
+        /// Which.
+        provider: ProviderName,
+    },
+    /// These keys of a provider differ.
+    ProviderChanged {
+        /// Which.
+        provider: ProviderName,
+        /// The keys; `settings` for how it is reached.
+        keys: Vec<String>,
+    },
     /// What is sold to others differs, or that anything is.
     Selling {
         /// Something is sold from now on.
@@ -39,9 +56,9 @@ pub enum Change {
     },
 }
 
-/// What `estate` changes, by service.
+/// What `estate` changes: first of providers, then of services.
 pub fn changes(known: &Knowledge, estate: &Estate) -> Vec<Change> {
-    let mut found = Vec::new();
+    let mut found = known.estate.as_ref().map(|former| of_providers(former, estate)).unwrap_or_default();
     for (name, service) in &estate.services {
         let name = name.clone();
         match known.services.get(&name) {
@@ -68,6 +85,39 @@ pub fn changes(known: &Knowledge, estate: &Estate) -> Vec<Change> {
         service.declared && service.origin == Origin::Declared && !estate.services.contains_key(*name)
     });
     found.extend(removed.map(|(name, _)| Change::Removed { service: name.clone() }));
+    found
+}
+
+/// In the first file of an estate they are nothing to tell: each service says of whom it is bought.
+fn of_providers(former: &Estate, new: &Estate) -> Vec<Change> {
+    let mut found = Vec::new();
+    for (name, provider) in &new.providers {
+        let Some(former) = former.providers.get(name) else {
+            found.push(Change::ProviderAdded { provider: name.clone() });
+            continue;
+        };
+        // Taken apart, so that a key that is added to a provider cannot be forgotten here.
+        let Provider {
+            name: _,
+            region,
+            failures: _, // only the simulator reads them
+            terms,
+            context,
+            kind,
+        } = provider;
+        let keys = [
+            ("region", former.region == *region),
+            ("terms", former.terms == *terms),
+            ("context", former.context == *context),
+            ("settings", former.kind == *kind),
+        ];
+        let keys: Vec<String> = keys.into_iter().filter(|(_, same)| !same).map(|(key, _)| key.to_owned()).collect();
+        if !keys.is_empty() {
+            found.push(Change::ProviderChanged { provider: name.clone(), keys });
+        }
+    }
+    let removed = former.providers.keys().filter(|name| !new.providers.contains_key(*name));
+    found.extend(removed.map(|name| Change::ProviderRemoved { provider: name.clone() }));
     found
 }
 

@@ -102,6 +102,9 @@ pub struct MadeAs {
     pub placement: Placement,
     /// What the provider was told of it.
     pub parameters: Parameters,
+    /// What it was told of where the instance is used, if it wants to hear of changes.
+    #[serde(default, skip_serializing_if = "Parameters::is_empty")]
+    pub context: Parameters,
 }
 
 /// How far an instance has come.

@@ -206,6 +206,9 @@ pub struct Launch {
     /// What its provider is told of it.
     #[serde(default, skip_serializing_if = "Parameters::is_empty")]
     pub parameters: Parameters,
+    /// What its provider is told of where it is used, if it wants to hear of changes.
+    #[serde(default, skip_serializing_if = "Parameters::is_empty")]
+    pub context: Parameters,
     /// How it takes connections.
     pub listen: Listen,
     /// Limits in front of the plan's.
@@ -328,6 +331,14 @@ impl Knowledge {
         } else {
             Wanted::Running
         }
+    }
+
+    /// What the provider of `service` is told of where it is used, if it wants to hear of changes.
+    pub fn heard_context(&self, service: &ServiceKnowledge) -> Parameters {
+        let hears = self.offering(service).is_some_and(|offering| offering.actions.hears_context);
+        let provider = service.placement.as_ref().map(|placement| &placement.provider).filter(|_| hears);
+        let declared = provider.and_then(|name| self.estate.as_ref()?.providers.get(name));
+        declared.map(|provider| provider.context.clone()).unwrap_or_default()
     }
 
     /// Whether an ask that was not answered cannot just be repeated at the service's provider.

@@ -52,7 +52,7 @@ fn offering(name: &str, versions: &[&str], instances_max: Option<u32>) -> Offeri
         bindable: true,
         durable: name == "store",
         instances_max,
-        actions: Actions { start_stop: true, backup: name == "store", unrepeatable: false },
+        actions: Actions { start_stop: true, backup: name == "store", unrepeatable: false, hears_context: false },
         probe: ProbePolicy {
             ready: Check::Tcp,
             deep: None,
@@ -425,6 +425,9 @@ fn in_words(change: &Change) -> String {
         Change::Added { service } => format!("{service} added"),
         Change::Returned { service } => format!("{service} returned"),
         Change::Removed { service } => format!("{service} removed"),
+        Change::ProviderAdded { provider } => format!("provider {provider} is new"),
+        Change::ProviderRemoved { provider } => format!("provider {provider} is gone"),
+        Change::ProviderChanged { provider, keys } => format!("provider {provider}: {}", keys.join(", ")),
         Change::Selling { sells } => format!("selling: {sells}"),
         Change::Changed { service, keys } => format!("{service} changed: {}", keys.join(" ")),
     }

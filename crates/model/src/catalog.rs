@@ -57,6 +57,9 @@ pub struct Actions {
     /// ask has a name of its own, and what former ones may have left behind is tidied up.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unrepeatable: bool,
+    /// Its provider wants to hear when the context changes in which its instances are used.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hears_context: bool,
 }
 
 /// How instances are asked for their health.

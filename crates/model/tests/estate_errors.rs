@@ -303,6 +303,12 @@ fn brokers() {
                 "[estate]\nname = \"shop\"\n\n[provider.here]\nkind = \"host\"\nurl = \"https://acme.example\"",
             ),
             ("no manners", broker!("url = \"https://acme.example\"\nmanners = { at_once = 0, timeout = \"1ms\" }")),
+            (
+                "a context that says what is ostler's",
+                broker!(
+                    "url = \"https://acme.example\"\ncontext = { estate = \"x\", platform = \"kubernetes\", a = 1 }"
+                ),
+            ),
             ("versions of nothing", broker!("url = \"https://acme.example\"\nversions = { postgresql = \"16\" }")),
             ("another API", broker!("url = \"https://acme.example\"\napi = \"2.12\"")),
             (

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use ostler_model::catalog::Limits;
 use ostler_model::estate::contract::ContractCheck;
 use ostler_model::estate::failures::{FailureKind, FailureRate, FailureScope, Failures};
-use ostler_model::estate::osb::SecretSource;
+use ostler_model::estate::osb::{ApiVersion, OsbAuth, OsbManners, OsbProvider, OsbTls, SecretSource};
 use ostler_model::estate::provide::{PortRange, Provide, ProvideTls};
 use ostler_model::estate::terms::{Credit, Percent, Terms};
 use ostler_model::estate::{
-    Check, DataPolicy, Estate, Heal, HostProvider, Listen, Notify, NotifyVia, Occasion, Parsed, ProbeOverride,
-    Provider, ProviderKind, Service, StopPolicy, parse,
+    Check, DataPolicy, Estate, Heal, HostProvider, Listen, Notify, NotifyVia, Occasion, Parameters, Parsed,
+    ProbeOverride, Provider, ProviderKind, Service, StopPolicy, parse,
 };
 use ostler_model::ids::ServiceName;
 use ostler_model::template::Template;
@@ -103,6 +103,7 @@ fn here() -> Provider {
             availability: Some(percent("99.95%")),
             credits: vec![credit("99.95%", "10%"), credit("99%", "25%")],
         }),
+        context: Parameters::default(),
         kind: ProviderKind::Host(HostProvider { offerings: Some("/srv/bookshop/offerings".into()) }),
     }
 }
@@ -269,12 +270,59 @@ fn an_estate_survives_json() {
     assert_eq!(serde_json::from_str::<Estate>(&json).unwrap(), estate);
 }
 
+#[test]
+fn a_brokers_keys_arrive() {
+    let text = r#"
+[estate]
+name = "shop"
+
+[provider.acme]
+kind = "osb"
+url = "https://broker.acme.example/osb/"
+api = "2.14"
+auth = { username = "shop", password = { env = "ACME_PASSWORD" } }
+tls = { roots = "acme-ca.pem", identity = "/etc/shop.pem" }
+context = { cost_center = "4711", labels = { tier = 1, night = true } }
+manners = { at_once = 4, per_second = 50, timeout = "30s", poll_every = "5s", poll_within = "1h" }
+versions = { postgresql = { small = "16.2" } }
+
+[service.db]
+offering = "postgresql"
+parameters = { disk_gb = 20, backups = [1, 2.5, "x"] }
+"#;
+    let estate = good(text).estate;
+    let acme = &estate.providers[&"acme".parse().unwrap()];
+    let expected = OsbProvider {
+        url: "https://broker.acme.example/osb".to_owned(),
+        api: ApiVersion::parse("2.14").unwrap(),
+        plaintext: false,
+        auth: OsbAuth::Basic { username: "shop".to_owned(), password: SecretSource::Env("ACME_PASSWORD".to_owned()) },
+        tls: OsbTls { roots: Some("/srv/bookshop/acme-ca.pem".into()), identity: Some("/etc/shop.pem".into()) },
+        manners: OsbManners {
+            at_once: 4,
+            per_second: Some(50),
+            timeout: Span::seconds(30),
+            poll_every: Span::seconds(5),
+            poll_within: Span::seconds(3600),
+        },
+        versions: BTreeMap::from([(
+            "postgresql".parse().unwrap(),
+            BTreeMap::from([("small".parse().unwrap(), "16.2".parse().unwrap())]),
+        )]),
+    };
+    assert_eq!(acme.kind, ProviderKind::Osb(Box::new(expected)));
+    let context = r#"{"cost_center":"4711","labels":{"night":true,"tier":1}}"#;
+    assert_eq!(serde_json::to_string(&acme.context).unwrap(), context);
+    let parameters = serde_json::to_string(&estate.services[&"db".parse().unwrap()].parameters).unwrap();
+    assert_eq!(parameters, r#"{"backups":[1,2.5,"x"],"disk_gb":20}"#);
+}
+
 /// Facts that were stored before these keys existed are read, and an estate that does not use them is stored as then.
 #[test]
-fn without_failures_and_terms_an_estate_is_stored_as_before() {
+fn without_the_newer_keys_an_estate_is_stored_as_before() {
     let estate = good(include_str!("estates/bookshop.toml")).estate;
     let json = serde_json::to_string(&estate).unwrap();
-    assert!(!json.contains("failures") && !json.contains("terms"), "{json}");
+    assert!(["failures", "terms", "context"].iter().all(|key| !json.contains(key)), "{json}");
     assert_eq!(serde_json::from_str::<Estate>(&json).unwrap(), estate);
 }
 

@@ -184,6 +184,11 @@ pub(crate) fn preview(preview: &Preview) -> String {
             Change::Added { service } => format!("  + {service}\n"),
             Change::Returned { service } => format!("  + {service}, which was kept with its data\n"),
             Change::Removed { service } => format!("  - {service}: stopped and kept with its data\n"),
+            Change::ProviderAdded { provider } => format!("  + provider {provider}\n"),
+            Change::ProviderRemoved { provider } => {
+                format!("  - provider {provider}: nothing more is bought there; what was bought stays\n")
+            }
+            Change::ProviderChanged { provider, keys } => format!("  ~ provider {provider}: {}\n", keys.join(", ")),
             Change::Selling { sells: true } => "  ~ what is sold to others\n".to_owned(),
             Change::Selling { sells: false } => {
                 "  - the broker: nothing more is sold; what others bought stays\n".to_owned()
@@ -220,7 +225,10 @@ pub(crate) fn preview(preview: &Preview) -> String {
         out.push_str(&format!("\nWhere {} can be bought\n", bought.service));
         bought.candidates.iter().for_each(|candidate| out.push_str(&why::candidate_in_words(candidate)));
     }
-    out.push_str("\nWhat is done, in this order, if all goes well\n");
+    out.push_str(match preview.steps.is_empty() {
+        true => "\nNothing that runs is touched.\n",
+        false => "\nWhat is done, in this order, if all goes well\n",
+    });
     for (number, step) in preview.steps.iter().enumerate() {
         out.push_str(&format!("  {:>3}. {step}\n", number + 1));
     }

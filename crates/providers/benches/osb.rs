@@ -130,6 +130,7 @@ fn order(number: u32, placement: Placement) -> InstanceOrder {
         secret: Credentials::default(),
         parameters: Parameters::default(),
         former: None,
+        context: Parameters::default(),
         asks: Box::new(Asks { estate: Some(EstateUuid::from_random([7; 16])), attempt: Some(1), ..Asks::default() }),
     }
 }

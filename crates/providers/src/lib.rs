@@ -55,11 +55,24 @@ pub struct InstanceOrder {
     pub secret: Credentials,
     /// What the provider is told of how the instance is to be.
     pub parameters: Parameters,
+    /// What the provider is told of where the instance is used, beside what ostler itself says.
+    pub context: Parameters,
     /// What a running instance was made or last changed to be, where it is to be changed.
-    pub former: Option<Box<(Placement, Parameters)>>,
+    pub former: Option<Box<Former>>,
     /// How it, and what is bound to it, was asked for, at providers where each ask has a name of its own. In a box, because
     /// a thousand orders for this machine may wait at the same time.
     pub asks: Box<Asks>,
+}
+
+/// What an instance was made or last changed to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Former {
+    /// What was bought.
+    pub placement: Placement,
+    /// What the provider was told of how it is to be.
+    pub parameters: Parameters,
+    /// What the provider was told of where it is used, if it wants to hear of changes.
+    pub context: Parameters,
 }
 
 /// How an instance, and what is bound to it, was asked for. Only of use to providers where an ask that was not answered

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use ostler_manager::{BindingState, Instance, Knowledge, Launch, OperationKind, ServiceKnowledge};
+use ostler_manager::{BindingState, Instance, Knowledge, Launch, MadeAs, OperationKind, ServiceKnowledge};
 use ostler_model::binding::Credentials;
 use ostler_model::ids::{AttemptId, BindingId, InstanceId, SecretId};
 use ostler_model::outcome::{Failure, FailureClass};
-use ostler_providers::{Accepted, AcceptedKind, Asks, InstanceOrder, Need};
+use ostler_providers::{Accepted, AcceptedKind, Asks, Former, InstanceOrder, Need};
 
 use crate::turn::Secrets;
 
@@ -65,7 +65,14 @@ pub fn instance_order(
             .clone(),
         former: found
             .and_then(|found| found.made_as.as_ref())
-            .map(|made| Box::new((made.placement.clone(), made.parameters.clone()))),
+            .map(|made| &**made)
+            .map(|MadeAs { placement, parameters, context }| Former {
+                placement: placement.clone(),
+                parameters: parameters.clone(),
+                context: context.clone(),
+            })
+            .map(Box::new),
+        context: estate.providers.get(&placement.provider).map(|p| p.context.clone()).unwrap_or_default(),
         asks: found.map(|found| Box::new(asks(known, found))).unwrap_or_default(),
         placement,
     })

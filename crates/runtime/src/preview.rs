@@ -58,7 +58,13 @@ pub fn preview(known: &Knowledge, prepared: &Prepared, now: Timestamp) -> Previe
     let rehearsal = rehearse(known, &prepared.event(), now);
     let added = changes.iter().filter_map(|change| match change {
         Change::Added { service } => Some(service),
-        Change::Returned { .. } | Change::Removed { .. } | Change::Changed { .. } | Change::Selling { .. } => None,
+        Change::Returned { .. }
+        | Change::Removed { .. }
+        | Change::Changed { .. }
+        | Change::ProviderAdded { .. }
+        | Change::ProviderRemoved { .. }
+        | Change::ProviderChanged { .. }
+        | Change::Selling { .. } => None,
     });
     let bought = added
         .filter_map(|name| {

@@ -170,7 +170,17 @@ impl Sketch {
                 let name = provider_name(index);
                 let kind = ProviderKind::Host(HostProvider::default());
                 let region = Some(format!("r{}", sketch.region));
-                (name.clone(), Provider { name, region, failures: Failures::default(), terms: None, kind })
+                (
+                    name.clone(),
+                    Provider {
+                        name,
+                        region,
+                        failures: Failures::default(),
+                        terms: None,
+                        context: Default::default(),
+                        kind,
+                    },
+                )
             })
             .collect();
         let catalog = Arc::new(catalog());
@@ -274,7 +284,12 @@ fn offering(name: OfferingName, sort: Sort) -> Offering {
         bindable: true,
         durable: sort == Sort::Database,
         instances_max: None,
-        actions: Actions { start_stop: true, backup: sort == Sort::Database, unrepeatable: false },
+        actions: Actions {
+            start_stop: true,
+            backup: sort == Sort::Database,
+            unrepeatable: false,
+            hears_context: false,
+        },
         probe: ProbePolicy {
             ready: Check::Tcp,
             deep: None,

@@ -23,7 +23,7 @@ pub(super) fn issue(known: &mut Knowledge, id: CommandId, command: &Command, at:
     match command {
         Command::Provision { instance } if unrepeatable => {
             // What became of the former ask is known: it was observed before.
-            let made_as = known.services.get(instance.service()).and_then(|service| as_declared(service));
+            let made_as = known.services.get(instance.service()).and_then(|service| as_declared(known, service));
             with_instance(known, instance, |i| {
                 i.attempts.ask();
                 i.adopted = None;
@@ -67,14 +67,18 @@ pub(super) fn issue(known: &mut Knowledge, id: CommandId, command: &Command, at:
     }
 }
 
-fn as_declared(service: &ServiceKnowledge) -> Option<Arc<MadeAs>> {
+fn as_declared(known: &Knowledge, service: &ServiceKnowledge) -> Option<Arc<MadeAs>> {
     let (placement, parameters) = (service.placement.clone()?, service.spec.parameters.clone());
-    Some(Arc::new(MadeAs { placement, parameters }))
+    Some(Arc::new(MadeAs { placement, parameters, context: known.heard_context(service) }))
 }
 
 fn as_launched(service: &ServiceKnowledge, generation: u32) -> Option<Arc<MadeAs>> {
     let launch = service.launches.get(&generation)?;
-    Some(Arc::new(MadeAs { placement: launch.placement.clone(), parameters: launch.parameters.clone() }))
+    Some(Arc::new(MadeAs {
+        placement: launch.placement.clone(),
+        parameters: launch.parameters.clone(),
+        context: launch.context.clone(),
+    }))
 }
 
 /// A made binding is asked for again only to point somewhere else, at the same instance: that is no new ask.
@@ -257,7 +261,7 @@ pub(super) fn interrupt(known: &mut Knowledge, id: &AttemptId) {
 
 /// It exists already, and is taken for what is declared until its provider says otherwise.
 pub(super) fn adopt(known: &mut Knowledge, id: &InstanceId, name: &str, at: Timestamp) {
-    let made_as = known.services.get(id.service()).and_then(|service| as_declared(service));
+    let made_as = known.services.get(id.service()).and_then(|service| as_declared(known, service));
     with_instance(known, id, |instance| {
         *instance = Instance {
             phase: Phase::Stopped,

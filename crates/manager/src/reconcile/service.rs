@@ -218,6 +218,7 @@ fn define_launch(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
         before: spec.before.clone(),
         env: spec.env.clone(),
         parameters: spec.parameters.clone(),
+        context: draft.known.heard_context(service),
         listen: spec.listen,
         limits: spec.limits,
         folder: estate.folder.clone(),

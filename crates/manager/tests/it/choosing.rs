@@ -7,7 +7,7 @@ use ostler_manager::{Candidate, Judged, Knowledge, PlacementProblem, candidates,
 use ostler_model::catalog::{Catalog, Plan, Price};
 use ostler_model::estate::failures::Failures;
 use ostler_model::estate::terms::Terms;
-use ostler_model::estate::{Estate, HostProvider, Provider, ProviderKind, Service};
+use ostler_model::estate::{Estate, HostProvider, Parameters, Provider, ProviderKind, Service};
 use ostler_model::ids::ProviderName;
 
 use crate::support::{catalog, estate, instance, name, offering, service};
@@ -28,6 +28,7 @@ fn market(of: Market<'_>) -> (Estate, BTreeMap<ProviderName, Arc<Catalog>>) {
             region: region.map(str::to_owned),
             failures: Failures::default(),
             terms,
+            context: Parameters::default(),
             kind: ProviderKind::Host(HostProvider::default()), // nobody looks
         };
         town.providers.insert(called.clone(), provider);

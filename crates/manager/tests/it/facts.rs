@@ -150,6 +150,7 @@ fn launch() -> impl Strategy<Value = Arc<Launch>> {
             before: Vec::new(),
             env: BTreeMap::new(),
             parameters: Default::default(),
+            context: Default::default(),
             listen: Listen::Port,
             limits: Limits::default(),
             folder: "/srv".into(),

@@ -3,7 +3,7 @@
 //! commit them.
 //!
 //! The language, one step a line; `#` begins a comment:
-//! - `estate [at-once=P;] [selling=N;] SERVICE [offering=O] [instances=N] [needs=A,B] [endpoint=PORT] [env=TEXT] [before] [backup=15m]
+//! - `estate [at-once=P;] [selling=N;] [context=TEXT;] SERVICE [offering=O] [instances=N] [needs=A,B] [endpoint=PORT] [env=TEXT] [before] [backup=15m]
 //!   [version=RANGE] [adopt=NAME]; …` gives an estate file;
 //! - `auto on` lets an obliging world answer everything from here on, `auto off` lets the story answer;
 //! - `ended COMMAND ok | temporary | person | interrupted | cut-off` ends an order: `ended start web-1 ok`; what is cut
@@ -28,7 +28,7 @@ use std::path::Path;
 use ostler_manager::{
     Ask, Checked, Command, Decision, Event, FactKind, Outcome, Reason, ResumeCause, Scope, Settlement, decide, status,
 };
-use ostler_model::estate::{Estate, Service};
+use ostler_model::estate::{Estate, Parameters, Service};
 use ostler_model::health::{Exit, Health, Symptom, SymptomKind};
 use ostler_model::ids::{BindingId, CommandId, InstanceId};
 use ostler_model::outcome::{FailureClass, Observation};
@@ -361,6 +361,7 @@ fn in_line(fact: &FactKind, orders: &BTreeMap<CommandId, Command>) -> Option<Str
 
 fn read_estate(text: &str) -> Estate {
     let (mut at_once, mut selling) = (20, None);
+    let mut context = Parameters::default();
     let mut services: Vec<Service> = Vec::new();
     for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
         if let Some(percent) = part.strip_prefix("at-once=") {
@@ -369,6 +370,10 @@ fn read_estate(text: &str) -> Estate {
         }
         if let Some(at_most) = part.strip_prefix("selling=") {
             selling = Some(Box::new(provide(at_most.parse().unwrap())));
+            continue;
+        }
+        if let Some(text) = part.strip_prefix("context=") {
+            context.0.insert("cost_center".to_owned(), text.into());
             continue;
         }
         let mut words = part.split_whitespace();
@@ -391,7 +396,9 @@ fn read_estate(text: &str) -> Estate {
         }
         services.push(read);
     }
-    Estate { provide: selling, ..estate(at_once, services) }
+    let mut estate = Estate { provide: selling, ..estate(at_once, services) };
+    estate.providers.values_mut().for_each(|provider| provider.context = context.clone());
+    estate
 }
 
 fn read_ask(words: &[&str]) -> Ask {
@@ -454,6 +461,7 @@ stories! {
     bought_quarantined
     bought_renewed
     bought_tidy_refused
+    context
     crash_loop
     cut_off
     deadlock_of_repairs

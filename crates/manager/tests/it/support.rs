@@ -52,6 +52,7 @@ pub(crate) fn estate(at_once_percent: u8, services: Vec<Service>) -> Estate {
         region: Some("eu-local".to_owned()),
         failures: Failures::default(),
         terms: None,
+        context: Parameters::default(),
         kind,
     };
     Estate {
@@ -135,7 +136,12 @@ pub(crate) fn offering(text: &str, versions: &[&str]) -> Offering {
         bindable: true,
         durable: keeps_data,
         instances_max: None,
-        actions: Actions { start_stop: !bought, backup: keeps_data && !bought, unrepeatable: bought },
+        actions: Actions {
+            start_stop: !bought,
+            backup: keeps_data && !bought,
+            unrepeatable: bought,
+            hears_context: bought,
+        },
         probe: ProbePolicy {
             ready: Check::Tcp,
             deep: None,

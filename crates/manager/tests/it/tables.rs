@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ostler_manager::{Ask, Change, Event, Knowledge, ResumeCause, changes, place, status};
 use ostler_model::catalog::{Catalog, Offering, Placement};
-use ostler_model::estate::{DataPolicy, Estate, Provider, Service};
+use ostler_model::estate::{DataPolicy, Estate, Parameters, Provider, Service};
 use ostler_model::health::{Health, State, Symptom, SymptomKind};
 use ostler_model::ids::{CommandId, ProviderName};
 use ostler_model::outcome::FailureClass;
@@ -185,6 +185,21 @@ fn differences() {
         web.stop.drain = Span::seconds(1);
     });
     assert_eq!(of(&world.known, vec![db(), other]), changed(&["needs", "instances", "endpoint", "stop"]));
+    // Of its providers: the one that there was under another name, and what is said of one.
+    let mut elsewhere = estate(20, vec![db(), web()]);
+    let here = elsewhere.providers.pop_first().unwrap();
+    let there: ProviderName = "there".parse().unwrap();
+    elsewhere.providers.insert(there.clone(), Provider { name: there.clone(), ..here.1.clone() });
+    assert_eq!(
+        changes(&world.known, &elsewhere),
+        [Change::ProviderAdded { provider: there }, Change::ProviderRemoved { provider: here.0.clone() }]
+    );
+    let mut cost_center = Parameters::default();
+    cost_center.0.insert("cost_center".to_owned(), "4711".into());
+    let moved = Provider { region: None, context: cost_center, ..here.1 };
+    elsewhere.providers = BTreeMap::from([(here.0.clone(), moved)]);
+    let keys = vec!["region".to_owned(), "context".to_owned()];
+    assert_eq!(changes(&world.known, &elsewhere), [Change::ProviderChanged { provider: here.0, keys }]);
     // A number that a person set gives way to the file's.
     let _ = world.give(&Event::Asked(Ask::Scale { service: name("web"), instances: 3 }));
     assert_eq!(of(&world.known, vec![db(), web()]), changed(&["instances"]));

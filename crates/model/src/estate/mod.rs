@@ -191,6 +191,10 @@ pub struct Provider {
     /// What it promises and what it pays back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terms: Option<Terms>,
+    /// What it is told of where the things are used that are bought of it, beside the names of estate and instance: in
+    /// its own words, and to its own ends (labels, cost centres).
+    #[serde(default, skip_serializing_if = "Parameters::is_empty")]
+    pub context: Parameters,
     /// What kind it is, with what only that kind needs. The manager never looks in here.
     pub kind: ProviderKind,
 }

@@ -96,6 +96,22 @@ fn what_one_ostler_sells_another_buys_and_gives_back() {
     let facts = serde_json::to_string(&seller.ostler.facts()).unwrap();
     assert!(!facts.contains("sesame"), "a password stands in the facts");
 
+    // The buyer says something else of where it is used: the seller hears it, and nothing restarts.
+    let pids = (buyer.pids("web"), seller.ostler.facts().len());
+    let estate = seller.buyers_estate(seller.door);
+    let estate = estate.replace("kind = \"osb\"\n", "kind = \"osb\"\ncontext = { cost_center = \"4711\" }\n");
+    buyer.write("ostler.toml", &estate);
+    let preview = buyer.run(&["preview", "ostler.toml"]);
+    assert_eq!(preview.code, 2);
+    for part in ["~ provider acme: context", "1. update cache-1"] {
+        assert!(preview.out.contains(part), "{}", preview.out);
+    }
+    buyer.ok(&["apply", "ostler.toml"]);
+    buyer.until_settled();
+    let told = serde_json::to_string(&seller.ostler.facts()[pids.1..]).unwrap();
+    assert!(told.contains("4711"), "{told}");
+    assert_eq!(buyer.pids("web"), pids.0);
+
     // What is sold is healed by its seller, as everything is.
     let name = seller.ostler.status()["services"][0]["name"].as_str().unwrap().to_owned();
     let pid = seller.ostler.pids(&name)[0];

@@ -344,7 +344,12 @@ impl Definition {
             bindable: self.bindable,
             durable: self.durable,
             instances_max: self.instances_max,
-            actions: Actions { start_stop: true, backup: self.backup.is_some(), unrepeatable: false },
+            actions: Actions {
+                start_stop: true,
+                backup: self.backup.is_some(),
+                unrepeatable: false,
+                hears_context: false,
+            },
             probe: ProbePolicy {
                 ready: self.probe.ready.clone(),
                 deep: self.probe.deep.clone(),

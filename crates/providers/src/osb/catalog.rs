@@ -46,6 +46,9 @@ pub(crate) struct Terms {
     /// An instance can be changed to another plan.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) updateable: bool,
+    /// It wants to hear when the context changes in which an instance is used.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) hears_context: bool,
     /// For how many seconds an operation may be asked about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) polling_seconds: Option<u64>,
@@ -172,7 +175,12 @@ fn read_service(
         bindable,
         durable: hint(service, "durable").and_then(Value::as_bool).unwrap_or(true),
         instances_max: None,
-        actions: Actions { start_stop: false, backup: false, unrepeatable: true },
+        actions: Actions {
+            start_stop: false,
+            backup: false,
+            unrepeatable: true,
+            hears_context: flag("allow_context_updates"),
+        },
         probe: ProbePolicy {
             ready: Check::Scheme,
             deep: None,
@@ -211,6 +219,7 @@ fn read_plan(
         rotatable: flag("binding_rotatable").unwrap_or_default(),
         // The misspelling is the specification's.
         updateable: flag("plan_updateable").unwrap_or_else(|| of_service("plan_updateable")),
+        hears_context: of_service("allow_context_updates"),
         polling_seconds: plan.get("maximum_polling_duration").and_then(Value::as_u64),
         maintenance: maintenance.as_ref().map(|maintenance| maintenance.version.clone()),
     };

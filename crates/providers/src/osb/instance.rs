@@ -2,7 +2,6 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use ostler_model::catalog::Placement;
 use ostler_model::ids::AttemptId;
 use ostler_model::outcome::{Failure, FailureClass, Observation};
 use reqwest::Method;
@@ -14,7 +13,7 @@ use super::poll::{Operation, Polled, Sure, now, operation_name};
 use super::verdict::{Asked, Goal, Object, Verdict};
 use super::{OsbProvider, TRIED_AGAIN, left_behind, names, verdict};
 use crate::failure::{failure, needs_person, temporary};
-use crate::{Accepted, AcceptedKind, InstanceOrder, Progress};
+use crate::{Accepted, AcceptedKind, Former, InstanceOrder, Progress};
 
 /// Whether something is there under the name of an ask.
 enum Found {
@@ -98,7 +97,7 @@ impl OsbProvider {
         let what = format!("cannot change {}", order.instance);
         let terms = self.terms(&order.placement)?;
         let former = order.former.as_deref();
-        let before = former.map(|(placement, _)| self.terms(placement)).transpose()?.unwrap_or_else(|| terms.clone());
+        let before = former.map(|former| self.terms(&former.placement)).transpose()?.unwrap_or_else(|| terms.clone());
         let Some(body) = update_body(order, former, &before, &terms) else { return Ok(()) };
         if before.plan != terms.plan && !before.updateable {
             return Err(needs_person(
@@ -327,7 +326,9 @@ const PLATFORM: &str = "ostler";
 
 /// What a broker is told of where it is used (specification, "Context Object").
 pub(super) fn context(order: &InstanceOrder, of_instance: bool) -> Value {
-    let mut context = json!({"platform": PLATFORM, "estate": order.estate.as_str()});
+    let mut context = json!(order.context);
+    context["platform"] = PLATFORM.into();
+    context["estate"] = order.estate.as_str().into();
     if of_instance {
         context["instance_name"] = order.instance.to_string().into();
     }
@@ -354,19 +355,14 @@ fn create_body(order: &InstanceOrder, terms: &Terms) -> Value {
 }
 
 /// What is to be changed, and nothing else: what is not said stays as it is, also where it was changed elsewhere.
-fn update_body(
-    order: &InstanceOrder,
-    former: Option<&(Placement, ostler_model::estate::Parameters)>,
-    before: &Terms,
-    after: &Terms,
-) -> Option<Value> {
+fn update_body(order: &InstanceOrder, former: Option<&Former>, before: &Terms, after: &Terms) -> Option<Value> {
     let mut body = json!({"service_id": after.service, "context": context(order, true)});
-    let mut changes = false;
+    let mut changes = after.hears_context && former.is_some_and(|former| former.context != order.context);
     if before.plan != after.plan {
         body["plan_id"] = after.plan.clone().into();
         changes = true;
     }
-    if former.is_none_or(|(_, parameters)| *parameters != order.parameters) {
+    if former.is_none_or(|former| former.parameters != order.parameters) {
         body["parameters"] = json!(order.parameters);
         changes = true;
     }

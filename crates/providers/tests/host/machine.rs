@@ -85,6 +85,7 @@ impl Machine {
             secret: Credentials::default(),
             parameters: Parameters::default(),
             former: None,
+            context: Parameters::default(),
             asks: Box::default(),
         }
     }

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use ostler_model::outcome::Failure;
-use ostler_providers::{InstanceOrder, Provider};
+use ostler_providers::{Former, InstanceOrder, Provider};
 use serde_json::json;
 
 use crate::broker::Say;
@@ -92,7 +92,8 @@ async fn every_answer() {
     text += &table("update", "PATCH instance", &done[..1], async |shop, order| {
         let mut order = order.clone();
         order.parameters.0.insert("disk_gb".to_owned(), json!(7));
-        order.former = Some(Box::new((order.placement.clone(), Default::default())));
+        let (placement, context) = (order.placement.clone(), order.context.clone());
+        order.former = Some(Box::new(Former { placement, parameters: Default::default(), context }));
         outcome(shop.provider.update(&order, shop.progress()).await)
     })
     .await;

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ostler_model::outcome::{FailureClass, Observation};
-use ostler_providers::{Accepted, AcceptedKind, Provider, ReflexGrant};
+use ostler_providers::{Accepted, AcceptedKind, Former, InstanceOrder, Provider, ReflexGrant};
 use serde_json::{Value, json};
 
 use crate::broker::Say;
-use crate::support::Shop;
+use crate::support::{Shop, catalog};
 
 const GRANT: ReflexGrant = ReflexGrant { burst: 1, refill: Duration::from_secs(1) };
 
@@ -181,12 +181,44 @@ async fn a_binding_is_renewed_with_its_predecessor() {
     assert!(binds[0].path.ends_with(predecessor));
 }
 
+fn former(order: &InstanceOrder) -> Box<Former> {
+    let InstanceOrder { placement, parameters, context, .. } = order.clone();
+    Box::new(Former { placement, parameters, context })
+}
+
+#[tokio::test]
+async fn who_wants_to_hear_of_the_context_is_told_when_it_changes() {
+    for wants in [false, true] {
+        let mut catalog = catalog();
+        catalog["services"][0]["allow_context_updates"] = wants.into();
+        let shop = Shop::open_with(catalog, |_| {}).await;
+        shop.broker.on("PUT instance", [Say::Json(201, json!({}))]);
+        shop.broker.on("PATCH instance", [Say::Json(200, json!({}))]);
+        let mut order = shop.order();
+        order.context.0.insert("cost_center".to_owned(), json!("4711"));
+        shop.provider.provision(&order, shop.progress()).await.unwrap();
+        let told = json!({"platform": "ostler", "estate": "shop", "instance_name": "db-1", "cost_center": "4711"});
+        assert_eq!(shop.broker.seen("PUT instance")[0].body["context"], told);
+        order.former = Some(former(&order));
+        order.context.0.insert("cost_center".to_owned(), json!("4712"));
+        shop.provider.update(&order, shop.progress()).await.unwrap();
+        let asked = shop.broker.seen("PATCH instance");
+        assert_eq!(asked.len(), usize::from(wants));
+        if let Some(ask) = asked.first() {
+            let told = json!({"platform": "ostler", "estate": "shop", "instance_name": "db-1", "cost_center": "4712"});
+            let previous = json!({"plan_id": "p-small"});
+            let whole = json!({"service_id": "s-1", "context": told, "previous_values": previous});
+            assert_eq!(ask.body, whole, "nothing but the context");
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_update_says_only_what_changes() {
     let shop = Shop::open().await;
     shop.broker.on("PATCH instance", [Say::Json(200, json!({}))]);
     let mut order = shop.order();
-    order.former = Some(Box::new((order.placement.clone(), order.parameters.clone())));
+    order.former = Some(former(&order));
     shop.provider.update(&order, shop.progress()).await.unwrap();
     assert!(shop.broker.asked().is_empty(), "nothing is to be changed");
     order.parameters.0.insert("disk_gb".to_owned(), json!(40));

@@ -97,6 +97,7 @@ impl Shop {
             secret: Credentials::default(),
             parameters: Parameters::default(),
             former: None,
+            context: Parameters::default(),
             asks: Box::new(Asks {
                 estate: Some(EstateUuid::from_random([7; 16])),
                 attempt: Some(1),

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use super::reader::{Fields, Key, Reader, Value, parse_name};
-use super::values;
+use super::{parameters, values};
 use crate::diagnostics::shown;
+use crate::estate::Parameters;
 use crate::estate::osb::{ApiVersion, OsbAuth, OsbManners, OsbProvider, OsbTls, SecretSource};
 use crate::ids::{OfferingName, PlanName, ProviderName};
 use crate::time::Span;
@@ -30,6 +31,8 @@ const MANNERS: &[Key] = &[
     ("poll_every", r#"poll_every = "2s""#),
     ("poll_within", r#"poll_within = "2h""#),
 ];
+/// The words of the context that are not the buyer's.
+const OWN_CONTEXT: &[&str] = &["platform", "estate", "instance_name"];
 /// The longest address of a broker, in bytes.
 const URL_MAX: usize = 2048;
 
@@ -75,6 +78,15 @@ pub(super) fn read(
         manners: manners?,
         versions,
     })
+}
+
+/// What a broker is told of where its things are used. What ostler itself says there stays ostler's.
+pub(super) fn read_context(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Parameters> {
+    let context = parameters::read(reader, value)?;
+    for key in OWN_CONTEXT.iter().filter(|key| context.0.contains_key(**key)) {
+        reader.report(value.span(), format!("`{key}` in `context` is what ostler says itself"), "give it another name");
+    }
+    Some(context)
 }
 
 fn read_url(reader: &mut Reader<'_>, value: Value<'_>, plaintext: bool) -> Option<String> {

@@ -24,6 +24,7 @@ const PROVIDER: &[Key] = &[
     ("plaintext", "plaintext = true"),
     ("auth", r#"auth = { username = "bookshop", password = { env = "ACME_PASSWORD" } }"#),
     ("tls", r#"tls = { roots = "./acme-ca.pem" }"#),
+    ("context", r#"context = { cost_center = "4711" }"#),
     ("manners", "manners = { at_once = 16, per_second = 50 }"),
     ("versions", r#"versions = { postgresql = { small = "16.2" } }"#),
     ("failures", r#"failures = { outage = "90d" }"#),
@@ -31,7 +32,7 @@ const PROVIDER: &[Key] = &[
 ];
 /// The keys that only one kind of provider has.
 const OF_HOST: &[&str] = &["offerings"];
-const OF_OSB: &[&str] = &["url", "api", "plaintext", "auth", "tls", "manners", "versions"];
+const OF_OSB: &[&str] = &["url", "api", "plaintext", "auth", "tls", "context", "manners", "versions"];
 const HEAL: &[Key] = &[("at_once", r#"at_once = "20%""#)];
 const NOTIFY: &[Key] = &[
     ("on", r#"on = ["held", "failed"]"#),
@@ -127,6 +128,7 @@ fn read_provider(reader: &mut Reader<'_>, folder: &Path, name: ProviderName, fie
         .unwrap_or_default();
     let terms =
         fields.optional("terms").and_then(|value| terms::read(reader, &format!("provider.{name}.terms"), value));
+    let context = fields.optional("context").and_then(|value| osb::read_context(reader, value)).unwrap_or_default();
     let kind = fields.required(reader, "kind")?;
     let kind = match kind.text(reader)? {
         "host" => {
@@ -145,7 +147,7 @@ fn read_provider(reader: &mut Reader<'_>, folder: &Path, name: ProviderName, fie
             return None;
         }
     };
-    Some(Provider { name, region, failures, terms, kind })
+    Some(Provider { name, region, failures, terms, context, kind })
 }
 
 /// What only the other kind of provider has would be without effect.
