@@ -14,3 +14,4 @@ pub mod sale;
 pub mod template;
 pub mod time;
 pub mod version;
+pub mod window;
