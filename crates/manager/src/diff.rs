@@ -143,6 +143,7 @@ fn changed_keys(former: &Service, new: &Service) -> Vec<String> {
         listen,
         limits,
         stop,
+        slo,
         failures: _, // only the simulator reads them: nothing that runs changes
     } = new;
     [
@@ -164,6 +165,7 @@ fn changed_keys(former: &Service, new: &Service) -> Vec<String> {
         ("listen", &former.listen == listen),
         ("limits", &former.limits == limits),
         ("stop", &former.stop == stop),
+        ("slo", &former.slo == slo),
     ]
     .into_iter()
     .filter(|(_, same)| !same)

@@ -13,6 +13,7 @@ use ostler_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::command::Outcome;
+use crate::level::Traffic;
 use crate::verified::Checked;
 
 /// Something that happened, was seen, or was asked for.
@@ -97,6 +98,13 @@ pub enum Event {
         failed: u64,
         /// The longest wait.
         longest: Duration,
+    },
+    /// What callers of a service got within a time.
+    Served {
+        /// Which.
+        service: ServiceName,
+        /// What.
+        traffic: Traffic,
     },
     /// What was bought was looked at with a consumer's own binding.
     Verified {

@@ -6,16 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ostler_model::catalog::{Catalog, Placement};
+use ostler_model::estate::slo::Objective;
 use ostler_model::estate::{Estate, Occasion, Service};
 use ostler_model::health::{Exit, Health, Symptom};
 use ostler_model::ids::{AttemptId, BindingId, CommandId, EstateUuid, InstanceId, Position, ProviderName, ServiceName};
 use ostler_model::sale::{Guest, Sale};
-use ostler_model::time::Timestamp;
+use ostler_model::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::command::{Command, Outcome};
 use crate::event::{Process, ResumeCause, Settlement};
 use crate::knowledge::Launch;
+use crate::level::Traffic;
 use crate::verified::Checked;
 
 /// Something that happened or was decided, and when.
@@ -268,6 +270,31 @@ pub enum FactKind {
         /// The backup's name.
         name: String,
     },
+    /// What callers of a service got: told in time where something was wrong, and else from time to time.
+    TrafficMeasured {
+        /// Of which.
+        service: ServiceName,
+        /// What.
+        traffic: Traffic,
+    },
+    /// A service uses up what may go wrong faster than it may.
+    BudgetBurns {
+        /// Which.
+        service: ServiceName,
+        /// Of what.
+        objective: Objective,
+        /// How many times as fast as it may, in tenths, within `window`.
+        tenths: u64,
+        /// Within how long a time.
+        window: Span,
+    },
+    /// It does so no more.
+    BudgetCalm {
+        /// Which.
+        service: ServiceName,
+        /// Of what.
+        objective: Objective,
+    },
 }
 
 /// What is concluded to be the cause, with the evidence.
@@ -341,7 +368,7 @@ impl Diagnosis {
 
 impl FactKind {
     /// What [`FactKind::word`] can be.
-    pub const WORDS: [&'static str; 34] = [
+    pub const WORDS: [&'static str; 37] = [
         "estate-founded",
         "resumed",
         "estate-declared",
@@ -376,6 +403,9 @@ impl FactKind {
         "guest-admitted",
         "sale-ended",
         "restore-asked",
+        "traffic-measured",
+        "budget-burns",
+        "budget-calm",
     ];
 
     /// A short word for filters and tables: the `fact` tag of its JSON.
@@ -415,6 +445,9 @@ impl FactKind {
             Self::ServiceSold { .. } => "service-sold",
             Self::GuestAdmitted { .. } => "guest-admitted",
             Self::SaleEnded { .. } => "sale-ended",
+            Self::TrafficMeasured { .. } => "traffic-measured",
+            Self::BudgetBurns { .. } => "budget-burns",
+            Self::BudgetCalm { .. } => "budget-calm",
         }
     }
 }

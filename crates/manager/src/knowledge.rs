@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::Command;
 pub use crate::instance::{Instance, MadeAs, Operation, OperationKind, Phase, Repair};
+use crate::level::Level;
 use crate::rounds::{LeftBinding, Leftover, Rounds};
 use crate::verified::Verification;
 
@@ -54,6 +55,9 @@ pub struct Knowledge {
     pub sick: BTreeSet<(Timestamp, InstanceId)>,
     /// How many instances are not retired, in the whole estate.
     pub instances: usize,
+    /// The time of the latest fact.
+    #[serde(default)]
+    pub last_fact: Timestamp,
 }
 
 /// What is known of one service.
@@ -120,6 +124,9 @@ pub struct ServiceKnowledge {
     /// What asks for instances may have left behind at a provider.
     #[serde(default)]
     pub leftovers: BTreeMap<AttemptId, Leftover>,
+    /// How it has served, where something is declared of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<Box<Level>>,
 }
 
 /// Why there is a service.
@@ -537,6 +544,7 @@ impl ServiceKnowledge {
             backup_failures: 0,
             backup_clock: None,
             leftovers: BTreeMap::new(),
+            level: None,
         }
     }
 

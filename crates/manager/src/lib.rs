@@ -21,6 +21,7 @@ mod evolve;
 mod fact;
 mod instance;
 mod knowledge;
+pub mod level;
 mod place;
 mod reconcile;
 mod rehearse;
@@ -44,4 +45,7 @@ pub use place::{PlacementProblem, place};
 pub use rehearse::{Rehearsal, rehearse};
 pub use rounds::{APPEARS_WITHIN, Accepted, LeftBinding, Leftover, RoundState, Rounds};
 pub use verified::{Checked, Verification};
-pub use view::{BackupView, InstanceView, LeftoverView, NeedView, ServiceView, StatusView, status};
+pub use view::{
+    BackupView, BurnView, ExcludedView, InstanceView, LeftoverView, LevelView, NeedView, ServiceView, StatusView,
+    status,
+};

@@ -180,6 +180,11 @@ impl From<Span> for String {
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const DAY: u64 = 86_400;
+        let seconds = self.0.as_secs();
+        if seconds >= DAY && seconds.is_multiple_of(DAY) && self.0.subsec_nanos() == 0 {
+            return write!(f, "{}d", seconds / DAY);
+        }
         match jiff::SignedDuration::try_from(self.0) {
             Ok(length) => write!(f, "{length:#}"),
             Err(_) => write!(f, "{}s", self.0.as_secs()),

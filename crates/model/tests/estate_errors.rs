@@ -148,7 +148,7 @@ fn services() {
             ("a wrong offering name", "[service.a]\noffering = \"PostgreSQL 15\""),
             ("a program without run", "[service.a]\noffering = \"program\""),
             ("an unknown key", a!("verison = \"15\"")),
-            ("a key unlike any known", a!("slo = { availability = \"99.9%\" }")),
+            ("a key unlike any known", a!("weather = { availability = \"99.9%\" }")),
             ("a wrong version range", a!("version = \"fifteen\"")),
             ("a version that is a number", a!("version = 15")),
             ("a wrong plan name", a!("plan = \"\"")),
@@ -272,6 +272,29 @@ macro_rules! broker {
     ($lines:literal) => {
         concat!("[estate]\nname = \"shop\"\n\n[provider.acme]\nkind = \"osb\"\n", $lines)
     };
+}
+
+#[test]
+fn service_levels() {
+    let wrong = |slo: &str| {
+        format!(
+            "[estate]\nname = \"shop\"\n\n[provider.here]\nkind = \"host\"\n\n[service.a]\noffering = \"redis\"\nslo = {slo}"
+        )
+    };
+    let cases = [
+        ("no objective", "{ over = \"30d\" }"),
+        ("too much", "{ availability = \"100%\" }"),
+        ("too little", "{ availability = \"0%\", latency_p99 = \"0s\" }"),
+        ("no share", "{ availability = \"three nines\" }"),
+        ("no time", "{ availability = \"99.9%\", over = \"5m\", latency_p99 = \"2h\" }"),
+        ("an unknown key", "{ availabilty = \"99.9%\" }"),
+        (
+            "exclusions",
+            "{ availability = \"99.9%\", exclude = [{ window = \"at night\", reason = \"\" }, { window = \"22:00 - 23:00 Mars/Olympus\" }, { window = \"2027-01-02 - 2026-12-20\", reason = \"x\" }] }",
+        ),
+    ];
+    let texts: Vec<(&str, String)> = cases.iter().map(|(what, slo)| (*what, wrong(slo))).collect();
+    check("service-levels", &texts.iter().map(|(what, text)| (*what, text.as_str())).collect::<Vec<_>>());
 }
 
 #[test]

@@ -11,6 +11,7 @@ use ostler_model::estate::contract::ContractCheck;
 use ostler_model::estate::failures::{FailureKind, FailureRate, FailureScope, Failures};
 use ostler_model::estate::osb::{ApiVersion, OsbAuth, OsbManners, OsbProvider, OsbTls, SecretSource};
 use ostler_model::estate::provide::{PortRange, Provide, ProvideTls};
+use ostler_model::estate::slo::{Exclusion, Slo};
 use ostler_model::estate::terms::{Credit, Percent, Terms};
 use ostler_model::estate::{
     Check, DataPolicy, Estate, Heal, HostProvider, Listen, Notify, NotifyVia, Occasion, Parameters, Parsed,
@@ -317,12 +318,47 @@ parameters = { disk_gb = 20, backups = [1, 2.5, "x"] }
     assert_eq!(parameters, r#"{"backups":[1,2.5,"x"],"disk_gb":20}"#);
 }
 
+#[test]
+fn service_levels_arrive() {
+    let text = r#"
+[estate]
+name = "shop"
+
+[provider.here]
+kind = "host"
+
+[service.a]
+offering = "redis"
+slo = { availability = "99.95%", latency_p99 = "20ms", over = "7d", exclude = [
+    { window = "Sat 22:00 - Sun 04:00 Europe/Berlin", reason = "maintenance" },
+] }
+
+[service.b]
+offering = "redis"
+slo = { latency_p99 = "1s" }
+"#;
+    let estate = good(text).estate;
+    let slo = |name: &str| estate.services[&name.parse().unwrap()].slo.clone();
+    let window = "Sat 22:00 - Sun 04:00 Europe/Berlin".parse().unwrap();
+    let expected = Slo {
+        availability: Some("99.95%".parse().unwrap()),
+        latency_p99: Some(Span::millis(20)),
+        over: days(7),
+        exclude: vec![Exclusion { window, reason: "maintenance".to_owned() }],
+    };
+    assert_eq!(slo("a"), Some(expected));
+    let expected = Slo { availability: None, latency_p99: Some(Span::seconds(1)), over: days(30), exclude: Vec::new() };
+    assert_eq!(slo("b"), Some(expected));
+    let json = serde_json::to_string(&estate).unwrap();
+    assert_eq!(serde_json::from_str::<Estate>(&json).unwrap(), estate);
+}
+
 /// Facts that were stored before these keys existed are read, and an estate that does not use them is stored as then.
 #[test]
 fn without_the_newer_keys_an_estate_is_stored_as_before() {
     let estate = good(include_str!("estates/bookshop.toml")).estate;
     let json = serde_json::to_string(&estate).unwrap();
-    assert!(["failures", "terms", "context"].iter().all(|key| !json.contains(key)), "{json}");
+    assert!(["failures", "terms", "context", "slo"].iter().all(|key| !json.contains(key)), "{json}");
     assert_eq!(serde_json::from_str::<Estate>(&json).unwrap(), estate);
 }
 

@@ -4,7 +4,9 @@ use anstyle::{AnsiColor, Style};
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use ostler_manager::{Change, InstanceView, LeftoverView, ServiceView, StatusView};
 use ostler_model::health::State;
+use ostler_model::time::in_words;
 use ostler_runtime::history;
+use ostler_runtime::levels;
 use ostler_runtime::preview::Preview;
 use ostler_runtime::why;
 
@@ -67,12 +69,34 @@ pub(crate) fn status(status: &StatusView, troubles: &[String]) -> String {
         ]);
     }
     out.push_str(&lines(&rows));
+    out.push_str(&service_levels(status));
     for service in &status.services {
         for line in remarks(service) {
             out.push_str(&line);
         }
     }
     out
+}
+
+/// How services stand with what is asked of them; nothing if nothing is.
+fn service_levels(status: &StatusView) -> String {
+    let all = status.services.iter().flat_map(|service| service.levels.iter().map(move |level| (&service.name, level)));
+    let mut rows = table(&["service level", "asked for", "over", "reached", "may still fail", "used up"]);
+    for (name, level) in all {
+        let burning = levels::burning(level).map(|words| {
+            let style = AnsiColor::Red.on_default().bold();
+            format!("{style}{words}{style:#}")
+        });
+        rows.add_row([
+            name.to_string(),
+            levels::asked(level),
+            in_words(level.over.get()),
+            levels::reached(level),
+            levels::left(level),
+            or_dash(burning.as_ref()),
+        ]);
+    }
+    if rows.is_empty() { String::new() } else { format!("\n{}", lines(&rows)) }
 }
 
 fn summary(status: &StatusView) -> String {

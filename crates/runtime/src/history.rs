@@ -1,6 +1,8 @@
 //! Facts as people and scripts see them: `ostler journal`.
 
+use ostler_manager::level::Rate;
 use ostler_manager::{Command, Fact, FactKind, Outcome, Settlement};
+use ostler_model::estate::slo::Objective;
 use ostler_model::health::{Health, SymptomKind};
 use ostler_model::ids::{CommandId, InstanceId, ServiceName};
 use ostler_model::time::in_words;
@@ -49,6 +51,9 @@ pub fn service_of(kind: &FactKind) -> Option<&ServiceName> {
         FactKind::ServicePlaced { service, .. }
         | FactKind::LaunchDefined { service, .. }
         | FactKind::CallersAffected { service, .. }
+        | FactKind::TrafficMeasured { service, .. }
+        | FactKind::BudgetBurns { service, .. }
+        | FactKind::BudgetCalm { service, .. }
         | FactKind::Told { service, .. }
         | FactKind::RestartAsked { service }
         | FactKind::ScaleAsked { service, .. }
@@ -180,6 +185,25 @@ pub fn in_plain_words(kind: &FactKind) -> String {
             in_words(until.since(*from)),
             in_words(*longest)
         ),
+        FactKind::TrafficMeasured { service, traffic } => format!(
+            "{service} was asked {} times within {}: {} failed, {} were late",
+            traffic.asked,
+            in_words(traffic.until.since(traffic.from)),
+            traffic.failed,
+            traffic.late
+        ),
+        FactKind::BudgetBurns { service, objective, tenths, window } => format!(
+            "{service} {} {} times as often as it may, within {window}",
+            match objective {
+                Objective::Availability => "fails",
+                Objective::Latency => "is late",
+            },
+            Rate { tenths: *tenths }.in_words()
+        ),
+        FactKind::BudgetCalm { service, objective } => match objective {
+            Objective::Availability => format!("{service} fails no more often than it may"),
+            Objective::Latency => format!("{service} is late no more often than it may"),
+        },
         FactKind::Told { service, occasion } => format!("people were told: {service} {}", occasion.as_str()),
         FactKind::RestartAsked { service } => format!("a person asked to restart {service}"),
         FactKind::ScaleAsked { service, instances } => format!("a person asked for {instances} of {service}"),

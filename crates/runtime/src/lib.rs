@@ -15,6 +15,7 @@ pub mod history;
 pub mod home;
 pub mod keeper_link;
 pub mod keeper_port;
+pub mod levels;
 mod memory;
 mod news;
 pub mod notify;

@@ -10,6 +10,7 @@ use ostler_model::time::{Timestamp, in_words, rfc3339};
 use serde::{Deserialize, Serialize};
 
 use crate::history::{counted, outcome_in_words};
+use crate::levels;
 use crate::waiting::{self, Waiting};
 
 /// How many troubles a report tells.
@@ -353,6 +354,10 @@ pub fn in_words_of(report: &WhyReport) -> String {
     }
     for waiting in &report.waits_for {
         out.push_str(&waiting::in_words(waiting));
+    }
+    if !service.levels.is_empty() {
+        out.push_str("\nHow it serves\n");
+        service.levels.iter().for_each(|level| out.push_str(&levels::report(level)));
     }
     match (report.episodes.is_empty(), report.waits_for.is_empty()) {
         (true, true) => out.push_str("\nNothing went wrong with it in the facts at hand.\n"),

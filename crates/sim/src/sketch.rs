@@ -244,6 +244,7 @@ impl ServiceSketch {
             listen: Listen::Port,
             limits: Limits::default(),
             stop: StopPolicy::default(),
+            slo: None,
             failures: Failures::default(),
         }
     }

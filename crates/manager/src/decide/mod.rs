@@ -181,6 +181,12 @@ pub fn decide(known: &Knowledge, event: &Event, now: Timestamp) -> Decision {
                 });
             }
         }
+        Event::Served { service, traffic } => {
+            if known.services.get(service).is_some_and(|service| service.level.is_some()) {
+                draft.fact(FactKind::TrafficMeasured { service: service.clone(), traffic: *traffic });
+                draft.look(Scope::Service(service.clone()));
+            }
+        }
         Event::Verified { binding, revision, checks } => {
             let known = known.services.get(&binding.consumer).and_then(|consumer| consumer.bindings.get(&binding.need));
             if known.is_some() {

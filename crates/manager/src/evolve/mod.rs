@@ -22,6 +22,7 @@ use crate::verified::Verification;
 
 mod asks;
 mod index;
+mod level;
 mod outcome;
 mod sold;
 
@@ -31,9 +32,13 @@ pub(crate) use self::index::is_outdated;
 /// Makes `fact` part of what is known.
 pub fn evolve(known: &mut Knowledge, fact: &Fact) {
     let at = fact.at;
+    let touched = level::touched(known, &fact.kind);
     match &fact.kind {
         FactKind::EstateFounded { uuid } => known.uuid = Some(*uuid),
-        FactKind::Resumed { .. } => resume(known, at),
+        FactKind::Resumed { cause } => {
+            level::was_not_there(known, *cause, at);
+            resume(known, at);
+        }
         FactKind::EstateDeclared { estate } => declare(known, estate),
         FactKind::CatalogSeen { provider, catalog } => asks::see_catalog(known, provider, catalog),
         FactKind::ServicePlaced { service, placement } => {
@@ -98,7 +103,24 @@ pub fn evolve(known: &mut Knowledge, fact: &Fact) {
         | FactKind::ReleaseAsked { .. }
         | FactKind::BackupAsked { .. }
         | FactKind::RestoreAsked { .. } => asked(known, &fact.kind, at),
+        FactKind::TrafficMeasured { service, traffic } => with_service(known, service, |service| {
+            if let Some(level) = &mut service.level {
+                level.add_traffic(*traffic);
+            }
+        }),
+        FactKind::BudgetBurns { service, objective, .. } => with_service(known, service, |service| {
+            if let Some(level) = service.level.as_mut().filter(|level| !level.burning.contains(objective)) {
+                level.burning.push(*objective);
+            }
+        }),
+        FactKind::BudgetCalm { service, objective } => with_service(known, service, |service| {
+            if let Some(level) = &mut service.level {
+                level.burning.retain(|burning| burning != objective);
+            }
+        }),
     }
+    level::observe(known, &touched, at);
+    known.last_fact = known.last_fact.max(at);
 }
 
 /// What people asked for. Other facts change nothing here.

@@ -4,6 +4,7 @@
 //! estate a look gives nothing.
 
 mod instance;
+mod level;
 mod service;
 
 use crate::decide::Draft;
@@ -13,7 +14,10 @@ use crate::event::Scope;
 pub(crate) fn look(draft: &mut Draft<'_>, scope: &Scope) {
     let Some(known) = draft.known.services.get(scope.service()) else { return };
     match scope {
-        Scope::Service(_) => service::look(draft, known),
+        Scope::Service(_) => {
+            level::look(draft, known);
+            service::look(draft, known);
+        }
         Scope::Instance(id) => {
             if let Some(found) = known.instances.get(&id.number()) {
                 instance::look(draft, known, id, found);

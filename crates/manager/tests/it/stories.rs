@@ -13,6 +13,7 @@
 //! - `lasts 1h`: from now on what a broker gives to get at instances is good for so long;
 //! - `accepted COMMAND`: a broker will do it; `appear db-1/1`: what was asked for is made late;
 //! - `probe web-1 ready | unready | shallow | unknown`; `hang web-1`, `unhang web-1`, `lose db-1` change the world;
+//! - `served web 60s 1000 100`: in the last 60 s callers asked 1000 times, and 100 times got nothing;
 //! - `die web-1 [spent|unreported]` kills a process, which is started again at once if that is granted, unless it is
 //!   spent; an unreported death is one that nobody is told of;
 //! - `crashing web`, `never-ready web`, `mended web` say how the world treats a program;
@@ -25,12 +26,14 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use ostler_manager::level::Traffic;
 use ostler_manager::{
     Ask, Checked, Command, Decision, Event, FactKind, Outcome, Reason, ResumeCause, Scope, Settlement, decide, status,
 };
+use ostler_model::estate::slo::Slo;
 use ostler_model::estate::{Estate, Parameters, Service};
 use ostler_model::health::{Exit, Health, Symptom, SymptomKind};
-use ostler_model::ids::{BindingId, CommandId, InstanceId};
+use ostler_model::ids::{BindingId, CommandId, InstanceId, ServiceName};
 use ostler_model::outcome::{FailureClass, Observation};
 use ostler_model::time::{Span, in_words};
 
@@ -83,6 +86,7 @@ impl Story {
             ("lasts", [length]) => self.world.broker.lasts = Some(length.parse::<Span>().unwrap().get()),
             ("verified", [binding, outcome]) => self.verified(&binding.parse().unwrap(), outcome),
             ("appear", [attempt]) => self.world.appear(&attempt.parse().unwrap()),
+            ("served", [service, length, asked, failed]) => self.served(&name(service), length, asked, failed),
             ("probe", [id, health]) => self.probe(&instance(id), health),
             ("hang", [id]) => self.process(id).hung = true,
             ("unhang", [id]) => self.process(id).hung = false,
@@ -187,6 +191,14 @@ impl Story {
         }
     }
 
+    /// What callers got since so long ago.
+    fn served(&mut self, service: &ServiceName, length: &str, asked: &str, failed: &str) {
+        let (until, length) = (self.world.now, length.parse::<Span>().unwrap().get());
+        let (asked, failed) = (asked.parse().unwrap(), failed.parse().unwrap());
+        let traffic = Traffic { from: until - length, until, asked, failed, late: 0 };
+        let _ = self.world.give(&Event::Served { service: service.clone(), traffic });
+    }
+
     /// In auto mode the world answers on the way, at the time of each look.
     fn tick(&mut self, length: Span) {
         let until = self.world.now + length.get();
@@ -203,6 +215,11 @@ impl Story {
         for service in status(&self.world.known, self.world.now).services {
             let instances: Vec<String> = service.instances.iter().map(|i| format!("{} {}", i.id, i.state)).collect();
             let _ = writeln!(self.text, "  {} is {}: {}", service.name, service.state, instances.join(", "));
+            for level in &service.levels {
+                let (reached, left) = (&level.reached, level.left_percent);
+                let (failed, unseen) = (level.failed_seconds, level.unseen_seconds);
+                let _ = writeln!(self.text, "    {reached} served, {left}% left: {failed} s failed, {unseen} s unseen");
+            }
             for instance in &service.instances {
                 if let Some(because) = &instance.because {
                     let _ = writeln!(self.text, "    {}: {because}", instance.id);
@@ -355,6 +372,15 @@ fn in_line(fact: &FactKind, orders: &BTreeMap<CommandId, Command>) -> Option<Str
         FactKind::DeleteAsked { service } => format!("{service} is to be deleted"),
         FactKind::BackupAsked { service, name } => format!("a backup {name} of {service} is wanted"),
         FactKind::RestoreAsked { service, name } => format!("{service} is to be restored from {name}"),
+        FactKind::TrafficMeasured { service, traffic } => {
+            format!("{service}: {} of {} failed", traffic.failed, traffic.asked)
+        }
+        FactKind::BudgetBurns { service, objective, tenths, window } => {
+            format!("{service} burns its budget of {}: {tenths} tenths in {window}", objective.as_str())
+        }
+        FactKind::BudgetCalm { service, objective } => {
+            format!("{service} burns its budget of {} no more", objective.as_str())
+        }
         FactKind::LossAccepted { .. } => "a loss of facts is accepted".to_owned(),
     })
 }
@@ -390,6 +416,11 @@ fn read_estate(text: &str) -> Estate {
                 "adopt" => read.adopt = value.split(',').map(str::to_owned).collect(),
                 "before" => read.before = vec!["./migrate".parse().unwrap()],
                 "backup" => read.data.backup_every = Some(value.parse().unwrap()),
+                "slo" => {
+                    let (availability, over) = (value.parse().unwrap(), Span::seconds(30 * 86_400));
+                    read.slo =
+                        Some(Slo { availability: Some(availability), latency_p99: None, over, exclude: Vec::new() });
+                }
                 "version" => read.version = value.parse().unwrap(),
                 other => panic!("no such key: {other}"),
             }
@@ -474,6 +505,7 @@ stories! {
     holder_retired
     hung
     killed
+    levels
     lost_data
     many_kills
     migration

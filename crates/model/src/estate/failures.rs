@@ -191,7 +191,7 @@ impl FailureRate {
 }
 
 impl fmt::Display for FailureRate {
-    /// As the estate file writes it: `"1440h"`, `{ every = "2160h", lasts = "1m - 2h" }`.
+    /// As the estate file writes it: `"60d"`, `{ every = "90d", lasts = "1m - 2h" }`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let every = self.every;
         match self.lasts {
@@ -257,11 +257,11 @@ mod tests {
     #[test]
     fn rates_are_shown_as_they_are_written() {
         let rate = |lasts| FailureRate { every: Span::seconds(86_400), lasts };
-        assert_eq!(rate(None).to_string(), r#""24h""#);
+        assert_eq!(rate(None).to_string(), r#""1d""#);
         let minute = Span::seconds(60);
-        assert_eq!(rate(Some((minute, minute))).to_string(), r#"{ every = "24h", lasts = "1m" }"#);
+        assert_eq!(rate(Some((minute, minute))).to_string(), r#"{ every = "1d", lasts = "1m" }"#);
         let longer = Span::seconds(5400);
-        assert_eq!(rate(Some((minute, longer))).to_string(), r#"{ every = "24h", lasts = "1m - 1h 30m" }"#);
+        assert_eq!(rate(Some((minute, longer))).to_string(), r#"{ every = "1d", lasts = "1m - 1h 30m" }"#);
     }
 
     #[test]
@@ -290,7 +290,7 @@ mod tests {
         let rate =
             FailureRate { every: Span::seconds(90 * 86_400), lasts: Some((Span::seconds(60), Span::seconds(7200))) };
         let failures: Failures = [(FailureKind::Crash, None), (FailureKind::Outage, Some(rate))].into_iter().collect();
-        let json = r#"{"crash":null,"outage":{"every":"2160h","lasts":["1m","2h"]}}"#;
+        let json = r#"{"crash":null,"outage":{"every":"90d","lasts":["1m","2h"]}}"#;
         assert_eq!(serde_json::to_string(&failures).unwrap(), json);
         assert_eq!(serde_json::from_str::<Failures>(json).unwrap(), failures);
     }

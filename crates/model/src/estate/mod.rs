@@ -15,6 +15,7 @@ use self::contract::Contract;
 use self::failures::Failures;
 use self::osb::OsbProvider;
 use self::provide::Provide;
+use self::slo::Slo;
 use self::terms::Terms;
 use crate::catalog::Limits;
 use crate::ids::{EstateName, OfferingName, PlanName, ProviderName, ServiceName};
@@ -27,6 +28,7 @@ pub mod failures;
 pub mod osb;
 mod parse;
 pub mod provide;
+pub mod slo;
 pub mod terms;
 
 pub use parse::{Parsed, TEXT_MAX, parse};
@@ -143,11 +145,13 @@ pub enum Occasion {
     Failed,
     /// It failed and was healed.
     Healed,
+    /// It uses up what may go wrong faster than it may.
+    Burning,
 }
 
 impl Occasion {
     /// All of them: what a `[notify]` without `on` means.
-    pub const ALL: [Self; 3] = [Self::Held, Self::Failed, Self::Healed];
+    pub const ALL: [Self; 4] = [Self::Held, Self::Failed, Self::Healed, Self::Burning];
 
     /// As the estate file writes it.
     pub fn as_str(self) -> &'static str {
@@ -155,6 +159,7 @@ impl Occasion {
             Self::Held => "held",
             Self::Failed => "failed",
             Self::Healed => "healed",
+            Self::Burning => "burning",
         }
     }
 }
@@ -262,6 +267,9 @@ pub struct Service {
     pub limits: Limits,
     /// How long running connections may go on before an instance is stopped, and how long it may take to stop.
     pub stop: StopPolicy,
+    /// What it is to be like for those who use it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slo: Option<Slo>,
     /// How often what of it fails, before what the estate says: for `ostler simulate`.
     #[serde(default, skip_serializing_if = "Failures::is_empty")]
     pub failures: Failures,
@@ -290,6 +298,7 @@ impl Service {
             listen: Listen::default(),
             limits: Limits::default(),
             stop: StopPolicy::default(),
+            slo: None,
             failures: Failures::default(),
         }
     }

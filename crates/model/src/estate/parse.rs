@@ -29,6 +29,7 @@ mod reader;
 mod recover;
 mod service;
 mod settings;
+mod slo;
 mod terms;
 mod values;
 

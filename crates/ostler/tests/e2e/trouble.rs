@@ -39,8 +39,10 @@ fn a_hung_program_is_restarted_and_people_are_told() {
     let ostler = Ostler::new();
     let told = ostler.folder().join("told.json");
     let command = format!("cat >> {}", told.display());
-    let notify = format!("\n[[notify]]\non = [\"healed\"]\ncommand = [\"/bin/sh\", \"-c\", \"{command}\"]\n");
-    ostler.write("ostler.toml", &(fine() + &notify));
+    let notify =
+        format!("\n[[notify]]\non = [\"healed\", \"burning\"]\ncommand = [\"/bin/sh\", \"-c\", \"{command}\"]\n");
+    let slo = "slo = { availability = \"99.999%\", latency_p99 = \"1s\" }\n";
+    ostler.write("ostler.toml", &(fine() + slo + &notify));
     ostler.ok(&["up", "--detach", "ostler.toml"]);
     let pid = ostler.pids("fine")[0];
     signal(pid, "STOP");
@@ -48,12 +50,22 @@ fn a_hung_program_is_restarted_and_people_are_told() {
     ostler.until_settled();
     let why = ostler.ok(&["why", "fine"]).out;
     assert!(why.contains("does not answer"), "{why}");
-    wait_until("people are told", || {
+    let are_told = |occasion: &str| {
         let text = fs::read_to_string(&told).unwrap_or_default();
-        serde_json::Deserializer::from_str(&text).into_iter::<serde_json::Value>().next().is_some_and(|notice| {
-            notice.is_ok_and(|n| n["service"] == "fine" && n["occasion"] == "healed" && n["estate"] == "trouble")
+        serde_json::Deserializer::from_str(&text).into_iter::<serde_json::Value>().any(|notice| {
+            notice.is_ok_and(|n| n["service"] == "fine" && n["occasion"] == occasion && n["estate"] == "trouble")
         })
-    });
+    };
+    wait_until("people are told", || are_told("healed"));
+    // It was away for a moment, which is too much for what is asked of it.
+    let level = ostler.service("fine")["levels"][0].clone();
+    assert_eq!((&level["objective"], &level["target"]), (&"availability".into(), &"99.999%".into()));
+    assert!(level["failed_seconds"].as_u64() > Some(0) && level["left_percent"].as_i64() < Some(100), "{level}");
+    let why = ostler.ok(&["why", "fine"]).out;
+    for part in ["How it serves", "99.999% available over 30 d", "what may be bad", "99% within 1s"] {
+        assert!(why.contains(part), "no `{part}` in {why}");
+    }
+    assert!(ostler.ok(&["status"]).out.contains("SERVICE LEVEL"));
 }
 
 #[test]

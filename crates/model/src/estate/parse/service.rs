@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::failures::{self, Whose};
 use super::reader::{Fields, Key, Reader, Value, listed};
-use super::{contracts, parameters, values};
+use super::{contracts, parameters, slo, values};
 use crate::catalog::Limits;
 use crate::diagnostics::shown;
 use crate::estate::{DataPolicy, INSTANCES_MAX, Listen, ProbeOverride, Service, StopPolicy};
@@ -46,6 +46,7 @@ const SERVICE: &[Key] = &[
     ("listen", r#"listen = "socket""#),
     ("limits", r#"limits = { memory = "512MiB", cpu = 0.5 }"#),
     ("stop", r#"stop = { drain = "10s", grace = "10s" }"#),
+    ("slo", r#"slo = { availability = "99.9%", latency_p99 = "100ms", over = "30d" }"#),
     ("failures", r#"failures = { crash = "60d" }"#),
 ];
 const PROBE: &[Key] = &[
@@ -118,6 +119,7 @@ pub(super) fn read(reader: &mut Reader<'_>, names: &Names<'_>, name: ServiceName
             .map(|value| contracts::read(reader, &name, &known, value))
             .unwrap_or_default(),
         needs: known.clone(),
+        slo: fields.optional("slo").and_then(|value| slo::read(reader, &format!("service.{name}.slo"), value)),
         failures: fields
             .optional("failures")
             .map(|value| failures::read(reader, &format!("service.{name}.failures"), Whose::Service, value))
