@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 /// More than any answer to a health check has reason to be.
 pub(crate) const ANSWER_BYTES_MAX: usize = 64 * 1024;
-/// How long, after all was said, a farewell may take before the connection is just cut.
+/// How long, after all was said, the answer to a farewell is waited for.
 pub(crate) const FAREWELL: Duration = Duration::from_millis(200);
 
 /// What is said of an answer that is longer.

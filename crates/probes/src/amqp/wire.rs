@@ -174,15 +174,17 @@ impl Connection {
     /// Says farewell, so that the server does not count it as a connection that broke; or just ends, where the server
     /// has closed already.
     pub(super) async fn end(mut self, farewell: bool) {
-        if farewell {
-            let said = async {
+        let said = async {
+            if farewell {
                 self.send(&Request::Close).await?;
                 while self.next().await? != Method::Closed {}
-                io::Result::Ok(())
-            };
-            let _ = tokio::time::timeout(FAREWELL, said).await;
+            }
+            io::Result::Ok(())
+        };
+        // Who is slow still gets it: without an answer the connection is closed, and not reset.
+        if tokio::time::timeout(FAREWELL, said).await.is_ok() {
+            self.stream.into_inner().end();
         }
-        self.stream.into_inner().end();
     }
 
     /// What is in the next frame, which has to be of this kind. Heartbeats are passed over.
