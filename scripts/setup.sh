@@ -7,7 +7,8 @@
 #   - it says what it is about to install, and why, before it does so; a second run finds nothing to do;
 #   - no server that a Debian package brings is started, now or at the next boot, and no database cluster is made:
 #     ostler runs its own servers, and a second one on the same port would only be in the way;
-#   - PostgreSQL and Redis that are already there are not touched, neither the programs nor their data;
+#   - servers that are already there (PostgreSQL, Redis, MariaDB, RabbitMQ) are not touched, neither the programs nor
+#     their data;
 #   - on a system other than Debian and its relatives it installs nothing from there and says what is missing.
 #
 # Exit codes: 0 everything is there, 1 an installation failed, 3 something is missing that only you can install,
@@ -35,7 +36,12 @@ main() {
     [ $# -le 1 ] || usage
     case "$purpose" in
         demo) find_missing_for_demo ;;
-        test) find_missing_for_demo; check_rust_component fmt rustfmt; check_rust_component clippy clippy ;;
+        test)
+            find_missing_for_demo
+            find_missing_for_test
+            check_rust_component fmt rustfmt
+            check_rust_component clippy clippy
+            ;;
         bench) find_missing_for_demo; find_missing_for_bench ;;
         *) usage ;;
     esac
@@ -79,6 +85,13 @@ find_missing_for_demo() {
     fi
 }
 
+find_missing_for_test() {
+    # The package with the program alone: the one with the start-up files makes a database when it is installed.
+    has mariadbd         || want mariadb-server-core "MariaDB, which the tests probe as a MySQL" ""
+    # Erlang comes with it, and with Erlang its name server, which would start at boot as well.
+    has_rabbitmq_server  || want rabbitmq-server "RabbitMQ, which the tests probe with AMQP" "rabbitmq-server epmd"
+}
+
 find_missing_for_bench() {
     has supervisord   || want supervisor "compared with in the benchmarks" supervisor
     has runsv         || want runit "compared with in the benchmarks" ""
@@ -100,6 +113,9 @@ has_postgresql_server() {
     has postgres && has initdb
 }
 
+# Debian's wrapper in PATH refuses everybody but its own user; the tests run the program behind it.
+has_rabbitmq_server() { has rabbitmq-server || [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ]; }
+
 # PostgreSQL 15 where the distribution has it, else the version that the distribution has chosen.
 postgresql_package() {
     if has apt-cache && apt-cache show postgresql-15 >/dev/null 2>&1; then
@@ -109,11 +125,12 @@ postgresql_package() {
     fi
 }
 
-# want PACKAGE WHY SERVER: SERVER is the service that the package would start at boot, or empty.
+# want PACKAGE WHY SERVERS: SERVERS are those that the package would start at boot, with spaces between, or empty.
 want() {
     PACKAGES+=("$1")
     WHY+=("$1: $2")
-    if [ -n "$3" ]; then SERVERS+=("$3"); fi
+    local server
+    for server in $3; do SERVERS+=("$server"); done
 }
 
 check_rust_component() {
@@ -160,7 +177,8 @@ install_packages() {
         if [ "${PACKAGES[index]}" = postgresql ]; then PACKAGES[index]="$(postgresql_package)"; fi
     done
     say "apt-get install ${PACKAGES[*]}"
-    apt_get install -y -q --no-install-recommends "${PACKAGES[@]}"
+    # Rather nothing than at the price of something that is there: MariaDB and MySQL exclude each other.
+    apt_get install -y -q --no-install-recommends --no-remove "${PACKAGES[@]}"
     forbid_boot_starts
     take_back
     trap - EXIT INT TERM HUP
@@ -240,13 +258,18 @@ remove_preset_folder() {
 
 # The servers of the packages that were just installed, and no others.
 forbid_boot_starts() {
-    local server
+    local server unit
     for server in ${SERVERS[@]+"${SERVERS[@]}"}; do
         say "$server is not to start at boot"
-        if has systemctl && [ -e "/lib/systemd/system/$server.service" ]; then
-            "${SUDO[@]}" systemctl --quiet disable "$server.service" </dev/null
+        # A socket starts its service as soon as somebody connects.
+        for unit in "$server.service" "$server.socket"; do
+            if has systemctl && [ -e "/lib/systemd/system/$unit" ]; then
+                "${SUDO[@]}" systemctl --quiet disable "$unit" </dev/null
+            fi
+        done
+        if has update-rc.d && [ -e "/etc/init.d/$server" ]; then
+            "${SUDO[@]}" update-rc.d "$server" disable </dev/null
         fi
-        if has update-rc.d; then "${SUDO[@]}" update-rc.d "$server" disable </dev/null; fi
     done
 }
 

@@ -78,8 +78,10 @@ impl Examiner<'_> {
         match held.try_out().await {
             Ok(exercised) if exercised.wrote => self.rule(Rule::BindUse, true, "", &seen),
             Ok(exercised) => {
-                let why =
-                    format!("it could be connected to ({}), and its protocol is not known here", exercised.protocol);
+                let why = format!(
+                    "it could be connected to ({}), and what it speaks is encrypted or not known here",
+                    exercised.protocol
+                );
                 self.not_seen(Rule::BindUse, &why);
                 true
             }

@@ -408,6 +408,13 @@ fn contracts() {
             ("two ways to check", contract!("need = \"db\"\ntcp = true\nsql = \"select 1\"\nexpect = \"1\"")),
             ("no answer expected", contract!("need = \"db\"\nredis = [\"PING\"]")),
             ("no path", contract!("need = \"db\"\nhttp = \"healthz\"")),
+            ("no way to check AMQP", contract!("need = \"db\"\namqp = \"round-tripp\"")),
+            ("neither queue nor exchange", contract!("need = \"db\"\namqp = {}")),
+            ("both of AMQP", contract!("need = \"db\"\namqp = { queue = \"a\", exchange = \"b\" }")),
+            ("an unknown thing of AMQP", contract!("need = \"db\"\namqp = { qeue = \"a\" }")),
+            ("a queue without a name", contract!("need = \"db\"\namqp = { queue = \"\" }")),
+            ("no name of a queue", contract!("need = \"db\"\namqp = { queue = \"a\\nb\" }")),
+            ("an answer where there is none", contract!("need = \"db\"\namqp = \"round-trip\"\nexpect = \"x\"")),
             ("a status where there is none", contract!("need = \"db\"\ntcp = true\nstatus = 200")),
             (
                 "the same twice",

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ostler_model::catalog::Limits;
-use ostler_model::estate::contract::ContractCheck;
+use ostler_model::estate::contract::{AmqpCheck, ContractCheck};
 use ostler_model::estate::failures::{FailureKind, FailureRate, FailureScope, Failures};
 use ostler_model::estate::osb::{ApiVersion, OsbAuth, OsbManners, OsbProvider, OsbTls, SecretSource};
 use ostler_model::estate::provide::{PortRange, Provide, ProvideTls};
@@ -241,6 +241,9 @@ contract = [
     { need = "db", redis = ["GET", "a"], expect = "b" },
     { need = "db", http = "/x", expect = "ok", status = 201 },
     { need = "db", http = "/y" },
+    { need = "db", amqp = { queue = "orders" } },
+    { need = "db", amqp = { exchange = "events" } },
+    { need = "db", amqp = "round-trip" },
     { need = "db", tcp = true },
     { need = "db", command = ["./check"] },
 ]
@@ -258,6 +261,9 @@ contract = [
         ("GET a", ContractCheck::Redis { command: vec!["GET".to_owned(), "a".to_owned()], expect: "b".to_owned() }),
         ("GET /x", http("/x", 201, Some("ok"))),
         ("GET /y", http("/y", 200, None)),
+        ("queue orders", ContractCheck::Amqp(AmqpCheck::Queue("orders".to_owned()))),
+        ("exchange events", ContractCheck::Amqp(AmqpCheck::Exchange("events".to_owned()))),
+        ("round-trip", ContractCheck::Amqp(AmqpCheck::RoundTrip)),
         ("connect", ContractCheck::Tcp),
         ("./check", ContractCheck::Command(vec!["./check".to_owned()])),
     ];

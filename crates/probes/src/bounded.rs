@@ -3,12 +3,21 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 /// More than any answer to a health check has reason to be.
 pub(crate) const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// How long, after all was said, the answer to a farewell is waited for.
+pub(crate) const FAREWELL: Duration = Duration::from_millis(200);
+
+/// What is said of an answer that is longer.
+pub(crate) fn too_long() -> io::Error {
+    let problem = format!("it is longer than {} KiB", ANSWER_BYTES_MAX / 1024);
+    io::Error::new(io::ErrorKind::InvalidData, problem)
+}
 
 /// A TCP connection that cannot be read from any more once [`ANSWER_BYTES_MAX`] bytes have come (the read that passes
 /// the bound is still given whole: its buffer is there already).
@@ -31,8 +40,7 @@ impl Bounded {
 impl AsyncRead for Bounded {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.left == 0 {
-            let problem = format!("it is longer than {} KiB", ANSWER_BYTES_MAX / 1024);
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, problem)));
+            return Poll::Ready(Err(too_long()));
         }
         let before = into.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, into))?;

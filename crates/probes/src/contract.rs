@@ -5,7 +5,7 @@ use std::time::Duration;
 use ostler_model::estate::contract::ContractCheck;
 use ostler_model::health::{Symptom, SymptomKind};
 
-use crate::{Target, command, http, postgresql, redis, symptom, tcp};
+use crate::{Target, amqp, command, http, mysql, postgresql, redis, scheme, symptom, tcp};
 
 /// Checks it once.
 ///
@@ -14,8 +14,16 @@ use crate::{Target, command, http, postgresql, redis, symptom, tcp};
 pub async fn keeps(check: &ContractCheck, target: &Target, timeout: Duration) -> Result<(), Symptom> {
     let checked = async {
         match check {
+            ContractCheck::Sql { query, expect } if scheme::is_mysql(target) => {
+                scheme::refuse_encrypted(target)?;
+                Box::pin(mysql::expect(target, query, expect, "the statement")).await
+            }
             ContractCheck::Sql { query, expect } => {
                 Box::pin(postgresql::expect(target, query, expect, "the statement")).await
+            }
+            ContractCheck::Amqp(check) => {
+                scheme::refuse_encrypted(target)?;
+                Box::pin(amqp::keeps(target, check)).await
             }
             ContractCheck::Redis { command, expect } => Box::pin(redis::expects(target, command, expect)).await,
             ContractCheck::Http { path, status, contains } => {

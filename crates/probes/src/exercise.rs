@@ -1,14 +1,14 @@
 //! Trying out what a binding gives: not only whether it answers, but whether one can work with it.
 //!
 //! Invariant: what is written is written to a place of its own, and nothing of it stays: it goes with the end of a
-//! transaction, or expires by itself if nobody comes to remove it.
+//! transaction or a connection, or expires by itself if nobody comes to remove it.
 
 use std::time::Duration;
 
 use ostler_model::estate::Check;
 use ostler_model::health::{Symptom, SymptomKind};
 
-use crate::{Target, postgresql, redis, scheme, symptom, tcp};
+use crate::{Target, amqp, mysql, postgresql, redis, scheme, symptom, tcp};
 
 /// What could be done with the credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub async fn exercise(target: &Target, word: &str, timeout: Duration) -> Result<
         match check {
             Check::Postgresql => Box::pin(postgresql::exercise(target, word)).await.map(|()| true),
             Check::Redis => Box::pin(redis::exercise(target, word)).await.map(|()| true),
+            Check::Mysql => Box::pin(mysql::exercise(target, word)).await.map(|()| true),
+            Check::Amqp => Box::pin(amqp::exercise(target, word)).await.map(|()| true),
             Check::Tcp | Check::Http(_) | Check::Command(_) | Check::Scheme => {
                 tcp::probe(target.address).await.map(|()| false)
             }

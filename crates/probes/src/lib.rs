@@ -14,12 +14,14 @@ use ostler_model::estate::Check;
 use ostler_model::health::{Symptom, SymptomKind};
 use ostler_model::time::in_words;
 
+mod amqp;
 mod bounded;
 mod command;
 mod contract;
 mod exercise;
 mod http;
 mod login;
+mod mysql;
 mod postgresql;
 mod redis;
 mod scheme;
@@ -36,7 +38,7 @@ pub use watch::{UNREADY_AFTER, UNREADY_AT_FIRST_AFTER, Watch, watch};
 pub struct Target {
     /// Where the instance listens.
     pub address: SocketAddr,
-    /// With which to log in. Redis is asked without logging in if there are none; PostgreSQL needs them.
+    /// With which to log in. Redis is asked without logging in if there are none; PostgreSQL, MySQL and AMQP need them.
     pub credentials: Option<Credentials>,
     /// The whole environment of command probes: the instance's own.
     pub environment: BTreeMap<String, String>,
@@ -80,6 +82,8 @@ pub async fn probe(check: &Check, target: &Target, timeout: Duration) -> Result<
             Check::Scheme => match scheme::check(target) {
                 Check::Postgresql => Box::pin(postgresql::probe(target)).await,
                 Check::Redis => Box::pin(redis::probe(target)).await,
+                Check::Mysql => Box::pin(mysql::probe(target)).await,
+                Check::Amqp => Box::pin(amqp::probe(target)).await,
                 Check::Tcp | Check::Http(_) | Check::Command(_) | Check::Scheme => tcp::probe(target.address).await,
             },
             Check::Tcp => tcp::probe(target.address).await,
@@ -88,6 +92,8 @@ pub async fn probe(check: &Check, target: &Target, timeout: Duration) -> Result<
             Check::Command(command) => Box::pin(command::probe(command, target)).await,
             Check::Postgresql => Box::pin(postgresql::probe(target)).await,
             Check::Redis => Box::pin(redis::probe(target)).await,
+            Check::Mysql => Box::pin(mysql::probe(target)).await,
+            Check::Amqp => Box::pin(amqp::probe(target)).await,
         }
     };
     match tokio::time::timeout(timeout, asked).await {
@@ -104,7 +110,9 @@ fn out_of_time(check: &Check, target: &Target, timeout: Duration) -> String {
         Check::Http(path) => format!("GET {path} at {address} was not answered within {timeout}"),
         Check::Command(_) => format!("the check command did not end within {timeout}, and was killed"),
         Check::Postgresql => format!("PostgreSQL at {address} did not answer `select 1` within {timeout}"),
-        Check::Scheme => format!("{address} did not answer within {timeout}"),
         Check::Redis => format!("Redis at {address} did not answer PING within {timeout}"),
+        Check::Mysql => format!("MySQL at {address} did not answer `select 1` within {timeout}"),
+        Check::Amqp => format!("AMQP at {address} did not open a channel within {timeout}"),
+        Check::Scheme => format!("{address} did not answer within {timeout}"),
     }
 }

@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use crate::Target;
+use ostler_model::health::{Symptom, SymptomKind};
+
+use crate::{Target, symptom};
 
 /// Who logs in, with what, to which database.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -10,6 +12,8 @@ pub(crate) struct Login<'a> {
     pub(crate) username: Option<Cow<'a, str>>,
     pub(crate) password: Option<Hidden<'a>>,
     pub(crate) database: Option<Cow<'a, str>>,
+    /// What AMQP calls a database.
+    pub(crate) virtual_host: Option<Cow<'a, str>>,
 }
 
 /// A text that `Debug` does not show.
@@ -23,7 +27,7 @@ impl std::fmt::Debug for Hidden<'_> {
 }
 
 impl<'a> Login<'a> {
-    /// From the fields `username`, `password` and `database`; those that are absent from the field `uri`.
+    /// From the fields `username`, `password`, `database` and `vhost`; those that are absent from the field `uri`.
     pub(crate) fn of(target: &'a Target) -> Self {
         let Some(credentials) = &target.credentials else { return Self::default() };
         let uri = credentials.uri().and_then(UriParts::of).unwrap_or_default();
@@ -34,7 +38,16 @@ impl<'a> Login<'a> {
             username: pick("username", uri.username),
             password: pick("password", uri.password).map(Hidden),
             database: pick("database", uri.path),
+            virtual_host: pick(if credentials.get("vhost").is_some() { "vhost" } else { "virtual_host" }, uri.path),
         }
+    }
+
+    /// Who logs in, where that cannot be nobody. `who` is asked.
+    pub(crate) fn user(&self, who: &str) -> Result<&str, Symptom> {
+        self.username.as_deref().ok_or_else(|| {
+            let problem = format!("cannot ask {who}: its credentials name no user");
+            symptom::symptom(SymptomKind::Unknown, problem)
+        })
     }
 }
 
@@ -43,8 +56,8 @@ pub(crate) fn secrets(target: &Target) -> Vec<Cow<'_, str>> {
     let mut secrets = Vec::new();
     if let Some(credentials) = &target.credentials {
         for (name, secret) in &credentials.fields {
-            // The names that people need to read in a report are no secrets; everything else may be one.
-            if !matches!(name.as_str(), "host" | "port" | "username" | "database" | "type" | "provider") {
+            // Everything that is not known to be none may be a secret.
+            if !PUBLIC.contains(&name.as_str()) {
                 collect(secret.expose(), &mut secrets);
             }
         }
@@ -60,6 +73,9 @@ pub(crate) fn secrets(target: &Target) -> Vec<Cow<'_, str>> {
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     secrets
 }
+
+/// The names that people need to read in a report.
+const PUBLIC: [&str; 8] = ["host", "port", "username", "database", "vhost", "virtual_host", "type", "provider"];
 
 /// Shorter texts protect nothing, and to blank them out would make reports unreadable.
 const SECRET_CHARS_MIN: usize = 3;

@@ -73,12 +73,8 @@ pub(crate) async fn expect(target: &Target, sql: &str, wanted: &str, asked: &str
 }
 
 fn config(login: &Login<'_>, who: &str) -> Result<Config, Symptom> {
-    let Some(username) = login.username.as_deref() else {
-        let problem = format!("cannot ask {who}: its credentials name no user");
-        return Err(symptom::symptom(SymptomKind::Unknown, problem));
-    };
     let mut config = Config::new();
-    config.user(username).ssl_mode(SslMode::Disable).application_name("ostler-probe");
+    config.user(login.user(who)?).ssl_mode(SslMode::Disable).application_name("ostler-probe");
     if let Some(database) = login.database.as_deref() {
         config.dbname(database);
     }

@@ -215,7 +215,13 @@ impl Rhythm {
     fn new(instance: &InstanceId, policy: &ProbePolicy) -> Self {
         let starting = match policy.ready {
             Check::Command(_) => FIRST_PAUSE_COMMAND,
-            Check::Tcp | Check::Http(_) | Check::Postgresql | Check::Redis | Check::Scheme => FIRST_PAUSE,
+            Check::Tcp
+            | Check::Http(_)
+            | Check::Postgresql
+            | Check::Redis
+            | Check::Mysql
+            | Check::Amqp
+            | Check::Scheme => FIRST_PAUSE,
         };
         // FNV-1a: any hash that spreads instances will do, as long as it is the same in every build.
         let state = instance

@@ -19,7 +19,8 @@ pub struct Contract {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ContractCheck {
-    /// A statement of SQL: the first value that it gives is this, as text; `true` and `false` for truth values.
+    /// A statement of SQL, for PostgreSQL or MySQL: the first value that it gives is this, as text; `true` and `false` for
+    /// truth values.
     Sql {
         /// The statement.
         query: String,
@@ -42,10 +43,24 @@ pub enum ContractCheck {
         /// What the body holds.
         contains: Option<String>,
     },
+    /// What is relied on in AMQP 0-9-1 (RabbitMQ).
+    Amqp(AmqpCheck),
     /// A connection is accepted.
     Tcp,
     /// This program, run in the consumer's own environment, exits with 0.
     Command(Vec<String>),
+}
+
+/// What can be relied on in AMQP 0-9-1. Asking changes nothing: queues and exchanges are only looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AmqpCheck {
+    /// There is a queue of this name; 1 to 255 bytes.
+    Queue(String),
+    /// There is an exchange of this name; 1 to 255 bytes.
+    Exchange(String),
+    /// A message that is sent through a queue of its own comes back.
+    RoundTrip,
 }
 
 impl ContractCheck {
@@ -55,6 +70,9 @@ impl ContractCheck {
             Self::Sql { query, .. } => query.clone(),
             Self::Redis { command, .. } => command.join(" "),
             Self::Http { path, .. } => format!("GET {path}"),
+            Self::Amqp(AmqpCheck::Queue(name)) => format!("queue {name}"),
+            Self::Amqp(AmqpCheck::Exchange(name)) => format!("exchange {name}"),
+            Self::Amqp(AmqpCheck::RoundTrip) => "round-trip".to_owned(),
             Self::Tcp => "connect".to_owned(),
             Self::Command(command) => command.join(" "),
         }

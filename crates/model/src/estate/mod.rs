@@ -367,8 +367,12 @@ pub enum Check {
     Postgresql,
     /// Redis: authenticate, `PING`.
     Redis,
-    /// What the scheme of the binding's URI asks for: PostgreSQL, Redis, HTTP; a TCP connection where it is none of
-    /// these. The estate file has no word for it: it is what providers say whose instances are known by their bindings.
+    /// MySQL and MariaDB: connect, authenticate, `select 1`.
+    Mysql,
+    /// AMQP 0-9-1 (RabbitMQ): connect, authenticate, open the virtual host and a channel.
+    Amqp,
+    /// What the scheme of the binding's URI asks for: PostgreSQL, Redis, MySQL, AMQP; a TCP connection where it is none
+    /// of these. The estate file has no word for it: it is what providers say whose instances are known by their bindings.
     Scheme,
 }
 
@@ -381,6 +385,8 @@ impl Check {
             Self::Command(_) => "command",
             Self::Postgresql => "postgresql",
             Self::Redis => "redis",
+            Self::Mysql => "mysql",
+            Self::Amqp => "amqp",
             Self::Scheme => "the binding's own",
         }
     }

@@ -73,3 +73,97 @@ fn what_is_relied_on_is_looked_at_and_who_is_to_blame_is_told() {
     let said = ostler.run(&["verify", "webb"]);
     assert!(said.code == 1 && said.err.contains("id you mean `web`?"), "{said}");
 }
+
+/// A MariaDB, made without its clients: a server that only reads statements makes its tables.
+const MARIADB: &str = r#"
+description = "MariaDB"
+bindable = true
+instances_max = 1
+
+[find]
+folders = ["/usr/sbin", "/usr/local/sbin"]
+programs = ["mariadbd"]
+install = "Run scripts/setup.sh test."
+
+[user]
+refuses_root = true
+names = ["nobody"]
+
+[[plan]]
+name = "small"
+description = "One user and one database"
+
+[secret]
+generate = ["password"]
+
+[secret.fields]
+username = "shop"
+database = "books"
+host = "{{ instance.host }}"
+port = "{{ instance.port }}"
+uri = "mysql://shop:{{ secret.password }}@{{ secret.host }}:{{ secret.port }}/books"
+
+[[prepare]]
+run = [
+  "/bin/sh", "-c", "cat /usr/share/mysql/mysql_system_tables.sql - | sed '1i create database mysql;\\nuse mysql;' | \"$@\"",
+  "sh", "{{ binaries.mariadbd }}", "--no-defaults", "--datadir={{ instance.data }}", "--bootstrap",
+]
+stdin = """
+flush privileges;
+create database books;
+create table books.books (title varchar(100) primary key);
+create user shop@'%' identified by '{{ secret.password }}';
+grant all on books.* to shop@'%';
+"""
+
+[run]
+command = [
+  "{{ binaries.mariadbd }}", "--no-defaults", "--datadir={{ instance.data }}", "--socket=socket",
+  "--bind-address={{ instance.host }}", "--port={{ instance.port }}",
+]
+
+[probe]
+ready = "mysql"
+
+[bind.fields]
+username = "{{ secret.username }}"
+password = "{{ secret.password }}"
+host = "{{ endpoint.host }}"
+port = "{{ endpoint.port }}"
+uri = "mysql://shop:{{ secret.password }}@{{ endpoint.host }}:{{ endpoint.port }}/books"
+"#;
+
+const READER: &str = r#"
+[estate]
+name = "readers"
+
+[provider.here]
+kind = "host"
+offerings = "offerings"
+
+[service.db]
+offering = "mariadb"
+
+[service.reader]
+offering = "program"
+run = ["/bin/sleep", "100000"]
+needs = ["db"]
+probe = { ready = { command = ["/bin/true"] } }
+contract = [
+    { need = "db", name = "there is room for books", sql = "select count(*) = 0 from books", expect = "true" },
+    { need = "db", name = "there are authors", sql = "select count(*) from authors", expect = "0" },
+]
+"#;
+
+#[test]
+fn a_mysql_is_probed_and_looked_at_in_its_own_protocol() {
+    let ostler = Ostler::new();
+    std::fs::create_dir(ostler.folder().join("offerings")).unwrap();
+    ostler.write("offerings/mariadb.toml", MARIADB);
+    ostler.write("ostler.toml", READER);
+    ostler.ok(&["up", "--detach", "ostler.toml"]);
+    let said = ostler.run(&["verify", "--json"]);
+    let expected = vec![("reader".to_owned(), "db".to_owned(), vec!["there are authors".to_owned()])];
+    assert_eq!((said.code, broken(&said.json())), (2, expected), "{said}");
+    assert!(said.out.contains("Table 'books.authors' doesn't exist"), "{said}");
+}

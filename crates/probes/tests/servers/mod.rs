@@ -1,4 +1,4 @@
-//! Real servers for tests: PostgreSQL and Redis from this machine, in a temporary folder, on a free port.
+//! Real servers for tests: PostgreSQL, Redis, MariaDB and RabbitMQ from this machine, in a temporary folder, on a free port.
 //!
 //! Each is gone when its value is dropped, also when the test fails; and if the test itself is killed, a small watchdog
 //! (a shell that waits for its standard input to close) takes the server along. Needs the standard library, `tempfile`
@@ -17,6 +17,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+
+pub mod mariadb;
+pub mod rabbitmq;
 
 /// How long a server may take to start or stop on a very slow machine before the test gives up.
 const PATIENCE: Duration = Duration::from_secs(120);

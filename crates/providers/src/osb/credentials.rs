@@ -133,7 +133,7 @@ fn add_usual(fields: &mut BTreeMap<String, String>) {
 fn usual_port(scheme: &str) -> Option<u16> {
     Some(match scheme {
         "postgres" | "postgresql" => 5432,
-        "mysql" | "mysqls" => 3306,
+        "mysql" | "mysql2" | "mysqls" | "mariadb" => 3306,
         "redis" | "rediss" => 6379,
         "amqp" => 5672,
         "amqps" => 5671,
@@ -287,6 +287,7 @@ mod tests {
     #[test]
     fn places_are_found_wherever_they_stand() {
         assert_eq!(place_of(json!({"credentials": {"uri": "redis://:x@[fd00::1]"}})), Some(("fd00::1".into(), 6379)));
+        assert_eq!(place_of(json!({"credentials": {"uri": "mysql2://a:x@h/d"}})), Some(("h".into(), 3306)));
         assert_eq!(place_of(json!({"credentials": {"host": "h", "port": "81"}})), Some(("h".into(), 81)));
         let endpoints = json!([{"host": "e.example", "ports": ["9000-9010"]}]);
         assert_eq!(place_of(json!({"credentials": {}, "endpoints": endpoints})), Some(("e.example".into(), 9000)));

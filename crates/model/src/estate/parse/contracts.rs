@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use toml::de::DeValue;
+
 use super::reader::{Key, Reader, Value, listed};
 use super::values;
 use crate::diagnostics::shown;
-use crate::estate::contract::{Contract, ContractCheck};
+use crate::estate::contract::{AmqpCheck, Contract, ContractCheck};
 use crate::ids::ServiceName;
 
 const CONTRACT: &[Key] = &[
@@ -13,12 +15,18 @@ const CONTRACT: &[Key] = &[
     ("name", r#"name = "there are books""#),
     ("sql", r#"sql = "select count(*) > 0 from books""#),
     ("redis", r#"redis = ["PING"]"#),
+    ("amqp", r#"amqp = { queue = "orders" }"#),
     ("http", r#"http = "/healthz""#),
     ("tcp", "tcp = true"),
     ("command", r#"command = ["./check-db"]"#),
     ("expect", r#"expect = "true""#),
     ("status", "status = 200"),
 ];
+const AMQP: &[Key] = &[("queue", r#"{ queue = "orders" }"#), ("exchange", r#"{ exchange = "events" }"#)];
+/// The longest name of a queue or an exchange, in bytes: AMQP writes its length into one byte.
+const AMQP_NAME_MAX: usize = 255;
+/// The ways to check, each by its key.
+const KINDS: [&str; 6] = ["sql", "redis", "amqp", "http", "tcp", "command"];
 /// The longest statement, command or expected answer, in bytes.
 const TEXT_MAX: usize = 4096;
 /// So many characters of a check are its name, if it has no other.
@@ -72,33 +80,25 @@ fn read_one(
     };
     let (sql, http, expect, name) = (bounded("sql"), bounded("http"), bounded("expect"), bounded("name"));
     let redis = fields.optional("redis").and_then(|value| values::read_command(reader, value));
+    let amqp = fields.optional("amqp").and_then(|value| read_amqp(reader, service, value));
     let command = fields.optional("command").and_then(|value| values::read_command(reader, value));
     let tcp = fields.optional("tcp").and_then(|value| value.boolean(reader)).unwrap_or_default();
     let status = fields.optional("status").and_then(|value| value.integer(reader, 100..=599));
-    let kinds = ["sql", "redis", "http", "tcp", "command"].into_iter().filter(|key| fields.optional(key).is_some());
-    let kinds: Vec<&str> = kinds.collect();
+    let kinds: Vec<&str> = KINDS.into_iter().filter(|key| fields.optional(key).is_some()).collect();
     let check = match kinds.as_slice() {
         ["sql"] => ContractCheck::Sql { query: sql?, expect: expected(reader, &entry, expect.clone())? },
         ["redis"] => ContractCheck::Redis { command: redis?, expect: expected(reader, &entry, expect.clone())? },
+        ["amqp"] => ContractCheck::Amqp(amqp?),
         ["http"] => {
-            let path = http?;
-            if !path.starts_with('/') || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
-                reader.report(
-                    entry.span(),
-                    format!("`{}` is not a path", shown(&path)),
-                    "write it like `http = \"/healthz\"`",
-                );
-                return None;
-            }
             let status = u16::try_from(status.unwrap_or(200)).expect("it is at most 599");
-            ContractCheck::Http { path, status, contains: expect.clone() }
+            ContractCheck::Http { path: a_path(reader, &entry, http?)?, status, contains: expect.clone() }
         }
         ["tcp"] if tcp => ContractCheck::Tcp,
         ["command"] => ContractCheck::Command(command?),
         _ if fields.has_unknown() => return None,
         _ => {
             let cause = "a contract is checked in exactly one way";
-            reader.report(entry.span(), cause, "add one of `sql`, `redis`, `http`, `tcp = true` and `command`");
+            reader.report(entry.span(), cause, "add one of `sql`, `redis`, `amqp`, `http`, `tcp = true` and `command`");
             return None;
         }
     };
@@ -108,7 +108,7 @@ fn read_one(
         let takes = match (&check, key) {
             (ContractCheck::Http { .. }, _) => true,
             (ContractCheck::Sql { .. } | ContractCheck::Redis { .. }, key) => key == "expect",
-            (ContractCheck::Tcp | ContractCheck::Command(_), _) => false,
+            (ContractCheck::Amqp(_) | ContractCheck::Tcp | ContractCheck::Command(_), _) => false,
         };
         if given && !takes {
             reader.report(entry.span(), format!("`{key}` is only for {of}"), "remove it");
@@ -117,6 +117,54 @@ fn read_one(
     }
     let name = name.unwrap_or_else(|| check.in_words().chars().take(NAME_MAX).collect());
     Some(Contract { need: need?, name, check })
+}
+
+fn a_path(reader: &mut Reader<'_>, entry: &Value<'_>, path: String) -> Option<String> {
+    if path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Some(path);
+    }
+    let cause = format!("`{}` is not a path", shown(&path));
+    reader.report(entry.span(), cause, "write it like `http = \"/healthz\"`");
+    None
+}
+
+fn read_amqp(reader: &mut Reader<'_>, service: &ServiceName, value: Value<'_>) -> Option<AmqpCheck> {
+    const FORMS: &str = "write \"round-trip\", { queue = \"orders\" } or { exchange = \"events\" }";
+    if !matches!(value.raw(), DeValue::Table(_)) {
+        return match value.text(reader)? {
+            "round-trip" => Some(AmqpCheck::RoundTrip),
+            other => {
+                let remedy = reader.advise(other, ["round-trip"], FORMS);
+                reader.report(value.span(), format!("there is no check `{}` of AMQP", shown(other)), remedy);
+                None
+            }
+        };
+    }
+    let fields = value.fields(reader, format!("service.{service}.contract.amqp"), AMQP)?;
+    match (fields.optional("queue"), fields.optional("exchange")) {
+        (Some(name), None) => amqp_name(reader, name).map(AmqpCheck::Queue),
+        (None, Some(name)) => amqp_name(reader, name).map(AmqpCheck::Exchange),
+        (Some(_), Some(name)) => {
+            let remedy = "keep one of the two, and write another contract for the other";
+            reader.report(name.span(), "a contract is about a queue or an exchange, not both", remedy);
+            None
+        }
+        (None, None) if fields.has_unknown() => None,
+        (None, None) => {
+            reader.report(value.span(), "it names neither a `queue` nor an `exchange`", FORMS);
+            None
+        }
+    }
+}
+
+fn amqp_name(reader: &mut Reader<'_>, value: Value<'_>) -> Option<String> {
+    let name = value.some_text(reader)?;
+    if name.len() > AMQP_NAME_MAX || name.chars().any(char::is_control) {
+        let cause = format!("`{}` cannot be the name of a queue or an exchange", shown(name));
+        reader.report(value.span(), cause, format!("use at most {AMQP_NAME_MAX} bytes, and no control characters"));
+        return None;
+    }
+    Some(name.to_owned())
 }
 
 /// What the answer has to be.

@@ -204,14 +204,17 @@ const CHECK: &[Key] = &[("http", r#"{ http = "/readyz" }"#), ("command", r#"{ co
 
 /// A way to ask for health; `what` names it in messages.
 pub(super) fn read_check(reader: &mut Reader<'_>, what: String, value: Value<'_>) -> Option<Check> {
-    const FORMS: &str = "write \"tcp\", \"postgresql\", \"redis\", { http = \"/path\" } or { command = [\"./check\"] }";
+    const FORMS: &str = "write \"tcp\", \"postgresql\", \"redis\", \"mysql\", \"amqp\", { http = \"/path\" } or \
+        { command = [\"./check\"] }";
     if !matches!(value.raw(), DeValue::Table(_)) {
         return match value.text(reader)? {
             "tcp" => Some(Check::Tcp),
             "postgresql" => Some(Check::Postgresql),
             "redis" => Some(Check::Redis),
+            "mysql" => Some(Check::Mysql),
+            "amqp" => Some(Check::Amqp),
             other => {
-                let remedy = reader.advise(other, ["tcp", "postgresql", "redis"], FORMS);
+                let remedy = reader.advise(other, ["tcp", "postgresql", "redis", "mysql", "amqp"], FORMS);
                 reader.report(value.span(), format!("there is no check `{}`", shown(other)), remedy);
                 None
             }
