@@ -16,6 +16,7 @@ use ostler_model::template::Template;
 use ostler_providers::host::check_program;
 use ostler_providers::osb::OsbProvider;
 
+use crate::certificates;
 use crate::control::EstateFile;
 use crate::providers::{Made, Providers, Unmade};
 
@@ -39,9 +40,9 @@ pub struct Prepared {
 /// # Errors
 /// Everything that is wrong with the file, and with the definition files of its providers: one [`Problems`] a file.
 pub async fn prepare(file: EstateFile, providers: &Providers) -> Result<Prepared, Vec<Problems>> {
-    let parsed = parse(&file.file, &file.folder, &file.text).map_err(|problems| vec![problems])?;
+    let mut parsed = parse(&file.file, &file.folder, &file.text).map_err(|problems| vec![problems])?;
     let mut wrong = Vec::new();
-    let mut list = Vec::new();
+    let mut list = certificates::read_into(&mut parsed, &file.file);
     let mut made = Vec::new();
     for (name, declared) in &parsed.estate.providers {
         match providers.refresh(declared, &parsed.estate.folder) {

@@ -29,6 +29,7 @@ fn market(of: Market<'_>) -> (Estate, BTreeMap<ProviderName, Arc<Catalog>>) {
             failures: Failures::default(),
             terms,
             context: Parameters::default(),
+            certificate: None,
             kind: ProviderKind::Host(HostProvider::default()), // nobody looks
         };
         town.providers.insert(called.clone(), provider);
