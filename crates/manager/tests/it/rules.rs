@@ -36,6 +36,8 @@ fn sick() -> Repair {
         began: Timestamp::default(),
         active: false,
         judged: None,
+        victim: false,
+        unseen: false,
     }
 }
 

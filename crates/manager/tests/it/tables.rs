@@ -12,7 +12,7 @@ use ostler_model::ids::{CommandId, ProviderName};
 use ostler_model::outcome::FailureClass;
 use ostler_model::time::Span;
 
-use crate::support::{catalog, catalogs, estate, given, here, instance, local, name, offering, service};
+use crate::support::{START, catalog, catalogs, estate, given, here, instance, local, name, offering, service};
 use crate::world::World;
 
 type Catalogs = BTreeMap<ProviderName, Arc<Catalog>>;
@@ -33,7 +33,7 @@ fn offers(offerings: Vec<Offering>) -> Catalogs {
 
 /// Where `db` is bought; else the key that is wrong, and why.
 fn placed(known: &Knowledge, estate: &Estate, catalogs: &Catalogs) -> Result<Placement, (&'static str, String)> {
-    match place(known, estate, catalogs) {
+    match place(known, estate, catalogs, START) {
         Ok(mut places) => Ok(places.remove(&name("db")).unwrap()),
         Err(mut problems) => {
             let problem = problems.remove(0);
