@@ -47,7 +47,7 @@ impl Report {
 
 /// A certificate that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Read {
+pub struct ReadCertificate {
     /// Where the broker is that was examined.
     pub broker: String,
     /// What it says.
@@ -69,7 +69,7 @@ pub enum CertificateError {
 ///
 /// # Errors
 /// If it is something else, or was altered.
-pub fn read_certificate(text: &str) -> Result<Read, CertificateError> {
+pub fn read_certificate(text: &str) -> Result<ReadCertificate, CertificateError> {
     let form = |error: serde_json::Error| CertificateError::Form(error.to_string());
     let mut value: Value = serde_json::from_str(text).map_err(form)?;
     let claimed = value.as_object_mut().and_then(|object| object.remove(DIGEST));
@@ -97,7 +97,7 @@ pub fn read_certificate(text: &str) -> Result<Read, CertificateError> {
         cosmetic: broken(Matters::Cosmetic),
         left: counted(said.left.len()),
     };
-    Ok(Read { broker: said.broker, says })
+    Ok(ReadCertificate { broker: said.broker, says })
 }
 
 /// What of a report counts for who reads it. Later versions of ostler may say more.

@@ -10,7 +10,7 @@ use ostler_model::estate::osb::OsbProvider;
 use ostler_model::outcome::Failure;
 use serde::Serialize;
 
-pub use self::certificate::{CERTIFICATE_BYTES_MAX, CertificateError, Read, Sealed, read_certificate};
+pub use self::certificate::{CERTIFICATE_BYTES_MAX, CertificateError, ReadCertificate, Sealed, read_certificate};
 use self::examiner::Examiner;
 pub use self::report::{Page, Report};
 pub use self::rules::{Matters, Rule};

@@ -173,15 +173,17 @@ fn check_evidence(known: &Knowledge, found: &mut Vec<Violation>) {
     for (provider, (working, away)) in &now {
         let counted = known.evidence.get(*provider).map_or((0, 0), |seen| (seen.working, seen.away));
         if counted != (*working, *away) {
-            fail(format!("{provider} counts {counted:?} that work and are away, and has {:?}", (working, away)));
+            let (works, is_away) = counted;
+            let counts = format!("{works} instances that work and {is_away} that are away");
+            fail(format!("{provider} counts {counts}, and has {working} and {away}"));
         }
     }
     for (provider, seen) in &known.evidence {
         if !now.contains_key(provider) && (seen.working, seen.away) != (0, 0) {
-            fail(format!("{provider} counts {:?} that work and are away, and has none", (seen.working, seen.away)));
+            fail(format!("{provider} counts {} instances, and nothing is bought there", seen.working + seen.away));
         }
         if seen.missed_us > seen.watched_us || seen.made > seen.done {
-            fail(format!("{provider} counts more than there was: {seen:?}"));
+            fail(format!("{provider} counts more that is missing, or that was made, than there was"));
         }
     }
 }
