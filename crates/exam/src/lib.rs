@@ -10,12 +10,14 @@ use ostler_model::estate::osb::OsbProvider;
 use ostler_model::outcome::Failure;
 use serde::Serialize;
 
+pub use self::certificate::{CERTIFICATE_BYTES_MAX, CertificateError, ReadCertificate, Sealed, read_certificate};
 use self::examiner::Examiner;
-pub use self::report::{Certificate, Report};
+pub use self::report::{Page, Report};
 pub use self::rules::{Matters, Rule};
 
 mod binding;
 mod buying;
+mod certificate;
 mod examiner;
 mod reading;
 mod report;

@@ -113,10 +113,10 @@ impl Report {
     }
 }
 
-/// The page that can be shown to others.
-pub struct Certificate<'a>(pub &'a Report);
+/// The certificate as a page of Markdown, for people.
+pub struct Page<'a>(pub &'a Report);
 
-impl std::fmt::Display for Certificate<'_> {
+impl std::fmt::Display for Page<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let report = self.0;
         writeln!(f, "# Open Service Broker: certificate of examination\n")?;
@@ -126,6 +126,7 @@ impl std::fmt::Display for Certificate<'_> {
         writeln!(f, "| Bought, used and given back | {bought} |")?;
         writeln!(f, "| Examined | {} |", report.at)?;
         writeln!(f, "| To be believed until | {} |", report.valid_until)?;
+        writeln!(f, "| Digest of its JSON | `{}` |", report.digest())?;
         writeln!(f, "| By | ostler {}, against version 2.17 of the specification |", env!("CARGO_PKG_VERSION"))?;
         writeln!(
             f,

@@ -1,10 +1,10 @@
 //! The rules of the Open Service Broker API 2.17 that can be seen from outside: what each says, where it stands, and how
 //! much it matters to a buyer.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How much it matters to a buyer that a rule is broken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Matters {
     /// Something that was bought is lost, doubled, unusable or open to others.

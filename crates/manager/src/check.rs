@@ -4,9 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ostler_model::ids::{CommandId, InstanceId, ServiceName};
+use ostler_model::ids::{CommandId, InstanceId, ProviderName, ServiceName};
 
 use crate::command::{Command, Target};
+use crate::evidence::Seen;
 use crate::knowledge::{Instance, Knowledge, Phase, ServiceKnowledge, Wanted};
 
 /// A rule that is broken.
@@ -29,6 +30,7 @@ pub fn check(known: &Knowledge) -> Vec<Violation> {
         check_service(known, name, service, &mut found);
     }
     check_sums(known, &mut found);
+    check_evidence(known, &mut found);
     found
 }
 
@@ -150,5 +152,38 @@ fn check_sums(known: &Knowledge, found: &mut Vec<Violation>) {
         .collect();
     if sick != known.sick {
         fail(format!("{:?} count as sick, and {sick:?} are", known.sick));
+    }
+}
+
+/// What was seen of each provider.
+fn check_evidence(known: &Knowledge, found: &mut Vec<Violation>) {
+    let mut fail = |text: String| found.push(Violation(text));
+    let mut now: BTreeMap<&ProviderName, (u32, u32)> = BTreeMap::new();
+    for service in known.services.values() {
+        let Some(provider) = service.answers_for() else { continue };
+        for instance in service.instances.values() {
+            let (working, away) = now.entry(provider).or_default();
+            match Seen::of(instance) {
+                Some(Seen::Working) => *working += 1,
+                Some(Seen::Away) => *away += 1,
+                None => {}
+            }
+        }
+    }
+    for (provider, (working, away)) in &now {
+        let counted = known.evidence.get(*provider).map_or((0, 0), |seen| (seen.working, seen.away));
+        if counted != (*working, *away) {
+            let (works, is_away) = counted;
+            let counts = format!("{works} instances that work and {is_away} that are away");
+            fail(format!("{provider} counts {counts}, and has {working} and {away}"));
+        }
+    }
+    for (provider, seen) in &known.evidence {
+        if !now.contains_key(provider) && (seen.working, seen.away) != (0, 0) {
+            fail(format!("{provider} counts {} instances, and nothing is bought there", seen.working + seen.away));
+        }
+        if seen.missed_us > seen.watched_us || seen.made > seen.done {
+            fail(format!("{provider} counts more that is missing, or that was made, than there was"));
+        }
     }
 }

@@ -1,19 +1,25 @@
 //! Which plan of which provider a service is bought of, where several would do: all of them side by side, and why each
 //! but one is not it.
 //!
-//! Invariant: the same function that decides also explains; what exists stays what and where it is.
+//! Invariants: the same function that decides also explains; what exists stays what and where it is. Whatever is measured
+//! only says of a provider by itself that it falls short or does not, so that of any three the order is the same
+//! whichever two are compared.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ostler_model::catalog::{Catalog, Offering, Placement, Plan, Price};
+use ostler_model::estate::certificate::{Certificate, Standing};
 use ostler_model::estate::terms::Percent;
-use ostler_model::estate::{Estate, Service};
+use ostler_model::estate::{Estate, Provider, Service};
 use ostler_model::ids::{PlanName, ProviderName, ServiceName};
+use ostler_model::time::{Timestamp, in_words, rfc3339};
 use ostler_model::version::Version;
 use serde::{Deserialize, Serialize};
 
+use crate::evidence::{Delivered, Evidence};
 use crate::knowledge::Knowledge;
 
 /// One plan that might be bought.
@@ -36,8 +42,90 @@ pub struct Candidate {
     pub availability: Option<Percent>,
     /// How many instances bought there do not work now, and how many there are.
     pub sick: (usize, usize),
+    /// What its examination found, if the estate names the certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Examined>,
+    /// What was seen of the provider, if anything was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivered: Option<Delivered>,
+    /// Why it is clear that the provider falls short, if it is: it delivers less than it promises, or fails more often
+    /// than others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub falls_short: Option<String>,
     /// What became of it.
     pub verdict: Judged,
+}
+
+/// What the examination of a provider found, and what that says now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Examined {
+    /// What speaks for it, or against it.
+    pub standing: Standing,
+    /// When it was examined.
+    #[serde(with = "rfc3339")]
+    pub at: Timestamp,
+    /// Until when it is to be believed that nothing is wrong.
+    #[serde(with = "rfc3339")]
+    pub valid_until: Timestamp,
+    /// Something was bought, used and given back; otherwise the examination only read.
+    pub full: bool,
+    /// How many findings break a buyer.
+    pub breaks_you: u32,
+    /// How many surprise one.
+    pub surprises_you: u32,
+    /// How many hurt nobody.
+    pub cosmetic: u32,
+    /// How many things the examination may have left at the provider.
+    pub left: u32,
+}
+
+impl Examined {
+    fn new(certificate: &Certificate, now: Timestamp) -> Self {
+        let standing = certificate.standing(now);
+        let Certificate { at, valid_until, full, breaks_you, surprises_you, cosmetic, left } = *certificate;
+        Self { standing, at, valid_until, full, breaks_you, surprises_you, cosmetic, left }
+    }
+
+    /// In a few words: "certified until 2027-02-01".
+    pub fn in_words(&self) -> String {
+        let day = |time: Timestamp| time.to_seconds().split('T').next().unwrap_or_default().to_owned();
+        match self.standing {
+            Standing::Fit if self.full => format!("certified until {}", day(self.valid_until)),
+            Standing::Fit => format!("certified by reading alone until {}", day(self.valid_until)),
+            Standing::Expired => format!("certificate expired {}", day(self.valid_until)),
+            Standing::Unexamined => "no certificate".to_owned(),
+            Standing::Unfit => format!("failed its examination: {}", self.faults_in_words()),
+        }
+    }
+
+    fn faults_in_words(&self) -> String {
+        let findings = match self.breaks_you {
+            0 => None,
+            1 => Some("1 finding that breaks you".to_owned()),
+            many => Some(format!("{many} findings that break you")),
+        };
+        let left = match self.left {
+            0 => None,
+            1 => Some("1 thing that may have been left there".to_owned()),
+            many => Some(format!("{many} things that may have been left there")),
+        };
+        findings.into_iter().chain(left).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl Delivered {
+    /// In a few words: "delivered 99.97% over 12 d, 41 of 42 orders, instances made in 2.4 s".
+    pub fn in_words(&self) -> String {
+        let watched = Duration::from_millis(self.watched_ms);
+        let share = self.availability.map(|share| format!("{share} over {}", in_words(watched)));
+        let orders = u64::from(self.orders_done) + u64::from(self.orders_failed);
+        let plural = if orders == 1 { "order" } else { "orders" };
+        let orders = (orders > 0).then(|| format!("{} of {orders} {plural}", self.orders_done));
+        let made =
+            self.provision_ms.map(|millis| format!("instances made in {}", in_words(Duration::from_millis(millis))));
+        let parts: Vec<String> = share.into_iter().chain(orders).chain(made).collect();
+        format!("delivered {}", parts.join(", "))
+    }
 }
 
 /// What became of a candidate.
@@ -69,9 +157,11 @@ pub fn candidates(
     estate: &Estate,
     catalogs: &BTreeMap<ProviderName, Arc<Catalog>>,
     service: &Service,
+    now: Timestamp,
 ) -> Vec<Candidate> {
     let held = known.services.get(&service.name).filter(|known| !known.instances.is_empty());
     let held = held.and_then(|known| known.placement.as_ref());
+    let seen = seen_of(known, estate, now);
     let mut all: Vec<Candidate> = Vec::new();
     for (name, provider) in &estate.providers {
         // A provider that cannot be asked now offers what it offered last.
@@ -86,6 +176,9 @@ pub fn candidates(
             free: plan.is_some_and(|plan| plan.free),
             availability: provider.terms.as_ref().and_then(|terms| terms.availability),
             sick: sick_at(known, name),
+            certificate: provider.certificate.as_ref().map(|certificate| Examined::new(certificate, now)),
+            delivered: seen.get(name).and_then(Evidence::delivered),
+            falls_short: falls_short(provider, &seen),
             verdict: judge(estate, service, provider.region.as_deref(), name, offering, plan, held),
         };
         match offering {
@@ -126,8 +219,9 @@ pub(crate) fn chosen(
     estate: &Estate,
     catalogs: &BTreeMap<ProviderName, Arc<Catalog>>,
     service: &Service,
+    now: Timestamp,
 ) -> Option<(ProviderName, PlanName)> {
-    let all = candidates(known, estate, catalogs, service);
+    let all = candidates(known, estate, catalogs, service, now);
     let chosen = all.into_iter().find(|candidate| matches!(candidate.verdict, Judged::Chosen(_)))?;
     Some((chosen.provider, chosen.plan?))
 }
@@ -138,7 +232,7 @@ fn criteria(
     rank: impl Fn(&Candidate) -> Option<usize>,
     a: &Candidate,
     b: &Candidate,
-) -> [(Ordering, String); 4] {
+) -> [(Ordering, String); 7] {
     let price = |candidate: &Candidate| match &candidate.price {
         _ if candidate.free => Some(0.0),
         Some(price) if price.per == "month" && price.currency == currency => price.amount.parse::<f64>().ok(),
@@ -153,9 +247,24 @@ fn criteria(
     };
     let mostly_sick = |candidate: &Candidate| candidate.sick.0 * 2 > candidate.sick.1;
     let better = named(if prices == Ordering::Greater { b } else { a });
+    let standing = |candidate: &Candidate| {
+        candidate.certificate.as_ref().map_or(Standing::Unexamined, |certificate| certificate.standing)
+    };
+    let fails = |candidate: &Candidate| standing(candidate) == Standing::Unfit;
+    let certificates = standing(a).cmp(&standing(b));
+    let (certified, other) = if certificates == Ordering::Greater { (b, a) } else { (a, b) };
+    let uncertified = match standing(other) {
+        Standing::Expired => "its certificate has expired".to_owned(),
+        Standing::Fit | Standing::Unexamined | Standing::Unfit => format!("{} is certified", certified.provider),
+    };
+    // Where they differ in that, it is the one that loses that has a reason.
+    let short = a.falls_short.as_ref().or(b.falls_short.as_ref()).cloned().unwrap_or_default();
     [
+        (fails(a).cmp(&fails(b)), "it failed its examination".to_owned()),
         (rank(a).cmp(&rank(b)), "it comes later in `prefer`".to_owned()),
         (mostly_sick(a).cmp(&mostly_sick(b)), "most of what was bought there does not work now".to_owned()),
+        (a.falls_short.is_some().cmp(&b.falls_short.is_some()), short),
+        (certificates, uncertified),
         (prices, format!("{better} costs less, as far as it is said")),
         (b.availability.cmp(&a.availability), "less availability is promised".to_owned()),
     ]
@@ -218,6 +327,31 @@ fn version_of(service: &Service, offering: &Offering, plan: &Plan) -> Option<Ver
     let offered = plan.version.as_ref().map_or(offering.versions.as_slice(), std::slice::from_ref);
     let fitting = offered.iter().filter(|version| service.version.contains(version)).max();
     fitting.or_else(|| offered.iter().max()).cloned()
+}
+
+/// What was seen of the estate's providers, counted up to now.
+fn seen_of(known: &Knowledge, estate: &Estate, now: Timestamp) -> BTreeMap<ProviderName, Evidence> {
+    let seen = |name: &ProviderName| Some((name.clone(), known.evidence.get(name)?.at(now)));
+    estate.providers.keys().filter_map(seen).collect()
+}
+
+/// Why it is clear that the provider falls short, if it is.
+fn falls_short(provider: &Provider, seen: &BTreeMap<ProviderName, Evidence>) -> Option<String> {
+    let evidence = seen.get(&provider.name)?;
+    let promised = provider.terms.as_ref().and_then(|terms| terms.availability);
+    if evidence.breaks_promise(promised) {
+        let [missed, watched] = [evidence.missed_us, evidence.watched_us].map(|us| in_words(Duration::from_micros(us)));
+        let measure = match promised {
+            Some(promised) => format!("much more than the promised {promised} allows"),
+            None => "much more than anybody could do without".to_owned(),
+        };
+        return Some(format!("{missed} of {watched} were missing there, {measure}"));
+    }
+    let others = seen.iter().filter(|(name, _)| **name != provider.name).map(|(_, other)| other);
+    evidence.fails_more(others).then(|| {
+        let all = u64::from(evidence.done) + u64::from(evidence.failed);
+        format!("{} of {all} orders failed there, many more than elsewhere", evidence.failed)
+    })
 }
 
 /// How many instances of what was bought there do not work now, and how many there are.

@@ -102,12 +102,14 @@ fn of_providers(former: &Estate, new: &Estate) -> Vec<Change> {
             region,
             failures: _, // only the simulator reads them
             terms,
+            certificate,
             context,
             kind,
         } = provider;
         let keys = [
             ("region", former.region == *region),
             ("terms", former.terms == *terms),
+            ("certificate", former.certificate == *certificate),
             ("context", former.context == *context),
             ("settings", former.kind == *kind),
         ];

@@ -179,6 +179,12 @@ pub struct Repair {
     pub active: bool,
     /// The start time of the process that the diagnosis judged while it lived.
     pub judged: Option<Timestamp>,
+    /// Something that it needs was not there when this was concluded: its provider need not be to blame.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub victim: bool,
+    /// Ostler has come back since, and has not looked yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unseen: bool,
 }
 
 impl Instance {

@@ -19,6 +19,7 @@ use ostler_model::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::command::Command;
+use crate::evidence::Evidence;
 pub use crate::instance::{Instance, MadeAs, Operation, OperationKind, Phase, Repair};
 use crate::level::Level;
 use crate::rounds::{LeftBinding, Leftover, Rounds};
@@ -55,9 +56,12 @@ pub struct Knowledge {
     pub sick: BTreeSet<(Timestamp, InstanceId)>,
     /// How many instances are not retired, in the whole estate.
     pub instances: usize,
-    /// The time of the latest fact.
+    /// What was seen of each provider.
     #[serde(default)]
-    pub last_fact: Timestamp,
+    pub evidence: BTreeMap<ProviderName, Evidence>,
+    /// The time of the newest fact: until then ostler was there.
+    #[serde(default)]
+    pub latest: Timestamp,
 }
 
 /// What is known of one service.

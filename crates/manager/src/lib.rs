@@ -17,6 +17,7 @@ mod command;
 mod decide;
 mod diff;
 mod event;
+mod evidence;
 mod evolve;
 mod fact;
 mod instance;
@@ -30,11 +31,12 @@ mod verified;
 mod view;
 
 pub use check::{Violation, check};
-pub use choose::{Candidate, Judged, candidates};
+pub use choose::{Candidate, Examined, Judged, candidates};
 pub use command::{Command, Outcome, Started, Target};
 pub use decide::{Decision, Reason, Withheld, decide, take};
 pub use diff::{Change, changes};
 pub use event::{Ask, Event, Process, ResumeCause, Scope, Settlement};
+pub use evidence::{Delivered, Evidence, ORDERS_MIN, WATCHED_MIN};
 pub use evolve::evolve;
 pub use fact::{Diagnosis, Fact, FactKind};
 pub use knowledge::{

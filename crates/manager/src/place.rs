@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ostler_model::catalog::{Catalog, Offering, Placement, Plan};
 use ostler_model::estate::{Estate, Service};
 use ostler_model::ids::{ProviderName, ServiceName};
+use ostler_model::time::Timestamp;
 use ostler_model::version::Version;
 
 use crate::choose::chosen;
@@ -26,7 +27,7 @@ pub struct PlacementProblem {
     pub remedy: String,
 }
 
-/// A place for every service of the estate.
+/// A place for every service of the estate, chosen at `now`.
 ///
 /// # Errors
 /// Every service that has none, and why.
@@ -34,13 +35,15 @@ pub fn place(
     known: &Knowledge,
     estate: &Estate,
     catalogs: &BTreeMap<ProviderName, Arc<Catalog>>,
+    now: Timestamp,
 ) -> Result<BTreeMap<ServiceName, Placement>, Vec<PlacementProblem>> {
     let mut placements = BTreeMap::new();
     let mut problems = Vec::new();
     for (name, service) in &estate.services {
         // Where nothing was made, nothing has to stay where it is.
         let made = known.services.get(name).filter(|service| !service.instances.is_empty());
-        match place_one(known, estate, catalogs, service, made.and_then(|service| service.placement.as_ref())) {
+        let current = made.and_then(|service| service.placement.as_ref());
+        match place_one(known, estate, catalogs, service, current, now) {
             Ok(placement) => {
                 placements.insert(name.clone(), placement);
             }
@@ -65,9 +68,10 @@ pub(crate) fn place_one(
     catalogs: &BTreeMap<ProviderName, Arc<Catalog>>,
     service: &Service,
     current: Option<&Placement>,
+    now: Timestamp,
 ) -> Result<Placement, Wrong> {
     // Where nothing will do, what is wrong with the first is told.
-    let best = if current.is_none() { chosen(known, estate, catalogs, service) } else { None };
+    let best = if current.is_none() { chosen(known, estate, catalogs, service, now) } else { None };
     let (provider, offering) = match &best {
         Some((provider, _)) => offered_by(known, estate, catalogs, service, provider).ok_or((
             "offering",

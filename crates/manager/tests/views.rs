@@ -359,7 +359,7 @@ fn what_is_held_says_how_to_answer() {
 
 /// A place found: version and plan. Or the key that is wrong, and its cause.
 fn placed(known: &Knowledge, services: &str, versions: &[&str], service: &str) -> String {
-    match place(known, &estate(services), &catalogs(versions)) {
+    match place(known, &estate(services), &catalogs(versions), Timestamp(0)) {
         Ok(placements) => {
             let placement = &placements[&service.parse().unwrap()];
             let version = placement.version.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);

@@ -320,6 +320,15 @@ fn brokers() {
                 "a colon in a user name",
                 broker!("url = \"https://acme.example\"\nauth = { username = \"a:b\", password = { env = \"P\" } }"),
             ),
+            ("an empty certificate", broker!("url = \"https://acme.example\"\ncertificate = \"\"")),
+            (
+                "a certificate that is no path",
+                broker!("url = \"https://acme.example\"\ncertificate = { file = \"a\" }"),
+            ),
+            (
+                "a certificate of this machine",
+                "[estate]\nname = \"shop\"\n\n[provider.here]\nkind = \"host\"\ncertificate = \"here.json\"",
+            ),
             ("keys of another kind", broker!("url = \"https://acme.example\"\nofferings = \"folder\"")),
             (
                 "a host with an address",

@@ -105,6 +105,7 @@ fn here() -> Provider {
             credits: vec![credit("99.95%", "10%"), credit("99%", "25%")],
         }),
         context: Parameters::default(),
+        certificate: None,
         kind: ProviderKind::Host(HostProvider { offerings: Some("/srv/bookshop/offerings".into()) }),
     }
 }
@@ -200,6 +201,15 @@ standard = "9.00"
     assert_eq!(estate.provide.as_deref(), Some(&expected));
     let json = serde_json::to_string(&estate).unwrap();
     assert_eq!(serde_json::from_str::<Estate>(&json).unwrap(), estate);
+}
+
+#[test]
+fn a_certificate_is_named_and_not_read() {
+    let text = "[estate]\nname = \"shop\"\n\n[provider.acme]\nkind = \"osb\"\nurl = \"https://acme.example\"\n";
+    let parsed = good(&format!("{text}certificate = \"./acme.json\"\n"));
+    let named: Vec<_> = parsed.certificates.into_iter().map(|(name, path)| (name.to_string(), path)).collect();
+    assert_eq!(named, [("acme".to_owned(), "/srv/bookshop/./acme.json".into())]);
+    assert_eq!(parsed.estate, good(text).estate);
 }
 
 #[test]

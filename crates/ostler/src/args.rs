@@ -125,9 +125,10 @@ pub(crate) struct Check {
     /// With an address: a PEM file with the authorities that may sign for the broker
     #[arg(long, value_name = "FILE")]
     pub roots: Option<PathBuf>,
-    /// Write a certificate of one page to this Markdown file
+    /// Write a certificate to this file: JSON, which an estate file can name, if it ends in `.json`, else a page of
+    /// Markdown; may be given twice, for both
     #[arg(long, value_name = "FILE")]
-    pub certificate: Option<PathBuf>,
+    pub certificate: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]

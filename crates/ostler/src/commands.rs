@@ -116,7 +116,7 @@ async fn preview_file(path: &Path, common: &Common) -> Outcome<u8> {
         let known = known_at_rest(&home)?;
         let prepared = up::prepare_offline(file, &home).await?;
         prepared
-            .check(&known)
+            .check(&known, clock::now())
             .map_err(|problems| Failure::from(server::wrong_files("cannot preview the estate file", &[problems])))?;
         preview(&known, &prepared, clock::now())
     };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressStyle};
-use ostler_exam::{Certificate, Matters, Purchase, Report, Scope, Verdict, examine};
+use ostler_exam::{Matters, Page, Purchase, Report, Scope, Sealed, Verdict, examine};
 use ostler_model::estate::osb::{ApiVersion, OsbAuth, OsbManners, OsbProvider, OsbTls, SecretSource};
 use ostler_model::estate::{ProviderKind, parse};
 
@@ -33,13 +33,15 @@ pub(crate) async fn check(arguments: &Check, common: &Common) -> Outcome<u8> {
     progress.finish_and_clear();
     let what = format!("cannot examine {}", declared.url);
     let report = examined.map_err(|failure| Failure::new(what, failure.detail, failure.remedy))?;
-    if let Some(path) = &arguments.certificate {
+    for path in &arguments.certificate {
         let what = format!("cannot write the certificate to {}", path.display());
-        std::fs::write(path, Certificate(&report).to_string())
+        let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+        let text = if is_json { Sealed::new(&report).to_file() } else { Page(&report).to_string() };
+        std::fs::write(path, text)
             .map_err(|error| Failure::of(what, &error, "name a file in a folder that you may write to"))?;
     }
     if common.json {
-        print_json(&report);
+        print_json(&Sealed::new(&report));
     } else {
         anstream::print!("{}", in_words(&report));
     }

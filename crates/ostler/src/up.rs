@@ -14,7 +14,7 @@ use ostler_runtime::declare::{Prepared, prepare};
 use ostler_runtime::home::{Home, HomeError};
 use ostler_runtime::keeper_port::NoKeeper;
 use ostler_runtime::providers::Providers;
-use ostler_runtime::server;
+use ostler_runtime::{clock, server};
 use tokio::time::Instant;
 
 use crate::args::{Common, Up};
@@ -50,7 +50,7 @@ pub(crate) async fn up(arguments: &Up, common: &Common) -> Outcome<u8> {
     if is_new {
         let prepared = prepare_offline(file.clone(), &home).await?;
         prepared
-            .check(&Knowledge::default())
+            .check(&Knowledge::default(), clock::now())
             .map_err(|problems| Failure::from(server::wrong_files("cannot bring the estate up", &[problems])))?;
     }
     if let Some(id) = arguments.estate_id {

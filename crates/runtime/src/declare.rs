@@ -13,9 +13,11 @@ use ostler_model::estate::{Estate, NotifyVia, Parsed, Provider, ProviderKind, pa
 use ostler_model::ids::{ProviderName, ServiceName};
 use ostler_model::outcome::Failure;
 use ostler_model::template::Template;
+use ostler_model::time::Timestamp;
 use ostler_providers::host::check_program;
 use ostler_providers::osb::OsbProvider;
 
+use crate::certificates;
 use crate::control::EstateFile;
 use crate::providers::{Made, Providers, Unmade};
 
@@ -39,9 +41,9 @@ pub struct Prepared {
 /// # Errors
 /// Everything that is wrong with the file, and with the definition files of its providers: one [`Problems`] a file.
 pub async fn prepare(file: EstateFile, providers: &Providers) -> Result<Prepared, Vec<Problems>> {
-    let parsed = parse(&file.file, &file.folder, &file.text).map_err(|problems| vec![problems])?;
+    let mut parsed = parse(&file.file, &file.folder, &file.text).map_err(|problems| vec![problems])?;
     let mut wrong = Vec::new();
-    let mut list = Vec::new();
+    let mut list = certificates::read_into(&mut parsed, &file.file);
     let mut made = Vec::new();
     for (name, declared) in &parsed.estate.providers {
         match providers.refresh(declared, &parsed.estate.folder) {
@@ -95,8 +97,8 @@ impl Prepared {
     ///
     /// # Errors
     /// All of it.
-    pub fn check_placement(&self, known: &Knowledge) -> Result<(), Problems> {
-        match Problems::of(&self.file.file, &self.file.text, self.placement_problems(known)) {
+    pub fn check_placement(&self, known: &Knowledge, now: Timestamp) -> Result<(), Problems> {
+        match Problems::of(&self.file.file, &self.file.text, self.placement_problems(known, now)) {
             Some(problems) => Err(problems),
             None => Ok(()),
         }
@@ -106,8 +108,8 @@ impl Prepared {
     ///
     /// # Errors
     /// All of it.
-    pub fn check(&self, known: &Knowledge) -> Result<(), Problems> {
-        let mut list = self.placement_problems(known);
+    pub fn check(&self, known: &Knowledge, now: Timestamp) -> Result<(), Problems> {
+        let mut list = self.placement_problems(known, now);
         for (name, service) in &self.estate.services {
             self.program(&mut list, &format!("service.{name}.run.0"), &service.run);
             self.program(&mut list, &format!("service.{name}.before.0"), &service.before);
@@ -166,7 +168,7 @@ impl Prepared {
         Event::EstateGiven { estate: self.estate.clone(), catalogs: self.catalogs.clone() }
     }
 
-    fn placement_problems(&self, known: &Knowledge) -> Vec<Problem> {
+    fn placement_problems(&self, known: &Knowledge, now: Timestamp) -> Vec<Problem> {
         // What a provider offered last is good enough while it cannot be asked.
         let unknown = self.unasked.iter().filter(|(name, _)| !known.catalogs.contains_key(name));
         let mut list: Vec<Problem> = unknown
@@ -179,7 +181,7 @@ impl Prepared {
         if !list.is_empty() {
             return list; // that nobody offers what it may offer is no news
         }
-        match place(known, &self.estate, &self.catalogs) {
+        match place(known, &self.estate, &self.catalogs, now) {
             Ok(placements) => {
                 for (name, placement) in placements {
                     list.extend(self.parameter_problems(&name, &placement));

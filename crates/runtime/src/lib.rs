@@ -5,6 +5,7 @@
 //! on which people ask.
 
 mod catalogs;
+mod certificates;
 pub mod clock;
 pub mod control;
 pub mod daemon;

@@ -80,7 +80,7 @@ pub fn preview(known: &Knowledge, prepared: &Prepared, now: Timestamp) -> Previe
                 instances: service.wanted_instances(),
                 price: plan.price.clone(),
                 free: plan.free,
-                candidates: candidates(known, &prepared.estate, &prepared.catalogs, &service.spec),
+                candidates: candidates(known, &prepared.estate, &prepared.catalogs, &service.spec, now),
             })
         })
         .collect();

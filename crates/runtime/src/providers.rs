@@ -16,7 +16,7 @@ use ostler_providers::osb::OsbProvider;
 pub struct Providers {
     home: PathBuf,
     keeper: Arc<dyn KeeperPort>,
-    made: Mutex<BTreeMap<ProviderName, (Declared, Made)>>,
+    made: Mutex<BTreeMap<ProviderName, (ProviderKind, Made)>>,
 }
 
 /// A provider, as what it is.
@@ -68,7 +68,8 @@ impl Providers {
         })
     }
 
-    /// The same, as what it is. Made only if nothing is declared like this yet: what a person gave stays in force.
+    /// The same, as what it is. Made only if nothing of this kind is declared like this yet: what a person gave stays in
+    /// force, and terms or a certificate that changed close no connection.
     ///
     /// # Errors
     /// If it cannot be made.
@@ -90,13 +91,13 @@ impl Providers {
 
     fn known(&self, declared: &Declared) -> Option<Made> {
         let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        made.get(&declared.name).filter(|(former, _)| former == declared).map(|(_, made)| made.clone())
+        made.get(&declared.name).filter(|(former, _)| *former == declared.kind).map(|(_, made)| made.clone())
     }
 
     fn make_and_keep(&self, declared: &Declared, folder: &Path) -> Result<Made, Unmade> {
         let provider = self.make(declared, folder)?;
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        made.insert(declared.name.clone(), (declared.clone(), provider.clone()));
+        made.insert(declared.name.clone(), (declared.kind.clone(), provider.clone()));
         Ok(provider)
     }
 

@@ -230,7 +230,7 @@ fn why_from(engine: &Engine, name: &ServiceName) -> Result<why::WhyReport, Refus
     let known = engine.knowledge();
     let candidates = match (&known.estate, known.services.get(name)) {
         (Some(estate), Some(service)) if service.origin == Origin::Declared => {
-            candidates(known, estate, &known.catalogs, &service.spec)
+            candidates(known, estate, &known.catalogs, &service.spec, clock::now())
         }
         _ => Vec::new(),
     };
@@ -342,7 +342,7 @@ pub fn wrong_files(what: &str, wrong: &[Problems]) -> Refused {
 async fn prepared(context: &Context, what: &str, file: EstateFile) -> Result<Prepared, Refused> {
     let prepared = prepare(file, &context.providers).await.map_err(|wrong| wrong_files(what, &wrong))?;
     let check = prepared.clone();
-    let checked = context.handle.known(move |known| (check.check(known), name_of(known))).await;
+    let checked = context.handle.known(move |known| (check.check(known, clock::now()), name_of(known))).await;
     match checked {
         (Err(problems), _) => Err(wrong_files(what, &[problems])),
         (Ok(()), Some(name)) if name != prepared.estate.name.as_str() => Err(Refused {

@@ -323,6 +323,8 @@ pub fn candidate_in_words(candidate: &Candidate) -> String {
         parts.push(format!("price {}", candidate.price_in_words()));
     }
     parts.extend(candidate.availability.map(|promised| format!("{promised} promised")));
+    parts.extend(candidate.certificate.as_ref().map(|certificate| certificate.in_words()));
+    parts.extend(candidate.delivered.as_ref().map(|delivered| delivered.in_words()));
     if candidate.sick.0 > 0 {
         parts.push(format!("{} of {} bought there do not work now", candidate.sick.0, candidate.sick.1));
     }

@@ -177,6 +177,7 @@ impl Sketch {
                         region,
                         failures: Failures::default(),
                         terms: None,
+                        certificate: None,
                         context: Default::default(),
                         kind,
                     },

@@ -19,7 +19,7 @@ const ADOPTED_BYTES_MAX: usize = 1024;
 
 impl Draft<'_> {
     pub(super) fn estate_given(&mut self, estate: &Arc<Estate>, catalogs: &BTreeMap<ProviderName, Arc<Catalog>>) {
-        let placements = match place(self.known, estate, catalogs) {
+        let placements = match place(self.known, estate, catalogs, self.now) {
             Ok(placements) => placements,
             Err(problems) => {
                 for problem in problems {
@@ -48,7 +48,8 @@ impl Draft<'_> {
         }
         for service in known.services.values().filter(|service| matches!(service.origin, Origin::Sold { .. })) {
             // What was sold stays where it is; a version that is gone from there is followed by its successor.
-            let placement = place_one(known, estate, catalogs, &service.spec, service.placement.as_ref()).ok();
+            let placement =
+                place_one(known, estate, catalogs, &service.spec, service.placement.as_ref(), self.now).ok();
             if let Some(placement) = placement.filter(|placement| service.placement.as_ref() != Some(placement)) {
                 self.fact(FactKind::ServicePlaced { service: service.spec.name.clone(), placement });
             }

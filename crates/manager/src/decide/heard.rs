@@ -14,7 +14,7 @@ use crate::backoff;
 use crate::command::{Command, Outcome, Target};
 use crate::event::{Process, Scope};
 use crate::fact::{Diagnosis, FactKind};
-use crate::knowledge::{BindingState, Instance, OperationKind, Phase, ServiceKnowledge, Wanted};
+use crate::knowledge::{Instance, OperationKind, Phase, ServiceKnowledge, Wanted};
 
 /// Repairs of one service that succeed within so long of each other are not told one by one.
 pub(crate) const HEALED_TOLD_EVERY: Duration = Duration::from_secs(60);
@@ -462,11 +462,7 @@ impl Draft<'_> {
 
     /// The needs that have no ready instance, or to which the service is not bound.
     pub(crate) fn missing_needs(&self, service: &ServiceKnowledge) -> Vec<ServiceName> {
-        let is_there = |need: &ServiceName| {
-            service.bindings.get(need).is_some_and(|binding| binding.state == BindingState::Made)
-                && self.known.services.get(need).is_some_and(|needed| needed.ready > 0)
-        };
-        service.spec.needs.iter().filter(|need| !is_there(need)).cloned().collect()
+        self.known.missing_needs(service)
     }
 }
 

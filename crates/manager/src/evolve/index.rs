@@ -3,6 +3,7 @@
 use ostler_model::ids::{InstanceId, ServiceName};
 use ostler_model::time::Timestamp;
 
+use crate::evidence::{Seen, see};
 use crate::knowledge::{Instance, Knowledge, Phase, ServiceKnowledge};
 
 pub(super) fn with_service(known: &mut Knowledge, service: &ServiceName, change: impl FnOnce(&mut ServiceKnowledge)) {
@@ -21,6 +22,11 @@ pub(super) fn with_instance(known: &mut Knowledge, id: &InstanceId, change: impl
     let after = Indexed::of(instance, generation, round);
     if before == after {
         return;
+    }
+    if before.seen != after.seen
+        && let Some(provider) = service.answers_for()
+    {
+        see(&mut known.evidence, provider, before.seen, after.seen, known.latest);
     }
     service.ready = service.ready - usize::from(before.ready) + usize::from(after.ready);
     if after.outdated {
@@ -69,6 +75,7 @@ struct Indexed {
     outdated: bool,
     sick: Option<Timestamp>,
     repairing: bool,
+    seen: Option<Seen>,
 }
 
 impl Indexed {
@@ -78,6 +85,7 @@ impl Indexed {
             outdated: is_outdated(instance, generation, round),
             sick: instance.waits_for_repair().then_some(instance.not_before),
             repairing: instance.is_under_repair(),
+            seen: Seen::of(instance),
         }
     }
 }

@@ -71,7 +71,7 @@ pub(super) fn touched(known: &Knowledge, kind: &FactKind) -> Touched {
 /// Everything is looked at again: until then nobody knows, and if ostler was not there, nobody knows since the last fact.
 pub(super) fn was_not_there(known: &mut Knowledge, cause: ResumeCause, at: Timestamp) {
     let since = match cause {
-        ResumeCause::Started => known.last_fact,
+        ResumeCause::Started => known.latest,
         ResumeCause::HolderReturned | ResumeCause::StoredLate => at,
     };
     for level in known.services.values_mut().filter_map(|service| service.level.as_mut()) {

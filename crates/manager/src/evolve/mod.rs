@@ -33,6 +33,9 @@ pub(crate) use self::index::is_outdated;
 pub fn evolve(known: &mut Knowledge, fact: &Fact) {
     let at = fact.at;
     let touched = level::touched(known, &fact.kind);
+    if !matches!(fact.kind, FactKind::Resumed { .. }) {
+        known.latest = at;
+    }
     match &fact.kind {
         FactKind::EstateFounded { uuid } => known.uuid = Some(*uuid),
         FactKind::Resumed { cause } => {
@@ -42,7 +45,7 @@ pub fn evolve(known: &mut Knowledge, fact: &Fact) {
         FactKind::EstateDeclared { estate } => declare(known, estate),
         FactKind::CatalogSeen { provider, catalog } => asks::see_catalog(known, provider, catalog),
         FactKind::ServicePlaced { service, placement } => {
-            with_service(known, service, |service| service.placement = Some(placement.clone()));
+            known.reassign(service, |service| service.placement = Some(placement.clone()));
         }
         FactKind::LaunchDefined { service, generation, launch } => {
             with_service(known, service, |service| define_launch(service, *generation, launch));
@@ -75,7 +78,9 @@ pub fn evolve(known: &mut Knowledge, fact: &Fact) {
         FactKind::GuestAdmitted { service, guest } => sold::admit(known, service, guest),
         FactKind::SaleEnded { service } => sold::end(known, service),
         FactKind::RepairBegan { instance, diagnosis } => {
-            with_instance(known, instance, |i| begin_repair(i, diagnosis, at));
+            let service = known.services.get(instance.service());
+            let victim = service.is_some_and(|service| !known.missing_needs(service).is_empty());
+            with_instance(known, instance, |i| begin_repair(i, diagnosis, victim, at));
         }
         FactKind::RepairEnded { instance } => end_repair(known, instance),
         FactKind::BackedOff { instance, until, failures } => {
@@ -120,7 +125,6 @@ pub fn evolve(known: &mut Knowledge, fact: &Fact) {
         }),
     }
     level::observe(known, &touched, at);
-    known.last_fact = known.last_fact.max(at);
 }
 
 /// What people asked for. Other facts change nothing here.
@@ -241,12 +245,12 @@ fn die(instance: &mut Instance, restarted: Option<Process>, seen: Timestamp, at:
     }
 }
 
-fn begin_repair(instance: &mut Instance, diagnosis: &Diagnosis, at: Timestamp) {
+fn begin_repair(instance: &mut Instance, diagnosis: &Diagnosis, victim: bool, at: Timestamp) {
     let began = instance.repair.as_ref().map_or(at, |repair| repair.began);
     // What is under way when a diagnosis is made (a reflex, say) is not the manager's repair.
     let active = instance.repair.as_ref().is_some_and(|repair| repair.active);
     let judged = instance.running.map(|running| running.since).filter(|_| judges_a_live_process(diagnosis));
-    instance.repair = Some(Repair { diagnosis: diagnosis.clone(), began, active, judged });
+    instance.repair = Some(Repair { diagnosis: diagnosis.clone(), began, active, judged, victim, unseen: false });
 }
 
 fn back_off(instance: &mut Instance, until: Timestamp, failures: u32) {
@@ -259,7 +263,8 @@ fn back_off(instance: &mut Instance, until: Timestamp, failures: u32) {
     }
 }
 
-/// Nothing that was seen before counts as evidence any more; nothing is under way.
+/// Nothing that was seen before counts as evidence any more; nothing is under way. What was seen of providers counts up
+/// to the newest fact before.
 fn resume(known: &mut Knowledge, at: Timestamp) {
     // The clock may have been set back while ostler was away: no pause is longer than the longest there is, and nothing
     // happened in the future.
@@ -279,8 +284,10 @@ fn resume(known: &mut Knowledge, at: Timestamp) {
         instance.since = instance.since.min(at);
         if let Some(repair) = &mut instance.repair {
             repair.active = false;
+            repair.unseen = !instance.observed;
         }
     });
+    known.pass_over(at);
     for service in known.services.values_mut() {
         service.backup_clock = service.backup_clock.map(|clock| clock.min(at));
         if let Some((until, _)) = &mut service.binding_trouble {
@@ -334,6 +341,11 @@ fn keep_providers(known: &mut Knowledge, new: &Estate) {
         .cloned()
         .collect();
     known.former_providers.retain(|name, _| kept.contains(name));
+    let Knowledge { evidence, former_providers, .. } = known;
+    evidence.retain(|name, seen| {
+        let is_known = new.providers.contains_key(name) || former_providers.contains_key(name);
+        is_known || seen.working > 0 || seen.away > 0
+    });
 }
 
 /// Declares a service that is known already, or that it is not declared any more.
@@ -362,7 +374,8 @@ fn declare_again(known: &mut Knowledge, name: &ServiceName, estate: &Estate) {
         service.endpoint.trouble = None;
     }
     let asks_otherwise = service.spec.probe != new.probe;
-    service.spec = new.clone();
+    known.reassign(name, |service| service.spec = new.clone());
+    let Some(service) = known.services.get_mut(name) else { return };
     let lost = service.bindings.iter().filter(|(_, binding)| binding.is_gone());
     let kept = |need: &ServiceName| new.needs.contains(need) || service.uses(need);
     let dropped: Vec<ServiceName> = lost.map(|(need, _)| need.clone()).filter(|need| !kept(need)).collect();

@@ -98,6 +98,7 @@ fn operate(
 
 pub(super) fn end(known: &mut Knowledge, id: CommandId, outcome: &Outcome, at: Timestamp) {
     let Some(command) = known.commands.remove(&id) else { return };
+    known.weigh(&command, outcome, at);
     match &command {
         Command::OpenEndpoint { service, .. } => end_of_opening(known, service, outcome, at),
         Command::CloseEndpoint { service } => {
@@ -375,6 +376,9 @@ fn before_failed(service: &mut ServiceKnowledge, generation: u32, failure: &Fail
 fn observe(known: &mut Knowledge, id: &InstanceId, observation: &Observation, at: Timestamp) {
     with_instance(known, id, |i| {
         i.observed = true;
+        if let Some(repair) = &mut i.repair {
+            repair.unseen = false;
+        }
         match observation {
             Observation::Running(running) => runs(i, *running, at),
             Observation::Stopped { .. } => rests(i, Phase::Stopped, at),

@@ -21,8 +21,8 @@ pub(super) fn sell(known: &mut Knowledge, spec: &Arc<Service>, sale: &Arc<Sale>)
             former.endpoint.trouble = None;
         }
         if former.spec != *spec {
-            former.spec = spec.clone();
             try_service_again(former);
+            known.reassign(name, |former| former.spec = spec.clone());
             for_each_instance_of(known, name, try_again);
         }
         return;

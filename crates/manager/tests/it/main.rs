@@ -10,6 +10,7 @@
 
 mod broker;
 mod choosing;
+mod evidence;
 mod facts;
 mod rehearsal;
 mod rolling;

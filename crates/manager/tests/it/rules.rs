@@ -1,14 +1,14 @@
 //! Each rule of `check`, broken on purpose: it says so, and says nothing of what is whole.
 
 use ostler_manager::{
-    Command, Diagnosis, Fact, FactKind, Instance, Knowledge, Operation, OperationKind, Phase, Repair, ServiceKnowledge,
-    check, evolve,
+    Command, Diagnosis, Evidence, Fact, FactKind, Instance, Knowledge, Operation, OperationKind, Phase, Repair,
+    ServiceKnowledge, check, evolve,
 };
 use ostler_model::health::{Exit, Health};
 use ostler_model::ids::CommandId;
 use ostler_model::time::Timestamp;
 
-use crate::support::{estate, given, instance, name, service};
+use crate::support::{estate, given, here, instance, name, service};
 use crate::world::World;
 
 /// A settled estate of `db` and `web`, which needs it.
@@ -36,6 +36,8 @@ fn sick() -> Repair {
         began: Timestamp::default(),
         active: false,
         judged: None,
+        victim: false,
+        unseen: false,
     }
 }
 
@@ -206,4 +208,27 @@ fn a_need_that_does_not_know_its_consumer() {
 #[test]
 fn nothing_breaks_no_rule() {
     assert_eq!(check(&Knowledge::default()), []);
+}
+
+#[test]
+fn what_was_seen_of_a_provider_that_is_not_so() {
+    breaks(
+        |known| known.evidence.get_mut(&here()).unwrap().away += 1,
+        &["here counts 1 instances that work and 1 that are away, and has 1 and 0"],
+    );
+    breaks(
+        |known| {
+            let seen = Evidence { working: 2, ..Evidence::default() };
+            known.evidence.insert("gone".parse().unwrap(), seen);
+        },
+        &["gone counts 2 instances, and nothing is bought there"],
+    );
+    for seen in [Evidence { missed_us: 1, ..Evidence::default() }, Evidence { made: 1, ..Evidence::default() }] {
+        breaks(
+            |known| {
+                known.evidence.insert("gone".parse().unwrap(), seen);
+            },
+            &["gone counts more that is missing, or that was made, than there was"],
+        );
+    }
 }

@@ -53,6 +53,7 @@ pub(crate) fn estate(at_once_percent: u8, services: Vec<Service>) -> Estate {
         failures: Failures::default(),
         terms: None,
         context: Parameters::default(),
+        certificate: None,
         kind,
     };
     Estate {

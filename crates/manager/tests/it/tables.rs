@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use ostler_manager::{Ask, Change, Event, Knowledge, ResumeCause, changes, place, status};
 use ostler_model::catalog::{Catalog, Offering, Placement};
+use ostler_model::estate::certificate::Certificate;
 use ostler_model::estate::{DataPolicy, Estate, Parameters, Provider, Service};
 use ostler_model::health::{Health, State, Symptom, SymptomKind};
 use ostler_model::ids::{CommandId, ProviderName};
 use ostler_model::outcome::FailureClass;
 use ostler_model::time::Span;
 
-use crate::support::{catalog, catalogs, estate, given, here, instance, local, name, offering, service};
+use crate::support::{START, catalog, catalogs, estate, given, here, instance, local, name, offering, service};
 use crate::world::World;
 
 type Catalogs = BTreeMap<ProviderName, Arc<Catalog>>;
@@ -33,7 +34,7 @@ fn offers(offerings: Vec<Offering>) -> Catalogs {
 
 /// Where `db` is bought; else the key that is wrong, and why.
 fn placed(known: &Knowledge, estate: &Estate, catalogs: &Catalogs) -> Result<Placement, (&'static str, String)> {
-    match place(known, estate, catalogs) {
+    match place(known, estate, catalogs, START) {
         Ok(mut places) => Ok(places.remove(&name("db")).unwrap()),
         Err(mut problems) => {
             let problem = problems.remove(0);
@@ -196,9 +197,18 @@ fn differences() {
     );
     let mut cost_center = Parameters::default();
     cost_center.0.insert("cost_center".to_owned(), "4711".into());
-    let moved = Provider { region: None, context: cost_center, ..here.1 };
+    let certificate = Certificate {
+        at: START,
+        valid_until: START,
+        full: true,
+        breaks_you: 0,
+        surprises_you: 0,
+        cosmetic: 0,
+        left: 0,
+    };
+    let moved = Provider { region: None, context: cost_center, certificate: Some(certificate), ..here.1 };
     elsewhere.providers = BTreeMap::from([(here.0.clone(), moved)]);
-    let keys = vec!["region".to_owned(), "context".to_owned()];
+    let keys = ["region", "certificate", "context"].map(str::to_owned).to_vec();
     assert_eq!(changes(&world.known, &elsewhere), [Change::ProviderChanged { provider: here.0, keys }]);
     // A number that a person set gives way to the file's.
     let _ = world.give(&Event::Asked(Ask::Scale { service: name("web"), instances: 3 }));

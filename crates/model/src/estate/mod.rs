@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use self::certificate::Certificate;
 use self::contract::Contract;
 use self::failures::Failures;
 use self::osb::OsbProvider;
@@ -23,6 +24,7 @@ use crate::template::Template;
 use crate::time::Span;
 use crate::version::VersionRange;
 
+pub mod certificate;
 pub mod contract;
 pub mod failures;
 pub mod osb;
@@ -200,6 +202,9 @@ pub struct Provider {
     /// its own words, and to its own ends (labels, cost centres).
     #[serde(default, skip_serializing_if = "Parameters::is_empty")]
     pub context: Parameters,
+    /// What its examination found. [`parse`] only finds out where that is written: see [`Parsed::certificates`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Certificate>,
     /// What kind it is, with what only that kind needs. The manager never looks in here.
     pub kind: ProviderKind,
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use toml::de::{DeTable, DeValue};
@@ -44,6 +44,9 @@ pub struct Parsed {
     /// Byte ranges of values by dotted path: `service.web.needs.0`, `service.db.version`, `provider.here`. That of a
     /// table is its header; the whole where the table is written in one line.
     pub spans: BTreeMap<String, Range<usize>>,
+    /// The certificates that providers name, as absolute paths. What they say is not known yet: parsing reads no files,
+    /// and whoever needs to know reads them and puts it into `estate`.
+    pub certificates: BTreeMap<ProviderName, PathBuf>,
 }
 
 impl Parsed {
@@ -75,15 +78,15 @@ pub fn parse(file: &str, folder: &Path, text: &str) -> Result<Parsed, Problems> 
     let Reading { text: readable, unread, problems } = recover::read(text);
     let (tree, _) = DeTable::parse_recoverable(&readable); // what is wrong with it was reported by `read`
     let mut reader = Reader::new(&unread, problems);
-    let estate = read_document(&mut reader, folder, tree.get_ref());
+    let document = read_document(&mut reader, folder, tree.get_ref());
     let (problems, hidden) = reader.into_problems();
     match Problems::of(file, &without(text, &hidden), problems) {
         Some(problems) => Err(problems),
         None => {
-            let estate = estate.expect("whatever keeps an estate from being made was reported");
+            let (estate, certificates) = document.expect("whatever keeps an estate from being made was reported");
             let mut spans = BTreeMap::new();
             collect_spans("", tree.get_ref(), &mut spans);
-            Ok(Parsed { estate, spans })
+            Ok(Parsed { estate, spans, certificates })
         }
     }
 }
@@ -109,7 +112,10 @@ const DOCUMENT: &[Key] = &[
     ("provide", "[provide]"),
 ];
 
-fn read_document<'t>(reader: &mut Reader<'_>, folder: &Path, tree: &'t DeTable<'t>) -> Option<Estate> {
+/// An estate, and the certificates that its providers name.
+type Document = (Estate, BTreeMap<ProviderName, PathBuf>);
+
+fn read_document<'t>(reader: &mut Reader<'_>, folder: &Path, tree: &'t DeTable<'t>) -> Option<Document> {
     let fields = Fields::new(reader, "", 0..0, tree, DOCUMENT);
     let named = settings::read_estate(reader, fields.optional("estate"));
     let providers = settings::read_providers(reader, folder, fields.optional("provider"));
@@ -130,7 +136,7 @@ fn read_document<'t>(reader: &mut Reader<'_>, folder: &Path, tree: &'t DeTable<'
     let settings::Head { name, currency, residency } = named?;
     let services =
         drafts.into_iter().map(|draft| Some((draft.name, Arc::new(draft.service?)))).collect::<Option<_>>()?;
-    Some(Estate {
+    let estate = Estate {
         name,
         currency,
         residency,
@@ -141,7 +147,8 @@ fn read_document<'t>(reader: &mut Reader<'_>, folder: &Path, tree: &'t DeTable<'
         services,
         failures,
         provide,
-    })
+    };
+    Some((estate, providers.certificates))
 }
 
 /// In the order of their names.

@@ -76,7 +76,7 @@ pub(crate) async fn simulate(arguments: &Simulate, common: &Common) -> Outcome {
     let home = homes::of_estate(common, &name_of(&file)?)?;
     let prepared = up::prepare_offline(file, &home).await?;
     prepared
-        .check_placement(&Knowledge::default())
+        .check_placement(&Knowledge::default(), clock::now())
         .map_err(|problems| Failure::from(server::wrong_files(WHAT, &[problems])))?;
     let town = town(prepared.estate.clone(), &prepared.catalogs);
     let variations = variations(arguments, &town)?;
@@ -204,7 +204,7 @@ fn without(town: &Town, provider: &ProviderName) -> Result<Town, String> {
 
 /// The estate, if all of it can be bought.
 fn placed(town: Town) -> Result<Town, String> {
-    match place(&Knowledge::default(), &town.estate, &town.catalogs) {
+    match place(&Knowledge::default(), &town.estate, &town.catalogs, clock::now()) {
         Ok(_) => Ok(town),
         Err(problems) => {
             let words = problems.iter().map(|problem| format!("{}: {}", problem.service, problem.cause));

@@ -304,6 +304,61 @@ fn the_examination_finds_nothing_wrong() {
     }
 }
 
+/// What the examination found is what the buyer goes by; and only as long as nobody has touched it.
+#[test]
+fn an_examination_decides_from_whom_is_bought() {
+    let seller = Seller::open("offer = [\"redis\"]");
+    let buyer = Ostler::new();
+    let provider = seller.provider(seller.door) + "certificate = \"acme.json\"\n";
+    let estate = head("buyer") + &provider + "\n[service.cache]\noffering = \"redis\"\ndata = { durable = false }\n";
+    buyer.write("ostler.toml", &estate);
+    let line = estate.lines().position(|line| line.starts_with("certificate")).unwrap() + 1;
+    let wrong = |cause: &str| {
+        let said = buyer.run(&["--json", "preview", "ostler.toml"]);
+        let problem = &said.json()["error"]["problems"][0];
+        assert_eq!((said.code, problem["line"].as_u64(), problem["column"].as_u64()), (1, Some(line as u64), Some(15)));
+        assert!(problem["cause"].as_str().unwrap().contains(cause), "{cause}: {said}");
+    };
+    wrong("cannot read the certificate");
+    // That the file is not there yet keeps nobody from examining.
+    let check = ["provider", "check", "acme", "ostler.toml", "--certificate", "acme.json", "--certificate", "acme.md"];
+    let report = buyer.json(&check);
+    let page = std::fs::read_to_string(buyer.folder().join("acme.md")).unwrap();
+    assert!(page.contains(report["sha256"].as_str().unwrap()), "page and JSON belong together: {page}");
+
+    let said = buyer.run(&["preview", "ostler.toml"]);
+    let (_, candidates) = said.out.split_once("Where cache can be bought\n").unwrap();
+    let (candidates, _) = candidates.split_once("\n\n").unwrap();
+    let until = report["valid_until"].as_str().unwrap().split('T').next().unwrap();
+    let version = buyer.run(&["--json", "preview", "ostler.toml"]).json()["bought"][0]["version"].clone();
+    let candidates = candidates.replace(until, "DAY").replace(version.as_str().unwrap(), "VERSION");
+    insta::assert_snapshot!("certified", candidates);
+
+    buyer.ok(&["up", "--detach", "ostler.toml"]);
+    assert_eq!(buyer.service("cache")["provider"], "acme", "it costs what everybody takes, and is certified");
+    let why = buyer.json(&["why", "cache"]);
+    let candidates = why["candidates"].as_array().unwrap();
+    let acme = candidates.iter().find(|candidate| candidate["verdict"]["verdict"] == "chosen").unwrap();
+    assert_eq!((&acme["certificate"]["standing"], &acme["certificate"]["full"]), (&"fit".into(), &false.into()));
+    assert!(acme["delivered"]["orders_done"].as_u64().unwrap() >= 1, "{acme}");
+    assert_eq!(acme["delivered"]["orders_failed"], 0, "{acme}");
+    assert!(buyer.ok(&["why", "cache"]).out.contains(", delivered "));
+
+    // An altered certificate, and one of somebody else, are told; what runs goes on.
+    let written = std::fs::read_to_string(buyer.folder().join("acme.json")).unwrap();
+    buyer.write("acme.json", &written.replacen("not-seen", "kept", 1));
+    wrong("it was altered after it was written");
+    let said = buyer.run(&["apply", "ostler.toml"]);
+    assert!(said.code == 1 && said.err.contains("it was altered after it was written"), "{said}");
+    buyer.write("acme.json", &written);
+    buyer.write("ostler.toml", &estate.replace("http://127.0.0.1", "http://localhost"));
+    wrong("is that of http://127.0.0.1");
+    buyer.write("ostler.toml", &estate);
+    buyer.ok(&["apply", "ostler.toml"]);
+    assert_eq!(buyer.service("cache")["state"], "ready");
+    buyer.ok(&["down", "--delete-data", "--yes"]);
+}
+
 /// Buyers' credentials run out every few seconds, and no caller notices.
 #[test]
 fn credentials_are_renewed_under_load() {

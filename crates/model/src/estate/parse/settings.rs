@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml::de::DeValue;
 
@@ -27,12 +27,13 @@ const PROVIDER: &[Key] = &[
     ("context", r#"context = { cost_center = "4711" }"#),
     ("manners", "manners = { at_once = 16, per_second = 50 }"),
     ("versions", r#"versions = { postgresql = { small = "16.2" } }"#),
+    ("certificate", r#"certificate = "./acme-certificate.json""#),
     ("failures", r#"failures = { outage = "90d" }"#),
     ("terms", r#"terms = { availability = "99.95%", credits = [{ below = "99.95%", refund = "10%" }] }"#),
 ];
 /// The keys that only one kind of provider has.
 const OF_HOST: &[&str] = &["offerings"];
-const OF_OSB: &[&str] = &["url", "api", "plaintext", "auth", "tls", "context", "manners", "versions"];
+const OF_OSB: &[&str] = &["url", "api", "plaintext", "auth", "tls", "context", "manners", "versions", "certificate"];
 const HEAL: &[Key] = &[("at_once", r#"at_once = "20%""#)];
 const NOTIFY: &[Key] = &[
     ("on", r#"on = ["held", "failed"]"#),
@@ -45,6 +46,8 @@ const NOTIFY: &[Key] = &[
 pub(super) struct Providers {
     pub(super) list: BTreeMap<ProviderName, Provider>,
     pub(super) names: BTreeSet<ProviderName>,
+    /// Where it is written what the examination of each found.
+    pub(super) certificates: BTreeMap<ProviderName, PathBuf>,
 }
 
 /// What `[estate]` says.
@@ -102,6 +105,8 @@ pub(super) fn read_providers(reader: &mut Reader<'_>, folder: &Path, value: Opti
         providers.names.insert(name.clone());
         let value = Value::new(key.get_ref(), "[provider.here]", value);
         let Some(fields) = value.fields(reader, format!("provider.{name}"), PROVIDER) else { continue };
+        let certificate = fields.optional("certificate").and_then(|value| value.some_text(reader));
+        providers.certificates.extend(certificate.map(|path| (name.clone(), folder.join(path))));
         let Some(provider) = read_provider(reader, folder, name.clone(), &fields) else { continue };
         match provider.kind {
             ProviderKind::Host(_) => hosts.push((value.span(), name.clone())),
@@ -147,7 +152,7 @@ fn read_provider(reader: &mut Reader<'_>, folder: &Path, name: ProviderName, fie
             return None;
         }
     };
-    Some(Provider { name, region, failures, terms, context, kind })
+    Some(Provider { name, region, failures, terms, certificate: None, context, kind })
 }
 
 /// What only the other kind of provider has would be without effect.
