@@ -78,7 +78,7 @@ versions() {
     echo "| what | version |"
     echo "|---|---|"
     local package version
-    for package in supervisor runit s6 monit daemontools; do
+    for package in supervisor runit s6 monit daemontools haproxy nginx-light; do
         version="$(dpkg-query -W -f '${Version}' "$package" 2>/dev/null)" || version="not installed"
         echo "| $package | $version |"
     done

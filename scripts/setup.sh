@@ -86,6 +86,8 @@ find_missing_for_bench() {
     has monit         || want monit "compared with in the benchmarks" monit
     has svscan        || want daemontools "compared with in the benchmarks" ""
     has node          || want nodejs "runs pm2, which is compared with in the benchmarks" ""
+    has haproxy       || want haproxy "compared with in the benchmarks" haproxy
+    has nginx         || want nginx-light "compared with in the benchmarks" nginx
     has npm           || want npm "installs pm2, which is compared with in the benchmarks" ""
 }
 

@@ -144,10 +144,13 @@ impl Hub {
         offers
     }
 
-    /// What to report every ten seconds: troubles held back, and the traffic of services whose numbers have changed.
+    /// What to report every ten seconds: troubles held back, what was served, and the traffic of services whose numbers
+    /// have changed. And closes what is not needed any more.
     pub(crate) fn tick(&mut self) {
         for (name, entry) in &mut self.services {
             entry.service.flush_troubles();
+            entry.service.report_served();
+            entry.service.tidy_idle();
             let traffic = &entry.service.traffic;
             let numbers = [&traffic.connections, &traffic.bytes_in, &traffic.bytes_out];
             let numbers = numbers.map(|number| number.load(Ordering::Relaxed));
@@ -264,16 +267,20 @@ fn offer_table(key: &str, table: &Table) -> Option<Offer> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::Semaphore;
+    use tokio::sync::{Semaphore, watch};
 
     use super::*;
+    use crate::Patience;
 
     #[tokio::test]
     async fn traffic_is_reported_when_it_has_changed() {
         let (says, mut said) = mpsc::channel(8);
         let (alive, _gone) = mpsc::channel(1);
-        let common = Common { room: Arc::new(Semaphore::new(1)), alive };
-        let mut hub = Hub::new(Limits { connections_of_a_service: 1, connections: 1 }, common, says);
+        let (_end, ending) = watch::channel(());
+        let patience = Patience::default();
+        let room = Arc::new(Semaphore::new(1));
+        let common = Common { room, alive, ending, shelf: crate::http::Shelf::default(), patience };
+        let mut hub = Hub::new(Limits { connections_of_a_service: 1, connections: 1, patience }, common, says);
         for key in ["db", "web"] {
             hub.apply(ToGateway::Table { key: key.into(), body: r#"{"targets":[],"hold_ms":0}"#.into() }, None);
         }

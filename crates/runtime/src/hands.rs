@@ -122,21 +122,22 @@ impl Executor {
             targets.shrink_to_fit(); // most services have one, and lists grow to four at once
             if !targets.is_empty() {
                 self.routes.insert(name.clone(), targets);
-                self.send_table(name);
+                self.keeper.table(name.to_string(), self.table(name, known));
             }
         }
     }
 
-    fn send_table(&self, service: &ServiceName) {
+    /// The body of the service's table.
+    fn table(&self, service: &ServiceName, known: &Knowledge) -> String {
         let targets = self.routes.get(service).into_iter().flatten();
         let targets =
             targets.map(|(instance, address)| TableTarget { instance: instance.clone(), address: *address }).collect();
         let hold_ms = u64::try_from(HOLD.as_millis()).expect("the hold is a few seconds");
-        let body = serde_json::to_string(&Table { targets, hold_ms }).expect("a table has only string keys");
-        self.keeper.table(service.to_string(), body);
+        let protocol = known.services.get(service).map(|service| known.protocol(service)).unwrap_or_default();
+        serde_json::to_string(&Table { targets, hold_ms, protocol }).expect("a table has only string keys")
     }
 
-    fn route(&mut self, instance: InstanceId, address: Option<SocketAddr>) {
+    fn route(&mut self, instance: InstanceId, address: Option<SocketAddr>, known: &Knowledge) {
         let service = instance.service().clone();
         let targets = self.routes.entry(service.clone()).or_default();
         match (targets.binary_search_by(|(other, _)| other.cmp(&instance)), address) {
@@ -148,7 +149,7 @@ impl Executor {
             }
             (Err(_), None) => {}
         }
-        self.send_table(&service);
+        self.keeper.table(service.to_string(), self.table(&service, known));
     }
 
     /// An address for an endpoint that nobody gave one: of no other endpoint, and none that an outgoing connection could
@@ -468,7 +469,7 @@ impl Hands for Executor {
                 let opened = self.keeper.listen(service.to_string(), address, true);
                 if !self.routes.contains_key(service) {
                     self.routes.insert(service.clone(), Vec::new());
-                    self.send_table(service); // from now on callers wait instead of being closed
+                    self.keeper.table(service.to_string(), self.table(service, known)); // from now on callers wait instead of being closed
                 }
                 let service = service.clone();
                 self.run(id, command.target(), async move {
@@ -484,9 +485,16 @@ impl Hands for Executor {
                     (Outcome::Done, Vec::new())
                 });
             }
-            Command::Watch { instance, .. } => self.watch(id, instance, known, secrets),
+            Command::Watch { instance, .. } => {
+                self.watch(id, instance, known, secrets);
+                // A change of what the endpoint understands comes with a new watch, and with nothing else.
+                let service = instance.service();
+                if self.routes.contains_key(service) {
+                    self.keeper.table_if_other(service.to_string(), self.table(service, known));
+                }
+            }
             Command::Unwatch { instance } => self.unwatch(instance),
-            Command::Route { instance, address } => self.route(instance.clone(), *address),
+            Command::Route { instance, address } => self.route(instance.clone(), *address, known),
             Command::Notify { service, occasion, message } => {
                 let notice = notify::notice(known, service, *occasion, message.clone(), clock::now());
                 let (ways, note) = (notify::ways(known, *occasion), self.note.clone());

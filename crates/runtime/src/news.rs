@@ -40,7 +40,7 @@ pub(crate) fn carrier(
                     note(if up { "the gateway is there".to_owned() } else { "the gateway is gone".to_owned() });
                     None
                 }
-                Report::FromGateway { body } => from_gateway(&body, &drains),
+                Report::FromGateway { body } => from_gateway(&body, &drains, &*note),
             };
             handle.tell(Incoming { event, secrets: Vec::new(), report: Some(number) });
         }
@@ -56,7 +56,7 @@ pub(crate) fn carrier(
     })
 }
 
-fn from_gateway(body: &str, drains: &Drains) -> Option<Event> {
+fn from_gateway(body: &str, drains: &Drains, note: &dyn Fn(String)) -> Option<Event> {
     let says: Says = serde_json::from_str(body).ok()?; // of another build: nothing can be concluded from it
     drains.said(&says);
     match says {
@@ -70,6 +70,13 @@ fn from_gateway(body: &str, drains: &Drains) -> Option<Event> {
                 longest: Duration::from_micros(longest_wait_us),
             })
         }
-        Says::Drained { .. } | Says::Traffic { .. } => None,
+        Says::SetAside { instance, for_ms, reason, .. } => {
+            let seconds = for_ms.div_ceil(1000);
+            note(format!(
+                "the gateway sends callers past {instance} for {seconds} s, as long as another is left: {reason}"
+            ));
+            None
+        }
+        Says::Drained { .. } | Says::Traffic { .. } | Says::Served { .. } => None,
     }
 }

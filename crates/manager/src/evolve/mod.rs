@@ -339,7 +339,8 @@ fn declare_again(known: &mut Knowledge, name: &ServiceName, estate: &Estate) {
     if service.spec.endpoint != new.endpoint {
         service.endpoint.trouble = None;
     }
-    let asks_otherwise = service.spec.probe != new.probe;
+    // What the endpoint understands may follow from the probe, and is looked at again with it.
+    let asks_otherwise = (&service.spec.probe, service.spec.protocol) != (&new.probe, new.protocol);
     service.spec = new.clone();
     let lost = service.bindings.iter().filter(|(_, binding)| binding.is_gone());
     let kept = |need: &ServiceName| new.needs.contains(need) || service.uses(need);
