@@ -101,6 +101,43 @@ async fn a_caller_stays_connected_while_instances_change_and_idle_connections_ho
 }
 
 #[tokio::test]
+async fn what_was_served_is_told_with_how_it_went() {
+    let origin = Origin::start(|mut line: Line| async move {
+        while let Some(request) = line.request().await {
+            let status = if request.starts_with("GET /well") { "200 OK" } else { "500 Internal Server Error" };
+            line.write(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n")).await;
+        }
+    })
+    .await;
+    let front = front(&origin).await;
+    let instance = common::Instance::start(1).await;
+    let (raw, _held) = front.keeper.listen("raw").await;
+    front.keeper.table("raw", &[instance.address], 1000).await;
+    let (dead, _bound) = common::refusing();
+    let (nowhere, _held) = front.keeper.listen("nowhere").await;
+    front.keeper.http_table("nowhere", &[dead], 0).await;
+    let mut caller = Line::to(front.endpoint).await;
+    for path in ["/well", "/ill", "/well"] {
+        caller.ask(&format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n")).await.unwrap();
+    }
+    caller.ask("GET / HTTP/1.1\r\n\r\n").await; // refused by the gateway itself: nobody was asked
+    assert!(Line::to(nowhere).await.ask(GET).await.unwrap().starts_with("HTTP/1.1 503 "));
+    let _connected = common::call(raw).await;
+
+    let mut told = std::collections::BTreeMap::new();
+    while told.len() < 3 {
+        if let Says::Served { service, instance, protocol, asked, failed, times, .. } = front.keeper.says().await {
+            let timed: u64 = times.iter().map(|(_, count)| count).sum();
+            let by = instance.map(|instance| instance.to_string());
+            told.insert(service, (by, protocol.as_str(), asked, failed, timed));
+        }
+    }
+    assert_eq!(told["web"], (Some("web-1".to_owned()), "http", 3, 1, 2));
+    assert_eq!(told["raw"], (Some("raw-1".to_owned()), "tcp", 1, 0, 1));
+    assert_eq!(told["nowhere"], (None, "http", 1, 1, 0));
+}
+
+#[tokio::test]
 async fn a_drain_waits_for_the_answer_that_is_under_way() {
     let (go, gone) = oneshot::channel::<()>();
     let gone = std::sync::Mutex::new(Some(gone));
