@@ -61,7 +61,7 @@ pub struct Patience {
     pub head: Duration,
     /// Between two parts of the body of a request.
     pub body: Duration,
-    /// From when an instance was sent a request until the head of its answer is there.
+    /// From when an instance was sent all of a request until the head of its answer is there.
     pub answer: Duration,
 }
 

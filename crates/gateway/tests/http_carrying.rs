@@ -497,6 +497,21 @@ async fn an_instance_that_does_not_answer_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_long_upload_is_not_taken_for_an_instance_that_does_not_answer() {
+    let origin = Origin::answering("got it").await;
+    let answer = Duration::from_millis(200);
+    let front = front_with(Limits { patience: Patience { answer, ..PATIENT }, ..ROOMY }, &origin).await;
+    let mut caller = Line::to(front.endpoint).await;
+    caller.write("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n").await;
+    let start = std::time::Instant::now();
+    while start.elapsed() < 3 * answer {
+        caller.write("3\r\nabc\r\n").await;
+        tokio::task::yield_now().await;
+    }
+    assert!(caller.ask("0\r\n\r\n").await.unwrap().ends_with("got it"));
+}
+
+#[tokio::test]
 async fn at_the_end_idle_callers_hold_nothing_up_and_answers_are_finished() {
     let (go, gone) = oneshot::channel::<()>();
     let gone = std::sync::Mutex::new(Some(gone));

@@ -3,7 +3,7 @@
 //! Invariant: a request is sent again only if asking twice is as good as asking once and nothing of an answer has gone
 //! to the caller, and then only once; or if it is certain that nothing of it was sent.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
@@ -227,14 +227,14 @@ impl Attempt<'_> {
             },
         };
         let sent = Instant::now();
-        let answered = timeout(self.caller.patience.answer, upstream.ask(question)).await;
+        let answered = self.answered(&mut upstream, question).await;
         let on = (upstream, lease); // dropped in this order: closed before the target counts as free of it
         let (head, body) = match answered {
-            Ok(Ok(response)) => response.into_parts(),
-            Ok(Err(NoAnswer::NotSent(question))) => return Try::NotSent(question, target, is_new),
-            Ok(Err(NoAnswer::Lost(error))) if is_the_callers(&error) => return Try::Failed(Failure::CallersFault),
-            Ok(Err(NoAnswer::Lost(_))) => return Try::Lost(target),
-            Err(_) => {
+            Some(Ok(response)) => response.into_parts(),
+            Some(Err(NoAnswer::NotSent(question))) => return Try::NotSent(question, target, is_new),
+            Some(Err(NoAnswer::Lost(error))) if is_the_callers(&error) => return Try::Failed(Failure::CallersFault),
+            Some(Err(NoAnswer::Lost(_))) => return Try::Lost(target),
+            None => {
                 service.asked(&target, None);
                 return Try::Failed(Failure::NoAnswer);
             }
@@ -252,6 +252,24 @@ impl Attempt<'_> {
                 Try::Asked(Asked::Answered(head, body))
             }
             Err(_) => Try::Lost(target),
+        }
+    }
+
+    /// Asks, and waits for the answer's head as long as the caller still sends, and then for as long as an instance may
+    /// take. `None` if it takes longer.
+    async fn answered(
+        &self,
+        upstream: &mut Upstream,
+        mut question: Request<Question>,
+    ) -> Option<Result<Response<Incoming>, NoAnswer>> {
+        let sending = question.body_mut().until_read();
+        let mut asked = pin!(upstream.ask(question));
+        loop {
+            match timeout(self.caller.patience.answer, asked.as_mut()).await {
+                Ok(answered) => return Some(answered),
+                Err(_) if sending.strong_count() > 0 => {} // how long it may pause is looked at elsewhere
+                Err(_) => return None,
+            }
         }
     }
 

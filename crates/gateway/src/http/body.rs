@@ -5,8 +5,8 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -167,6 +167,8 @@ pub(crate) struct Patient<B> {
     pause_max: Duration,
     /// Only while it pauses.
     pause: Option<Pin<Box<Sleep>>>,
+    /// Lives as long as the body, if there is one.
+    alive: Option<Arc<()>>,
 }
 
 /// Why a body could not be read to its end.
@@ -180,7 +182,15 @@ pub(crate) enum Cut {
 
 impl<B> Patient<B> {
     pub(crate) fn new(body: B, pause_max: Duration) -> Self {
-        Self { body, pause_max, pause: None }
+        Self { body, pause_max, pause: None, alive: None }
+    }
+}
+
+impl<B: Body> Gathered<Patient<B>> {
+    /// Something that lives until the rest of it has been read; nothing if it has.
+    pub(crate) fn until_read(&mut self) -> Weak<()> {
+        let rest = self.rest.as_mut().filter(|rest| !rest.body.is_end_stream());
+        rest.map(|rest| Arc::downgrade(rest.alive.get_or_insert_default())).unwrap_or_default()
     }
 }
 
