@@ -22,6 +22,7 @@ readonly BENCHES=(
     "ostler|at_rest|1,000 instances: keeper below 6 MB, all three processes together below 30 MB (PSS), below 1 % of one core with TCP probes every 10 s"
     "ostler-keeper|restart|no bar of its own: where the time between a kill and the next answer goes"
     "ostler-gateway|carry|no bar: what the gateway costs its callers, against a direct connection in the same run"
+    "ostler-gateway|http|0 of 250,000 idempotent requests with answers up to 64 KiB fail while an instance is killed every second, at 32 connections and two instances; small answers and streams of 1 MiB as ratios to HAProxy and nginx"
     "ostler-journal|journal|facts stored, each durable before it is acknowledged: at least 80 % of bare SQLite doing the same rows in the same run"
     "ostler-manager|decide|one event in an estate of 100,000 instances: below 50 µs in decide and evolve for each instance touched"
     "ostler-sim|years|one year of 1,000 services at 8 providers with all kinds of fault: below 60 s, and the same seed gives the same bytes of facts; 1,000,000 instances within 8 GiB; the cost of a death flat within a factor of 4"
@@ -78,7 +79,7 @@ versions() {
     echo "| what | version |"
     echo "|---|---|"
     local package version
-    for package in supervisor runit s6 monit daemontools; do
+    for package in supervisor runit s6 monit daemontools haproxy nginx-light; do
         version="$(dpkg-query -W -f '${Version}' "$package" 2>/dev/null)" || version="not installed"
         echo "| $package | $version |"
     done

@@ -99,6 +99,9 @@ find_missing_for_bench() {
     has monit         || want monit "compared with in the benchmarks" monit
     has svscan        || want daemontools "compared with in the benchmarks" ""
     has node          || want nodejs "runs pm2, which is compared with in the benchmarks" ""
+    has haproxy       || want haproxy "compared with in the benchmarks" haproxy
+    has nginx         || want nginx-light "compared with in the benchmarks" nginx
+    [ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || want libnginx-mod-stream "lets nginx carry TCP" ""
     has npm           || want npm "installs pm2, which is compared with in the benchmarks" ""
 }
 

@@ -8,17 +8,18 @@
 
 #[path = "../tests/common/mod.rs"]
 mod common;
+#[path = "common/process.rs"]
+mod process;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{Keeper, KeeperSocket};
 use ostler_gateway::{Config, Limits, run};
 use ostler_keeper::protocol::ToGateway;
+use process::Process;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Runtime};
 
@@ -283,42 +284,4 @@ fn plain(target: SocketAddr) {
             });
         }
     });
-}
-
-/// This program in another role; killed when dropped.
-struct Process(Child);
-
-impl Process {
-    fn start(arguments: &[&str]) -> Self {
-        let program = std::env::current_exe().unwrap();
-        Self(Command::new(program).args(arguments).stdout(Stdio::piped()).spawn().unwrap())
-    }
-
-    /// The address on its first line.
-    fn announced(&self) -> SocketAddr {
-        let mut line = String::new();
-        let output = self.0.stdout.as_ref().unwrap().as_fd().try_clone_to_owned().unwrap();
-        BufReader::new(std::fs::File::from(output)).read_line(&mut line).unwrap();
-        line.trim().parse().unwrap()
-    }
-
-    fn cpu_seconds(&self) -> f64 {
-        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
-        let fields: Vec<&str> = text.rsplit_once(')').unwrap().1.split_whitespace().collect();
-        let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum();
-        ticks as f64 / 100.0 // USER_HZ, the same on every Linux that we build for
-    }
-
-    fn memory_kb(&self) -> u64 {
-        let text = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.0.id())).unwrap();
-        let line = text.lines().find(|line| line.starts_with("Pss:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
 }

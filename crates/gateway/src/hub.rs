@@ -144,10 +144,13 @@ impl Hub {
         offers
     }
 
-    /// What to report every ten seconds: troubles held back, and the traffic of services whose numbers have changed.
+    /// What to report every ten seconds: troubles held back, what was served, and the traffic of services whose numbers
+    /// have changed. And closes what is not needed any more.
     pub(crate) fn tick(&mut self) {
         for (name, entry) in &mut self.services {
             entry.service.flush_troubles();
+            entry.service.report_served();
+            entry.service.tidy_idle();
             let traffic = &entry.service.traffic;
             let numbers = [&traffic.connections, &traffic.bytes_in, &traffic.bytes_out];
             let numbers = numbers.map(|number| number.load(Ordering::Relaxed));
@@ -264,19 +267,30 @@ fn offer_table(key: &str, table: &Table) -> Option<Offer> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::Semaphore;
+    use ostler_model::estate::Protocol;
+    use ostler_model::ids::InstanceId;
+    use tokio::sync::{Semaphore, watch};
 
     use super::*;
+    use crate::Patience;
+    use crate::tally::Went;
 
-    #[tokio::test]
-    async fn traffic_is_reported_when_it_has_changed() {
-        let (says, mut said) = mpsc::channel(8);
-        let (alive, _gone) = mpsc::channel(1);
-        let common = Common { room: Arc::new(Semaphore::new(1)), alive };
-        let mut hub = Hub::new(Limits { connections_of_a_service: 1, connections: 1 }, common, says);
+    fn hub(room_for_reports: usize) -> (Hub, mpsc::Receiver<Says>) {
+        let (says, said) = mpsc::channel(room_for_reports);
+        let (_end, ending) = watch::channel(());
+        let patience = Patience::default();
+        let room = Arc::new(Semaphore::new(1));
+        let common = Common { room, alive: mpsc::channel(1).0, ending, shelf: crate::http::Shelf::default(), patience };
+        let mut hub = Hub::new(Limits { connections_of_a_service: 1, connections: 1, patience }, common, says);
         for key in ["db", "web"] {
             hub.apply(ToGateway::Table { key: key.into(), body: r#"{"targets":[],"hold_ms":0}"#.into() }, None);
         }
+        (hub, said)
+    }
+
+    #[tokio::test]
+    async fn traffic_is_reported_when_it_has_changed() {
+        let (mut hub, mut said) = hub(8);
         hub.tick();
         assert!(said.try_recv().is_err(), "nothing was carried");
         hub.services["web"].service.traffic.bytes_out.fetch_add(7, Ordering::Relaxed);
@@ -285,5 +299,43 @@ mod tests {
         assert_eq!(said.try_recv().unwrap(), report);
         hub.tick();
         assert!(said.try_recv().is_err(), "nothing has changed");
+    }
+
+    #[tokio::test]
+    async fn what_was_served_is_reported_once_and_waits_while_there_is_no_room() {
+        let (mut hub, mut said) = hub(4);
+        let web = Arc::clone(&hub.services["web"].service);
+        let instances = [1, 2, 3].map(|number| InstanceId::new("web".parse().unwrap(), number));
+        let ms = |count| Went::Well(Duration::from_millis(count));
+        for instance in &instances {
+            web.served(Protocol::Http, Some(instance), ms(5));
+        }
+        web.served(Protocol::Http, Some(&instances[0]), Went::Wrong);
+        web.served(Protocol::Tcp, Some(&instances[0]), ms(1));
+        web.served(Protocol::Http, None, Went::BrokenOff);
+        let mut told = Vec::new();
+        for _ in 0..6 {
+            hub.tick(); // half of the room is left to what matters more
+            let before = told.len();
+            while let Ok(Says::Served { service, instance, protocol, from, until, asked, failed, times }) =
+                said.try_recv()
+            {
+                assert!(service == "web" && from <= until);
+                let times: Vec<u64> = times.into_iter().flat_map(|(us, count)| [us, count]).collect();
+                told.push((instance.map(|instance| instance.to_string()), protocol.as_str(), asked, failed, times));
+            }
+            assert!(told.len() - before <= 2);
+        }
+        let web = |number: u32| Some(format!("web-{number}"));
+        assert_eq!(
+            told,
+            [
+                (None, "http", 1, 0, vec![]),
+                (web(1), "tcp", 1, 0, vec![1023, 1]),
+                (web(1), "http", 2, 1, vec![5119, 1]),
+                (web(2), "http", 1, 0, vec![5119, 1]),
+                (web(3), "http", 1, 0, vec![5119, 1]),
+            ]
+        );
     }
 }

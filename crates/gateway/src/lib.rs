@@ -17,18 +17,21 @@ use std::time::Duration;
 use ostler_keeper::protocol::GATEWAY_ENDS_WITHIN;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 pub mod choose;
+mod http;
 mod hub;
 mod link;
 mod listen;
 pub mod messages;
 mod nobody;
+mod outlier;
 mod pause;
 mod pump;
 mod reach;
 mod service;
+mod tally;
 mod trouble;
 pub mod wire;
 
@@ -51,6 +54,23 @@ pub struct Config {
     pub keeper_socket: PathBuf,
 }
 
+/// How long callers and instances may take on endpoints that understand HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// From when a caller could send a request until its head is there. So a connection may also be idle for so long.
+    pub head: Duration,
+    /// Between two parts of the body of a request.
+    pub body: Duration,
+    /// From when an instance was sent all of a request until the head of its answer is there.
+    pub answer: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { head: Duration::from_secs(60), body: Duration::from_secs(60), answer: Duration::from_secs(300) }
+    }
+}
+
 /// How many connections are carried at the same time. Callers beyond wait in the backlog of their socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -58,6 +78,8 @@ pub struct Limits {
     pub connections_of_a_service: usize,
     /// Of all services together.
     pub connections: usize,
+    /// How long each may take.
+    pub patience: Patience,
 }
 
 impl Limits {
@@ -70,7 +92,8 @@ impl Limits {
         let _ = setrlimit(Resource::Nofile, limit);
         let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(DESCRIPTORS_MAX).min(DESCRIPTORS_MAX);
         let connections = usize::try_from((descriptors - descriptors / 8) / 2).unwrap_or(usize::MAX).max(1);
-        Self { connections_of_a_service: CONNECTIONS_OF_A_SERVICE.min(connections), connections }
+        let connections_of_a_service = CONNECTIONS_OF_A_SERVICE.min(connections);
+        Self { connections_of_a_service, connections, patience: Patience::default() }
     }
 }
 
@@ -132,9 +155,12 @@ pub async fn run_until(config: Config, limits: Limits, stop: impl Future<Output 
     let (says_in, says_out) = mpsc::channel(REPORTS_WAITING_MAX);
     let (alive, mut all_gone) = mpsc::channel(1);
     let room = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
-    let hub = hub::Hub::new(limits, listen::Common { room, alive }, says_in);
+    let (end, ending) = watch::channel(());
+    let common = listen::Common { room, alive, ending, shelf: http::Shelf::default(), patience: limits.patience };
+    let hub = hub::Hub::new(limits, common, says_in);
     let mut hub = link::Link::new(&config.keeper_socket, hub, says_out).run(stop).await?;
     hub.stop_accepting();
+    let _ = end.send(()); // whoever is in the middle of a request gets its answer, and no other one
     drop(hub); // with it the last holder of `alive` that is not a connection
     // Whether all are gone or the time is over: this is the end.
     let _ = tokio::time::timeout(DRAIN_AT_END, all_gone.recv()).await;

@@ -205,10 +205,11 @@ impl<'a> Link<'a> {
         }
     }
 
-    /// Reports that got no answer are said again to the next keeper, except traffic: newer numbers replace it.
+    /// Reports that got no answer are said again to the next keeper. Not traffic: newer numbers replace it. And not what
+    /// was served: if this keeper did take it, it would be counted twice.
     fn keep_unanswered(&mut self, session: Session) {
         for asked in session.asked.into_values().rev() {
-            if let Asked::Says(says @ (Says::Drained { .. } | Says::Trouble { .. })) = asked {
+            if let Asked::Says(says @ (Says::Drained { .. } | Says::Trouble { .. } | Says::SetAside { .. })) = asked {
                 self.repeat.push_front(says);
             }
         }

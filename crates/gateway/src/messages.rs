@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ostler_model::estate::Protocol;
 use ostler_model::ids::InstanceId;
 use ostler_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,9 @@ pub struct Table {
     /// For how long after its accept a caller waits, in milliseconds, when no instance can be reached; 0 closes its
     /// connection at once.
     pub hold_ms: u64,
+    /// What the gateway understands of what it carries. A connection keeps what was in force when it was accepted.
+    #[serde(default, skip_serializing_if = "Protocol::is_tcp")]
+    pub protocol: Protocol,
 }
 
 impl Table {
@@ -115,6 +119,43 @@ pub enum Says {
         /// Bytes from instances to callers.
         bytes_out: u64,
     },
+    /// What callers have asked of a service since it was last reported, and how it went. Sent every ten seconds for each
+    /// instance that was asked. Said at most once: what is lost on its way is not counted again. One instance's times do
+    /// not overlap, so that whoever is told of one twice can see it.
+    Served {
+        /// The service.
+        service: String,
+        /// Who was asked last; `None` for callers that reached nobody.
+        instance: Option<InstanceId>,
+        /// What is counted: requests, or connections where the protocol is not understood.
+        protocol: Protocol,
+        /// When the first of them was counted at the earliest.
+        from: Timestamp,
+        /// When the last of them was counted at the latest.
+        until: Timestamp,
+        /// How many.
+        asked: u64,
+        /// Those of them that were answered with a status of 500 or above, or not, or not to the end; for connections,
+        /// those that reached no instance. What a caller breaks off itself is no failure.
+        failed: u64,
+        /// How long the others took, from the request's head to the answer's (for connections, from the accept until it
+        /// reached an instance): pairs of at most how many microseconds, and how many. Rounded up by less than a
+        /// quarter; at most 104 pairs, in order.
+        times: Vec<(u64, u64)>,
+    },
+    /// An instance does much worse than its peers, and gets no requests for a while as long as another one is left.
+    SetAside {
+        /// The service.
+        service: String,
+        /// Which.
+        instance: InstanceId,
+        /// When.
+        at: Timestamp,
+        /// For how many milliseconds.
+        for_ms: u64,
+        /// Why, in words for people.
+        reason: String,
+    },
 }
 
 #[cfg(test)]
@@ -140,5 +181,11 @@ mod tests {
         assert_eq!(serde_json::to_string(&tell).unwrap(), text);
         let says = r#"{"drained":{"id":7,"left":0}}"#;
         assert_eq!(serde_json::from_str::<Says>(says).unwrap(), Says::Drained { id: 7, left: 0 });
+        let served = r#"{"served":{"service":"web","instance":"web-1","protocol":"http","from":1,"until":9,"asked":3,"failed":1,"times":[[319,2]]}}"#;
+        assert_eq!(serde_json::to_string(&serde_json::from_str::<Says>(served).unwrap()).unwrap(), served);
+        let table = Table { targets: Vec::new(), hold_ms: 5, protocol: Protocol::Tcp };
+        assert_eq!(serde_json::to_string(&table).unwrap(), r#"{"targets":[],"hold_ms":5}"#);
+        let table = Table { protocol: Protocol::Http, ..table };
+        assert_eq!(serde_json::to_string(&table).unwrap(), r#"{"targets":[],"hold_ms":5,"protocol":"http"}"#);
     }
 }

@@ -5,11 +5,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use ostler_model::ids::InstanceId;
 use tokio::net::TcpStream;
 use tokio::time::{sleep_until, timeout, timeout_at};
 
+use crate::http::upstream::Upstream;
 use crate::pause::pause;
 use crate::service::{Lease, RETRYING_MAX, Service};
 
@@ -34,44 +37,45 @@ const DOUBT: Duration = Duration::from_secs(1);
 const TRUST: Duration = Duration::from_secs(60);
 
 /// Connects a caller that was accepted at `accepted` to an instance of the service. `None` if it was held in vain.
-/// `lost` is the connection it had and that turned out to lead nowhere.
+/// `lost` is whom it was connected to when that turned out to lead nowhere.
 pub(crate) async fn reach(
     service: &Arc<Service>,
     accepted: Instant,
-    lost: Option<Lease>,
+    lost: Option<&InstanceId>,
 ) -> Option<(TcpStream, Lease)> {
-    let mut caller = Caller { service, accepted, affected: false };
-    if let Some(lost) = lost {
-        caller.affected(Some(&lost));
+    match (Caller { service, accepted, affected: false, takes: Takes::New }).reach(lost).await? {
+        (Line::New(stream), lease) => Some((stream, lease)),
+        (Line::Kept(_), _) => None, // it was not asked for
     }
-    if let Some(reached) = caller.try_each().await {
-        return Some(reached);
-    }
-    let mut permit = None;
-    let mut since = accepted;
-    loop {
-        let mut changed = std::pin::pin!(service.changed.notified());
-        changed.as_mut().enable(); // before the attempt, so that a change during it is not missed
-        if let Some(reached) = caller.try_each().await {
-            return Some(reached);
-        }
-        let deadline = accepted + service.hold(); // asked each time: a new table may have another
-        if Instant::now() >= deadline {
-            service.gave_up(accepted.elapsed());
-            return None;
-        }
-        if permit.is_none() {
-            // Then try at once: whoever had the permit may just have got through.
-            permit = timeout_at(deadline.into(), service.retrying.acquire()).await.ok();
-            continue;
-        }
-        let length = pause_after(since.elapsed(), RETRYING_MAX - service.retrying.available_permits());
-        tokio::select! {
-            () = changed => since = Instant::now(),
-            () = pause(length), if service.has_targets() => {}
-            () = sleep_until(deadline.into()) => {}
-        }
-    }
+}
+
+/// As [`reach`], but a connection that is kept for it will do.
+pub(crate) async fn reach_or_reuse(
+    service: &Arc<Service>,
+    asked: Instant,
+    lost: Option<&InstanceId>,
+    takes: Takes,
+) -> Option<(Line, Lease)> {
+    Caller { service, accepted: asked, affected: false, takes }.reach(lost).await
+}
+
+/// Which connections a caller can use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Takes {
+    /// New ones.
+    New,
+    /// Those as well that are kept and have not been idle for longer than this.
+    Kept {
+        /// How long.
+        idle_max: Duration,
+    },
+}
+
+/// A connection to a target.
+#[derive(Debug)]
+pub(crate) enum Line {
+    New(TcpStream),
+    Kept(Upstream),
 }
 
 /// The pause of one of so many callers that try again together: all of them together try as often as one alone would,
@@ -85,25 +89,69 @@ fn pause_after(held: Duration, retrying: usize) -> Duration {
 struct Caller<'a> {
     service: &'a Arc<Service>,
     accepted: Instant,
+    /// Whether it waits by the account of troubles.
     affected: bool,
+    takes: Takes,
 }
 
 impl Caller<'_> {
+    async fn reach(mut self, lost: Option<&InstanceId>) -> Option<(Line, Lease)> {
+        if let Some(lost) = lost {
+            self.affected(Some(lost));
+        }
+        if let Some(reached) = self.try_each().await {
+            return Some(reached);
+        }
+        let (service, accepted) = (self.service, self.accepted);
+        let mut permit = None;
+        let mut since = accepted;
+        loop {
+            let mut changed = std::pin::pin!(service.changed.notified());
+            changed.as_mut().enable(); // before the attempt, so that a change during it is not missed
+            if let Some(reached) = self.try_each().await {
+                return Some(reached);
+            }
+            let deadline = accepted + service.hold(); // asked each time: a new table may have another
+            if Instant::now() >= deadline {
+                self.affected = false;
+                service.gave_up(accepted.elapsed());
+                return None;
+            }
+            if permit.is_none() {
+                // Then try at once: whoever had the permit may just have got through.
+                permit = timeout_at(deadline.into(), service.retrying.acquire()).await.ok();
+                continue;
+            }
+            let length = pause_after(since.elapsed(), RETRYING_MAX - service.retrying.available_permits());
+            tokio::select! {
+                () = changed => since = Instant::now(),
+                () = pause(length), if service.has_targets() => {}
+                () = sleep_until(deadline.into()) => {}
+            }
+        }
+    }
+
     /// One attempt at each target, best first.
-    async fn try_each(&mut self) -> Option<(TcpStream, Lease)> {
+    async fn try_each(&mut self) -> Option<(Line, Lease)> {
         let mut tried = Vec::new();
         while let Some(lease) = self.service.lease(&tried) {
+            if let Some(kept) = self.kept(&lease).await {
+                self.connected(&lease);
+                return Some((Line::Kept(kept), lease));
+            }
             let start = Instant::now();
             match connect(lease.target.address, self.accepted.elapsed()).await {
                 Ok(stream) => {
-                    self.service.connected(&lease, self.affected.then(|| self.accepted.elapsed()));
-                    return Some((stream, lease));
+                    self.service.traffic.connections.fetch_add(1, Ordering::Relaxed);
+                    self.connected(&lease);
+                    return Some((Line::New(stream), lease));
                 }
                 Err(error) => {
                     if !is_our_own_lack(&error) {
-                        self.service.suspect(&lease, start.elapsed());
+                        self.service.suspect(&lease.target, start.elapsed());
+                        self.service.asked(&lease.target, None);
                     }
-                    self.affected(Some(&lease));
+                    self.affected(Some(&lease.target.instance));
                     tried.push(lease.target.address);
                 }
             }
@@ -114,10 +162,35 @@ impl Caller<'_> {
         None
     }
 
-    fn affected(&mut self, lease: Option<&Lease>) {
+    /// A connection that is kept for the leased target and that its other end has not closed.
+    async fn kept(&self, lease: &Lease) -> Option<Upstream> {
+        let Takes::Kept { idle_max } = self.takes else { return None };
+        while let Some(mut kept) = self.service.take_idle(&lease.target, idle_max) {
+            if kept.is_usable().await {
+                return Some(kept);
+            }
+        }
+        None
+    }
+
+    fn connected(&mut self, lease: &Lease) {
+        self.service.connected(&lease.target, self.affected.then(|| self.accepted.elapsed()));
+        self.affected = false;
+    }
+
+    fn affected(&mut self, instance: Option<&InstanceId>) {
         if !self.affected {
             self.affected = true;
-            self.service.affected(lease.map(|lease| &lease.target.instance));
+            self.service.affected(instance);
+        }
+    }
+}
+
+impl Drop for Caller<'_> {
+    /// A caller who no longer waits must not count as one who does.
+    fn drop(&mut self) {
+        if self.affected {
+            self.service.left();
         }
     }
 }
@@ -175,6 +248,7 @@ fn is_our_own_lack(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use ostler_model::estate::Protocol;
     use tokio::net::{TcpListener, TcpSocket};
     use tokio::sync::mpsc;
 
@@ -189,7 +263,11 @@ mod tests {
     }
 
     fn table(address: SocketAddr) -> Table {
-        Table { targets: vec![Target { instance: "web-1".parse().unwrap(), address }], hold_ms: HOLD_MS }
+        Table {
+            targets: vec![Target { instance: "web-1".parse().unwrap(), address }],
+            hold_ms: HOLD_MS,
+            protocol: Protocol::Tcp,
+        }
     }
 
     /// Callers that have all failed at least once.
@@ -270,7 +348,7 @@ mod tests {
     #[tokio::test]
     async fn a_table_ends_the_wait_for_one() {
         let (service, mut said) = service();
-        service.set_table(Some(Table { targets: Vec::new(), hold_ms: HOLD_MS }));
+        service.set_table(Some(Table { targets: Vec::new(), hold_ms: HOLD_MS, protocol: Protocol::Tcp }));
         let callers = held_callers(&service, 3).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         service.set_table(Some(table(listener.local_addr().unwrap())));

@@ -3,18 +3,23 @@
 //! Invariant: a connection counts for its target from before it is attempted until it is gone, so that a drained
 //! target with no count has no connection, and none on its way.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use ostler_model::estate::Protocol;
 use ostler_model::ids::InstanceId;
 use ostler_model::time::Timestamp;
 use tokio::sync::{Notify, Semaphore, mpsc};
 
 use crate::choose::{Candidate, choose};
+use crate::http::upstream::Upstream;
 use crate::messages::{Says, Table, Target};
+use crate::outlier::{self, Record, Verdict};
 use crate::pump::Traffic;
+use crate::tally::{Tally, Went};
 use crate::trouble::{Account, Interval};
 
 /// How long a caller is held as long as no table has come for its service: a gateway that was just started gets the
@@ -26,6 +31,11 @@ const HOLD_WITHOUT_TABLE: Duration = Duration::from_secs(10);
 const SUSPECT_FACTOR: u32 = 10;
 /// … and for at least this long.
 const SUSPECT_MIN: Duration = Duration::from_millis(50);
+
+/// Idle connections to one target that are kept. More are needed only by callers that come and go all at once.
+const IDLE_MAX: usize = 256;
+/// For so long; most servers close what is idle for longer by themselves.
+const IDLE_FOR: Duration = Duration::from_secs(30);
 
 /// How many callers of one service try again at the same time while nothing can be reached. The others wait for one
 /// of these to get through: a thousand held callers must not become a storm of connects.
@@ -58,6 +68,18 @@ struct State {
     /// Where equals take turns.
     turn: usize,
     account: Account,
+    /// What was served since it was last reported. Only while there is something, as with all that follows: a service at
+    /// rest costs nothing more.
+    served: Option<Box<Served>>,
+    /// When the targets were last compared with each other.
+    reviewed: Option<Instant>,
+}
+
+/// What was served, by who was asked last.
+#[derive(Debug)]
+struct Served {
+    from: Timestamp,
+    by: BTreeMap<(Option<InstanceId>, Protocol), Tally>,
 }
 
 #[derive(Debug)]
@@ -65,6 +87,23 @@ struct Entry {
     target: Target,
     active: Arc<AtomicU64>,
     suspect_until: Option<Instant>,
+    /// Once it was asked something in HTTP.
+    http: Option<Box<Asked>>,
+}
+
+/// What is held of a target that speaks HTTP.
+#[derive(Debug, Default)]
+struct Asked {
+    /// Open connections that nobody uses; the one used last at the end. They do not count as active: nothing is lost
+    /// when they are closed.
+    idle: Vec<(Instant, Upstream)>,
+    record: Record,
+}
+
+impl Entry {
+    fn asked(&mut self) -> &mut Asked {
+        self.http.get_or_insert_default()
+    }
 }
 
 impl Service {
@@ -95,10 +134,13 @@ impl Service {
         before.append(&mut state.leaving);
         for target in table.iter().flat_map(|table| &table.targets) {
             let known = before.iter().position(|entry| entry.target == *target);
-            let active = known.map(|index| before.swap_remove(index).active).unwrap_or_default();
-            state.targets.push(Entry { target: target.clone(), active, suspect_until: None });
+            let known = known.map(|index| before.swap_remove(index));
+            let (active, http) = known.map(|entry| (entry.active, entry.http)).unwrap_or_default();
+            state.targets.push(Entry { target: target.clone(), active, suspect_until: None, http });
         }
         before.retain(|entry| entry.active.load(Ordering::Acquire) > 0);
+        before.iter_mut().for_each(|entry| entry.http = None); // with it, idle connections are closed
+        state.relieve();
         state.leaving = before;
         state.table = table;
         drop(state);
@@ -118,11 +160,13 @@ impl Service {
     /// Chooses a target that is not in `tried`, and counts the connection. `None` if none is left.
     pub(crate) fn lease(self: &Arc<Self>, tried: &[SocketAddr]) -> Option<Lease> {
         let mut state = self.state();
-        let mut now = None; // read the clock only if a target is suspect
+        let mut now = None; // read the clock only if a target needs it
         let candidates = state.targets.iter().map(|entry| {
             let active = u32::try_from(entry.active.load(Ordering::Acquire)).unwrap_or(u32::MAX);
             let suspect = entry.suspect_until.is_some_and(|until| until > *now.get_or_insert_with(Instant::now));
-            (!tried.contains(&entry.target.address)).then_some(Candidate { suspect, active })
+            let aside =
+                entry.http.as_ref().is_some_and(|http| http.record.is_aside(*now.get_or_insert_with(Instant::now)));
+            (!tried.contains(&entry.target.address)).then_some(Candidate { suspect, aside, active })
         });
         let index = choose(candidates, state.turn)?;
         state.turn = index + 1;
@@ -131,12 +175,107 @@ impl Service {
         Some(Lease { target: entry.target.clone(), active: Arc::clone(&entry.active), service: Arc::clone(self) })
     }
 
-    /// A connect to the leased target failed after it `took` so long.
-    pub(crate) fn suspect(&self, lease: &Lease, took: Duration) {
+    /// A connect to a target failed after it `took` so long.
+    pub(crate) fn suspect(&self, target: &Target, took: Duration) {
         let until = Instant::now() + (took * SUSPECT_FACTOR).max(SUSPECT_MIN);
-        if let Some(entry) = self.state().targets.iter_mut().find(|entry| entry.target == lease.target) {
+        if let Some(entry) = self.state().entry(target) {
             entry.suspect_until = Some(until);
         }
+    }
+
+    /// What its endpoint understands now.
+    pub(crate) fn protocol(&self) -> Protocol {
+        self.state().table.as_ref().map(|table| table.protocol).unwrap_or_default()
+    }
+
+    /// A connection to a target that nobody uses, the one used last, if that is not longer ago than this.
+    pub(crate) fn take_idle(&self, target: &Target, idle_max: Duration) -> Option<Upstream> {
+        let mut state = self.state();
+        let idle = &mut state.entry(target)?.http.as_mut()?.idle;
+        idle.pop_if(|(since, _)| since.elapsed() <= idle_max).map(|(_, upstream)| upstream)
+    }
+
+    /// Keeps a connection to a target for the next request, unless there is enough of it, or the target gets
+    /// nothing new any more.
+    pub(crate) fn keep_idle(&self, target: &Target, upstream: Upstream) {
+        let mut state = self.state();
+        if let Some(entry) = state.entry(target) {
+            let idle = &mut entry.asked().idle;
+            if idle.len() < IDLE_MAX {
+                idle.push((Instant::now(), upstream));
+            }
+        }
+    }
+
+    /// Closes the idle connections to a target: one of them turned out to lead nowhere.
+    pub(crate) fn drop_idle(&self, target: &Target) {
+        if let Some(http) = self.state().entry(target).and_then(|entry| entry.http.as_mut()) {
+            http.idle = Vec::new();
+        }
+    }
+
+    /// Closes connections that have been idle for long.
+    pub(crate) fn tidy_idle(&self) {
+        let now = Instant::now();
+        for http in self.state().targets.iter_mut().filter_map(|entry| entry.http.as_mut()) {
+            http.idle.retain(|(since, _)| now.saturating_duration_since(*since) < IDLE_FOR);
+            http.idle.shrink_to_fit();
+        }
+    }
+
+    /// A target was asked something: how long its answer took, or `None` if it failed. From time to time the
+    /// targets are compared, and who does much worse than the others is set aside.
+    pub(crate) fn asked(&self, target: &Target, took: Option<Duration>) {
+        let now = Instant::now();
+        let mut state = self.state();
+        let Some(entry) = state.entry(target) else { return };
+        entry.asked().record.asked(took);
+        if !outlier::is_due(state.reviewed, now) {
+            return;
+        }
+        state.reviewed = Some(now);
+        let verdicts = outlier::review(&mut state.records(), now);
+        let verdicts: Vec<_> = verdicts
+            .into_iter()
+            .map(|verdict| (state.targets[verdict.index].target.instance.clone(), verdict))
+            .collect();
+        drop(state);
+        for (instance, Verdict { length, because, .. }) in verdicts {
+            self.say(Says::SetAside {
+                service: self.name.clone(),
+                instance,
+                at: wall_clock(),
+                for_ms: u64::try_from(length.as_millis()).unwrap_or(u64::MAX),
+                reason: because.to_string(),
+            });
+        }
+    }
+
+    /// Counts something that was asked of the service, and how it went.
+    pub(crate) fn served(&self, protocol: Protocol, by: Option<&InstanceId>, went: Went) {
+        self.state().served(protocol, by, went);
+    }
+
+    /// Reports what was served since the last time, as far as there is room. The rest stays counted.
+    pub(crate) fn report_served(&self) {
+        let mut state = self.state();
+        let Some(mut served) = state.served.take() else { return };
+        let until = wall_clock();
+        while self.says.capacity() > self.says.max_capacity() / 2
+            && let Some(((instance, protocol), tally)) = served.by.pop_first()
+        {
+            self.say(Says::Served {
+                service: self.name.clone(),
+                instance,
+                protocol,
+                from: served.from,
+                until,
+                asked: tally.asked,
+                failed: tally.failed,
+                times: tally.times.buckets().collect(),
+            });
+        }
+        state.served = (!served.by.is_empty()).then_some(served);
     }
 
     /// A caller is affected; see [`Account::affected`].
@@ -144,11 +283,10 @@ impl Service {
         self.state().account.affected(wall_clock(), instance);
     }
 
-    /// A caller has reached the leased target; `waited` as in [`Account::connected`].
-    pub(crate) fn connected(&self, lease: &Lease, waited: Option<Duration>) {
-        self.traffic.connections.fetch_add(1, Ordering::Relaxed);
+    /// A caller has reached a target; `waited` as in [`Account::connected`].
+    pub(crate) fn connected(&self, target: &Target, waited: Option<Duration>) {
         let mut state = self.state();
-        if let Some(entry) = state.targets.iter_mut().find(|entry| entry.target == lease.target) {
+        if let Some(entry) = state.entry(target) {
             entry.suspect_until = None;
         }
         let report = state.account.connected(wall_clock(), waited);
@@ -162,6 +300,12 @@ impl Service {
     /// An affected caller was given up; see [`Account::gave_up`].
     pub(crate) fn gave_up(&self, waited: Duration) {
         let report = self.state().account.gave_up(wall_clock(), waited);
+        self.report(report);
+    }
+
+    /// An affected caller went away; see [`Account::left`].
+    pub(crate) fn left(&self) {
+        let report = self.state().account.left(wall_clock());
         self.report(report);
     }
 
@@ -216,8 +360,10 @@ impl Service {
             table.targets.retain(|target| target.address != address);
         }
         if let Some(index) = state.targets.iter().position(|entry| entry.target.address == address) {
-            let entry = state.targets.remove(index);
+            let mut entry = state.targets.remove(index);
+            entry.http = None; // with it, idle connections are closed
             state.leaving.push(entry);
+            state.relieve();
         }
     }
 
@@ -230,6 +376,29 @@ impl Service {
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing between lock and unlock leaves the state half changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn entry(&mut self, target: &Target) -> Option<&mut Entry> {
+        self.targets.iter_mut().find(|entry| entry.target == *target)
+    }
+
+    fn records(&mut self) -> Vec<&mut Record> {
+        self.targets.iter_mut().map(|entry| &mut entry.asked().record).collect()
+    }
+
+    /// There may be fewer targets than before.
+    fn relieve(&mut self) {
+        if self.reviewed.is_some() {
+            outlier::relieve(&mut self.records(), Instant::now());
+        }
+    }
+
+    fn served(&mut self, protocol: Protocol, by: Option<&InstanceId>, went: Went) {
+        let fresh = || Box::new(Served { from: wall_clock(), by: BTreeMap::new() });
+        let served = self.served.get_or_insert_with(fresh);
+        served.by.entry((by.cloned(), protocol)).or_default().count(went);
     }
 }
 

@@ -57,7 +57,7 @@ struct Open {
 
 impl Account {
     /// A caller's first attempt failed at `instance`, or (`None`) there was nothing to try. It must be followed by
-    /// [`Account::connected`] or [`Account::gave_up`] for the same caller.
+    /// [`Account::connected`], [`Account::gave_up`] or [`Account::left`] for the same caller.
     pub(crate) fn affected(&mut self, now: Timestamp, instance: Option<&InstanceId>) {
         let open = self.open.get_or_insert_with(|| Open {
             interval: Interval::starting(now, instance.cloned()),
@@ -85,6 +85,13 @@ impl Account {
         let open = self.open.as_mut()?;
         open.interval.failed += 1;
         open.end(waited);
+        self.close_if_over(now)
+    }
+
+    /// An affected caller has gone away by itself. Returns a report if one is due.
+    pub(crate) fn left(&mut self, now: Timestamp) -> Option<Interval> {
+        let open = self.open.as_mut()?;
+        open.waiting = open.waiting.saturating_sub(1);
         self.close_if_over(now)
     }
 
@@ -155,6 +162,16 @@ mod tests {
         assert_eq!(account.gave_up(at(50), MS(50)), None);
         let report = account.connected(at(900), None).unwrap();
         assert_eq!((report.from, report.until, report.waited, report.failed), (at(0), at(900), 0, 1));
+    }
+
+    #[test]
+    fn who_leaves_holds_nothing_up() {
+        let mut account = Account::default();
+        account.affected(at(0), Some(&web(1)));
+        account.affected(at(1), Some(&web(1)));
+        assert_eq!(account.connected(at(5), Some(MS(5))), None, "one still waits");
+        let report = account.left(at(9)).unwrap();
+        assert_eq!((report.until, report.waited, report.failed), (at(9), 1, 0));
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod common;
 
 use std::net::SocketAddr;
 
-use common::{Gateway, Instance, ROOMY, call, refusing, round_trip, start, within};
+use common::{Gateway, Instance, PATIENT, ROOMY, call, refusing, round_trip, start, within};
 use ostler_gateway::Limits;
 use ostler_gateway::messages::Says;
 use ostler_keeper::protocol::ToGateway;
@@ -259,8 +259,8 @@ async fn what_an_instance_sent_before_it_closed_is_delivered() {
 #[tokio::test]
 async fn callers_beyond_the_limit_queue_and_are_not_refused() {
     for limits in [
-        Limits { connections_of_a_service: 2, connections: 100 },
-        Limits { connections_of_a_service: 100, connections: 2 },
+        Limits { connections_of_a_service: 2, connections: 100, patience: PATIENT },
+        Limits { connections_of_a_service: 100, connections: 2, patience: PATIENT },
     ] {
         let (_home, _socket, _gateway, keeper) = start(limits).await;
         let (endpoint, _held) = keeper.listen("web").await;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ostler_model::catalog::{Catalog, Limits, Offering, Placement};
-use ostler_model::estate::{Estate, Listen, Parameters, ProbeOverride, Provider, Service};
+use ostler_model::estate::{Check, Estate, Listen, Parameters, ProbeOverride, Protocol, Provider, Service};
 use ostler_model::health::Health;
 use ostler_model::ids::{AttemptId, BindingId, CommandId, EstateUuid, InstanceId, ProviderName, ServiceName};
 use ostler_model::outcome::{BackupMade, Failure};
@@ -375,6 +375,25 @@ impl Knowledge {
             timeout: timeout.unwrap_or(offered.timeout),
             start_within: start_within.unwrap_or(offered.start_within),
         })
+    }
+
+    /// What the service's endpoint understands: the estate's word before what the `ready` probe speaks.
+    pub fn protocol(&self, service: &ServiceKnowledge) -> Protocol {
+        let by_probe = || match self.probe_policy(service).map(|policy| policy.ready) {
+            Some(Check::Http(_)) => Protocol::Http,
+            // The scheme of a binding says what the instance speaks, not whether TLS is around it.
+            Some(
+                Check::Tcp
+                | Check::Command(_)
+                | Check::Postgresql
+                | Check::Mysql
+                | Check::Redis
+                | Check::Amqp
+                | Check::Scheme,
+            )
+            | None => Protocol::Tcp,
+        };
+        service.spec.protocol.unwrap_or_else(by_probe)
     }
 
     /// How long the service's instances may take to stop.

@@ -163,6 +163,7 @@ fn services() {
             ("a negative number", a!("instances = -1")),
             ("instances as a text", a!("instances = \"2\"")),
             ("an unknown way to listen", a!("listen = \"udp\"")),
+            ("an unknown protocol", a!("protocol = \"https\"")),
         ],
     );
 }

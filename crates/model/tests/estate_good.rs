@@ -15,7 +15,7 @@ use ostler_model::estate::slo::{Exclusion, Slo};
 use ostler_model::estate::terms::{Credit, Percent, Terms};
 use ostler_model::estate::{
     Check, DataPolicy, Estate, Heal, HostProvider, Listen, Notify, NotifyVia, Occasion, Parameters, Parsed,
-    ProbeOverride, Provider, ProviderKind, Service, StopPolicy, parse,
+    ProbeOverride, Protocol, Provider, ProviderKind, Service, StopPolicy, parse,
 };
 use ostler_model::ids::ServiceName;
 use ostler_model::template::Template;
@@ -124,6 +124,7 @@ fn every_key_arrives() {
         ..service("cache", "redis")
     };
     let mail = Service {
+        protocol: Some(Protocol::Http),
         probe: ProbeOverride {
             ready: Some(Check::Tcp),
             start_within: Some(Span::seconds(60)),

@@ -40,6 +40,15 @@ const COMMON_PART: u32 = 64;
 /// Where these points would be closer together than the runtime's timer can tell apart, there are none.
 const COMMON_MIN: Duration = Duration::from_millis(2);
 
+/// What a watch has to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// The instance's health is another one.
+    Health(Health),
+    /// Its readiness probe was answered, and took so long.
+    Answered(Duration),
+}
+
 /// What the probes of one instance have said so far.
 #[derive(Clone, Debug, Default)]
 pub struct Watch {
@@ -135,7 +144,7 @@ pub async fn watch(
     policy: &ProbePolicy,
     target: &Target,
     before: Option<Health>,
-    mut report: impl FnMut(Health),
+    mut report: impl FnMut(Word),
 ) -> Infallible {
     let timeout = policy.timeout.get();
     let mut watch = Watch::new(before);
@@ -143,16 +152,19 @@ pub async fn watch(
     loop {
         let begin = Instant::now();
         // In a box for as long as it takes: nearly all watchers sleep nearly always, and a thousand of them stay small.
-        let ready = Box::pin(probe(&policy.ready, target, timeout)).await.map(drop);
-        let is_ready = ready.is_ok();
-        if let Some(health) = watch.observe_ready(ready) {
-            report(health);
+        let answer = Box::pin(probe(&policy.ready, target, timeout)).await;
+        let is_ready = answer.is_ok();
+        if let Ok(took) = &answer {
+            report(Word::Answered(*took));
+        }
+        if let Some(health) = watch.observe_ready(answer.map(drop)) {
+            report(Word::Health(health));
         }
         if is_ready
             && let Some(check) = &policy.deep
             && let Some(health) = watch.observe_deep(Box::pin(probe(check, target, timeout)).await.map(drop))
         {
-            report(health);
+            report(Word::Health(health));
         }
         let mood = watch.mood();
         let pause = rhythm.next(mood);

@@ -13,7 +13,7 @@ use ostler_model::estate::Check;
 use ostler_model::estate::contract::{AmqpCheck, ContractCheck};
 use ostler_model::health::{Health, SymptomKind};
 use ostler_model::time::Span;
-use ostler_probes::{Exercised, Target, exercise, keeps, probe, watch};
+use ostler_probes::{Exercised, Target, Word, exercise, keeps, probe, watch};
 use servers::mariadb::MariaDb;
 use servers::rabbitmq::RabbitMq;
 use servers::{Postgres, Redis};
@@ -208,7 +208,10 @@ async fn a_watch_sees_a_server_come_and_go() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let report = {
         let seen = Arc::clone(&seen);
-        move |health| seen.lock().unwrap().push(health)
+        move |word| match word {
+            Word::Health(health) => seen.lock().unwrap().push(health),
+            Word::Answered(took) => assert!(took > Duration::ZERO),
+        }
     };
     let id = "cache-1".parse().unwrap();
     let watching = tokio::spawn(async move { watch(&id, &policy, &target, None, report).await });

@@ -30,6 +30,7 @@ use crate::memory;
 use crate::news;
 use crate::providers::Providers;
 use crate::selling::Selling;
+use crate::served::Gatherer;
 use crate::server;
 use crate::turn::{Incoming, RecallError, Turner};
 use crate::verify;
@@ -206,17 +207,19 @@ pub fn run(config: Config, is_up: impl FnOnce()) -> Result<(), DaemonError> {
     let handle = Loop { messages, changed };
     let note = notes(config.home.process_log("manager"));
     let drains = Drains::default();
+    let served = Gatherer::new(tasks.handle().clone(), handle.clone());
     let (keeper, link) = Keeper::link(LinkConfig {
         socket: config.home.keeper_socket(),
         start: config.start_keeper,
-        news: news::carrier(handle.clone(), drains.clone(), note.clone()),
+        news: news::carrier(handle.clone(), drains.clone(), served.clone(), note.clone()),
     });
     let providers = Arc::new(Providers::new(config.home.folder().to_owned(), Arc::new(keeper.clone())));
     let events = {
         let handle = handle.clone();
         Arc::new(move |incoming: Incoming| handle.tell(incoming))
     };
-    let hands = Executor::new(tasks.handle().clone(), keeper.clone(), providers.clone(), drains, events, note.clone());
+    let hands =
+        Executor::new(tasks.handle().clone(), keeper.clone(), providers.clone(), drains, served, events, note.clone());
     let mut engine = Turner::new(opened.journal, hands)?;
     let known = engine.knowledge().clone();
     engine.hands().recall_routes(&known);

@@ -16,6 +16,7 @@ use ostler_model::binding::Credentials;
 use ostler_model::ids::{AttemptId, CommandId, InstanceId, ProviderName, SecretId, ServiceName};
 use ostler_model::outcome::{Failure, FailureClass};
 use ostler_model::time::Timestamp;
+use ostler_probes::Word;
 use ostler_providers::host::choose_for_endpoint;
 use ostler_providers::{InstanceOrder, Progress, Provider, ReflexGrant};
 use sha2::{Digest, Sha256};
@@ -28,6 +29,7 @@ use crate::keeper_link::{Keeper, ReportNumber};
 use crate::notify;
 use crate::orders::{ask_for_binding, asks_to_end, credentials, instance_order, leftover_order};
 use crate::providers::Providers;
+use crate::served::{Counts, Gatherer};
 use crate::turn::{Hands, Incoming, Secrets};
 use crate::watching;
 
@@ -59,6 +61,7 @@ pub struct Executor {
     /// Ports of endpoints: those known when the first was chosen, and those chosen since, known or not yet.
     endpoint_ports: BTreeSet<u16>,
     drains: Drains,
+    served: Arc<Gatherer>,
     heavy: Arc<Semaphore>,
     light: Arc<Semaphore>,
 }
@@ -86,11 +89,12 @@ impl Drains {
 
 impl Executor {
     /// Hands that work on `tasks` and report to `events`.
-    pub fn new(
+    pub(crate) fn new(
         tasks: Handle,
         keeper: Keeper,
         providers: Arc<Providers>,
         drains: Drains,
+        served: Gatherer,
         events: Events,
         note: Arc<dyn Fn(String) + Send + Sync>,
     ) -> Self {
@@ -106,6 +110,7 @@ impl Executor {
             routes: BTreeMap::new(),
             endpoint_ports: BTreeSet::new(),
             drains,
+            served: Arc::new(served),
             heavy: Arc::new(Semaphore::new(HEAVY_AT_ONCE)),
             light: Arc::new(Semaphore::new(LIGHT_AT_ONCE)),
         }
@@ -122,21 +127,22 @@ impl Executor {
             targets.shrink_to_fit(); // most services have one, and lists grow to four at once
             if !targets.is_empty() {
                 self.routes.insert(name.clone(), targets);
-                self.send_table(name);
+                self.keeper.table(name.to_string(), self.table(name, known));
             }
         }
     }
 
-    fn send_table(&self, service: &ServiceName) {
+    /// The body of the service's table.
+    fn table(&self, service: &ServiceName, known: &Knowledge) -> String {
         let targets = self.routes.get(service).into_iter().flatten();
         let targets =
             targets.map(|(instance, address)| TableTarget { instance: instance.clone(), address: *address }).collect();
         let hold_ms = u64::try_from(HOLD.as_millis()).expect("the hold is a few seconds");
-        let body = serde_json::to_string(&Table { targets, hold_ms }).expect("a table has only string keys");
-        self.keeper.table(service.to_string(), body);
+        let protocol = known.services.get(service).map(|service| known.protocol(service)).unwrap_or_default();
+        serde_json::to_string(&Table { targets, hold_ms, protocol }).expect("a table has only string keys")
     }
 
-    fn route(&mut self, instance: InstanceId, address: Option<SocketAddr>) {
+    fn route(&mut self, instance: InstanceId, address: Option<SocketAddr>, known: &Knowledge) {
         let service = instance.service().clone();
         let targets = self.routes.entry(service.clone()).or_default();
         match (targets.binary_search_by(|(other, _)| other.cmp(&instance)), address) {
@@ -148,7 +154,7 @@ impl Executor {
             }
             (Err(_), None) => {}
         }
-        self.send_table(&service);
+        self.keeper.table(service.to_string(), self.table(&service, known));
     }
 
     /// An address for an endpoint that nobody gave one: of no other endpoint, and none that an outgoing connection could
@@ -170,8 +176,15 @@ impl Executor {
         self.unwatch(instance);
         let Some(plan) = watching::prepare(known, secrets, instance) else { return };
         let events = self.events.clone();
-        let report = move |instance: &InstanceId, health| {
-            events(Event::Probed { instance: instance.clone(), watch: id, health }.into());
+        let served = plan.measures.map(|every| (self.served.clone(), every));
+        let report = move |instance: &InstanceId, word| match (word, &served) {
+            (Word::Health(health), _) => {
+                events(Event::Probed { instance: instance.clone(), watch: id, health }.into());
+            }
+            (Word::Answered(took), Some((served, every))) => {
+                served.add(instance.service().clone(), Counts::of_probe(took, *every, clock::now()));
+            }
+            (Word::Answered(_), None) => {}
         };
         let task = self.tasks.spawn(watching::run(plan, report));
         self.watches.insert(instance.clone(), task.abort_handle());
@@ -468,7 +481,7 @@ impl Hands for Executor {
                 let opened = self.keeper.listen(service.to_string(), address, true);
                 if !self.routes.contains_key(service) {
                     self.routes.insert(service.clone(), Vec::new());
-                    self.send_table(service); // from now on callers wait instead of being closed
+                    self.keeper.table(service.to_string(), self.table(service, known)); // from now on callers wait instead of being closed
                 }
                 let service = service.clone();
                 self.run(id, command.target(), async move {
@@ -484,9 +497,16 @@ impl Hands for Executor {
                     (Outcome::Done, Vec::new())
                 });
             }
-            Command::Watch { instance, .. } => self.watch(id, instance, known, secrets),
+            Command::Watch { instance, .. } => {
+                self.watch(id, instance, known, secrets);
+                // A change of what the endpoint understands comes with a new watch, and with nothing else.
+                let service = instance.service();
+                if self.routes.contains_key(service) {
+                    self.keeper.table_if_other(service.to_string(), self.table(service, known));
+                }
+            }
             Command::Unwatch { instance } => self.unwatch(instance),
-            Command::Route { instance, address } => self.route(instance.clone(), *address),
+            Command::Route { instance, address } => self.route(instance.clone(), *address, known),
             Command::Notify { service, occasion, message } => {
                 let notice = notify::notice(known, service, *occasion, message.clone(), clock::now());
                 let (ways, note) = (notify::ways(known, *occasion), self.note.clone());

@@ -165,6 +165,14 @@ impl Keeper {
         drop(self.order(Order::GatewayTable { key, body }));
     }
 
+    /// [`Keeper::table`], unless this is what it was told last.
+    pub fn table_if_other(&self, key: String, body: String) {
+        let is_other = lock(&self.shared).tables.get(&key) != Some(&body);
+        if is_other {
+            self.table(key, body);
+        }
+    }
+
     /// The estate-wide rate of reflexes.
     pub fn reflexes(&self, grant: Grant) {
         lock(&self.shared).reflexes = Some(grant);

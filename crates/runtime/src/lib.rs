@@ -25,6 +25,7 @@ pub mod preview;
 pub mod providers;
 pub mod seen;
 pub mod selling;
+mod served;
 pub mod server;
 pub mod turn;
 pub mod verify;

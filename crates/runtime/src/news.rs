@@ -10,12 +10,14 @@ use ostler_manager::{Event, Process, ResumeCause};
 use crate::daemon::{Loop, resume};
 use crate::hands::Drains;
 use crate::keeper_link::News;
+use crate::served::{Counts, Gatherer};
 use crate::turn::Incoming;
 
 /// Carries news to the loop.
 pub(crate) fn carrier(
     handle: Loop,
     drains: Drains,
+    served: Gatherer,
     note: Arc<dyn Fn(String) + Send + Sync>,
 ) -> Box<dyn Fn(News) + Send + Sync> {
     Box::new(move |news| match news {
@@ -40,7 +42,7 @@ pub(crate) fn carrier(
                     note(if up { "the gateway is there".to_owned() } else { "the gateway is gone".to_owned() });
                     None
                 }
-                Report::FromGateway { body } => from_gateway(&body, &drains),
+                Report::FromGateway { body } => from_gateway(&body, &drains, &served, &*note),
             };
             handle.tell(Incoming { event, secrets: Vec::new(), report: Some(number) });
         }
@@ -56,7 +58,7 @@ pub(crate) fn carrier(
     })
 }
 
-fn from_gateway(body: &str, drains: &Drains) -> Option<Event> {
+fn from_gateway(body: &str, drains: &Drains, served: &Gatherer, note: &dyn Fn(String)) -> Option<Event> {
     let says: Says = serde_json::from_str(body).ok()?; // of another build: nothing can be concluded from it
     drains.said(&says);
     match says {
@@ -69,6 +71,19 @@ fn from_gateway(body: &str, drains: &Drains) -> Option<Event> {
                 failed: connects_failed,
                 longest: Duration::from_micros(longest_wait_us),
             })
+        }
+        Says::SetAside { instance, for_ms, reason, .. } => {
+            let seconds = for_ms.div_ceil(1000);
+            note(format!(
+                "the gateway sends callers past {instance} for {seconds} s, as long as another is left: {reason}"
+            ));
+            None
+        }
+        Says::Served { service, protocol, from, until, asked, failed, times, .. } => {
+            // How long it takes to reach an instance says nothing of its answers.
+            let times = if protocol.is_tcp() { Vec::new() } else { times };
+            served.add(service.parse().ok()?, Counts { from, until, asked, failed, times });
+            None
         }
         Says::Drained { .. } | Says::Traffic { .. } => None,
     }

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
 use ostler_manager::Knowledge;
 use ostler_model::catalog::ProbePolicy;
 use ostler_model::estate::Check;
 use ostler_model::health::Health;
 use ostler_model::ids::{InstanceId, SecretId};
-use ostler_probes::{Target, User, watch};
+use ostler_probes::{Target, User, Word, watch};
 
 use crate::orders::credentials;
 use crate::turn::Secrets;
@@ -20,6 +21,8 @@ pub(crate) struct Prepared {
     policy: ProbePolicy,
     target: Target,
     before: Option<Health>,
+    /// Nobody sees how long its answers take but the probe, and that is to be measured: each answer stands for so long.
+    pub(crate) measures: Option<Duration>,
 }
 
 /// How `instance` is watched; `None` if it does not run or nobody knows how. In a box, because it is moved about, and
@@ -37,14 +40,16 @@ pub(crate) fn prepare(known: &Knowledge, secrets: &dyn Secrets, instance: &Insta
         as_the_process(&mut target, pid);
         target.folder = known.estate.as_ref()?.folder.clone();
     }
-    Some(Box::new(Prepared { instance: instance.clone(), policy, target, before: found.health.clone() }))
+    let has_to_be_quick = service.spec.slo.as_ref().is_some_and(|slo| slo.latency_p99.is_some());
+    let measures = (has_to_be_quick && known.protocol(service).is_tcp()).then(|| policy.every.get());
+    Some(Box::new(Prepared { instance: instance.clone(), policy, target, before: found.health.clone(), measures }))
 }
 
 /// Watches until it is dropped.
-pub(crate) async fn run(mut prepared: Box<Prepared>, mut report: impl FnMut(&InstanceId, Health)) {
+pub(crate) async fn run(mut prepared: Box<Prepared>, mut report: impl FnMut(&InstanceId, Word)) {
     let before = prepared.before.take();
     let Prepared { instance, policy, target, .. } = &*prepared;
-    match watch(instance, policy, target, before, |health| report(instance, health)).await {}
+    match watch(instance, policy, target, before, |word| report(instance, word)).await {}
 }
 
 /// Commands are run as this process is: with its environment, and as its user.

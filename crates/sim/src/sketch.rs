@@ -237,6 +237,7 @@ impl ServiceSketch {
             contracts: Vec::new(),
             instances: self.instances,
             endpoint: None::<SocketAddr>,
+            protocol: None,
             probe: ProbeOverride::default(),
             data: DataPolicy {
                 durable: None,

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use ostler_gateway::messages::{Says, Table, Target, Tell};
 use ostler_gateway::wire::SeqPacket;
-use ostler_gateway::{Config, GatewayError, Limits, run_until};
+use ostler_gateway::{Config, GatewayError, Limits, Patience, run_until};
 use ostler_keeper::protocol::{Answer, Message, Order, Request, Role, ToGateway, VERSION};
+use ostler_model::estate::Protocol;
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -41,7 +42,10 @@ impl Gateway {
     }
 }
 
-pub const ROOMY: Limits = Limits { connections_of_a_service: 10_000, connections: 10_000 };
+/// Nobody is given up while a test waits for something.
+pub const PATIENT: Patience =
+    Patience { head: Duration::from_secs(600), body: Duration::from_secs(600), answer: Duration::from_secs(600) };
+pub const ROOMY: Limits = Limits { connections_of_a_service: 10_000, connections: 10_000, patience: PATIENT };
 
 /// The keeper's end of one connection, its hello already answered.
 pub struct Keeper {
@@ -119,6 +123,13 @@ impl Keeper {
         self.tell(ToGateway::Table { key: service.into(), body }).await;
     }
 
+    /// [`Keeper::table`] for a service that speaks HTTP.
+    pub async fn http_table(&self, service: &str, targets: &[SocketAddr], hold_ms: u64) {
+        let table = Table { protocol: Protocol::Http, ..table(service, targets, hold_ms) };
+        let body = serde_json::to_string(&table).unwrap();
+        self.tell(ToGateway::Table { key: service.into(), body }).await;
+    }
+
     pub async fn drain(&self, id: u64, service: &str, address: SocketAddr, within_ms: u64) {
         let tell = Tell::Drain { id, service: service.into(), address, within_ms };
         self.tell(ToGateway::Tell { body: serde_json::to_string(&tell).unwrap() }).await;
@@ -136,8 +147,8 @@ impl Keeper {
     pub async fn says_of_importance(&self) -> Says {
         loop {
             match self.says().await {
-                Says::Traffic { .. } => {}
-                says @ (Says::Drained { .. } | Says::Trouble { .. }) => return says,
+                Says::Traffic { .. } | Says::Served { .. } => {}
+                says @ (Says::Drained { .. } | Says::Trouble { .. } | Says::SetAside { .. }) => return says,
             }
         }
     }
@@ -158,7 +169,7 @@ impl Keeper {
 
 pub fn table(service: &str, targets: &[SocketAddr], hold_ms: u64) -> Table {
     let target = |(index, &address)| Target { instance: format!("{service}-{}", index + 1).parse().unwrap(), address };
-    Table { targets: targets.iter().enumerate().map(target).collect(), hold_ms }
+    Table { targets: targets.iter().enumerate().map(target).collect(), hold_ms, protocol: Protocol::Tcp }
 }
 
 /// A keeper's socket, a gateway and its first keeper.

@@ -373,7 +373,9 @@ fn declare_again(known: &mut Knowledge, name: &ServiceName, estate: &Estate) {
     if service.spec.endpoint != new.endpoint {
         service.endpoint.trouble = None;
     }
-    let asks_otherwise = service.spec.probe != new.probe;
+    // What the endpoint understands may follow from the probe, and is looked at again with it.
+    let asked = |spec: &Service| (spec.probe.clone(), spec.protocol, spec.slo.as_ref().and_then(|slo| slo.latency_p99));
+    let asks_otherwise = asked(&service.spec) != asked(new);
     known.reassign(name, |service| service.spec = new.clone());
     let Some(service) = known.services.get_mut(name) else { return };
     let lost = service.bindings.iter().filter(|(_, binding)| binding.is_gone());

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ostler_manager::{Ask, Change, Event, Knowledge, ResumeCause, changes, place, status};
+use ostler_manager::{Ask, Change, Command, Event, Knowledge, ResumeCause, changes, place, status};
 use ostler_model::catalog::{Catalog, Offering, Placement};
 use ostler_model::estate::certificate::Certificate;
-use ostler_model::estate::{DataPolicy, Estate, Parameters, Provider, Service};
+use ostler_model::estate::{Check, DataPolicy, Estate, Parameters, Protocol, Provider, Service};
 use ostler_model::health::{Health, State, Symptom, SymptomKind};
 use ostler_model::ids::{CommandId, ProviderName};
 use ostler_model::outcome::FailureClass;
@@ -68,6 +68,36 @@ fn the_newest_version_that_fits() {
     assert_eq!(chosen("<17").as_deref(), Ok("16.4"));
     assert_eq!(chosen("15").as_deref(), Ok("15.18"));
     assert_eq!(chosen(">=18"), Err(("version", "no version of `postgresql` satisfies `>=18`".to_owned())));
+}
+
+#[test]
+fn what_an_endpoint_understands_is_what_is_said_or_what_its_probe_speaks() {
+    let understood = |ready: Option<Check>, protocol: Option<Protocol>| {
+        let web = with(service("web", "program"), |web| {
+            web.probe.ready = ready;
+            web.protocol = protocol;
+        });
+        let known = up(vec![web]).known;
+        known.protocol(&known.services[&name("web")])
+    };
+    let http = || Some(Check::Http("/readyz".to_owned()));
+    assert_eq!(understood(None, None), Protocol::Tcp);
+    assert_eq!(understood(Some(Check::Command(vec!["true".to_owned()])), None), Protocol::Tcp);
+    assert_eq!(understood(http(), None), Protocol::Http);
+    assert_eq!(understood(http(), Some(Protocol::Tcp)), Protocol::Tcp);
+    assert_eq!(understood(None, Some(Protocol::Http)), Protocol::Http);
+}
+
+#[test]
+fn what_an_endpoint_understands_can_change_while_its_instances_run() {
+    let web = |protocol| with(service("web", "program"), |web| web.protocol = protocol);
+    let mut world = up(vec![web(None)]);
+    let decision = world.give(&given(&estate(20, vec![web(Some(Protocol::Http))])));
+    // A new watch is what tells the hands to look; nothing is stopped for it.
+    let commands: Vec<&Command> = decision.commands.iter().map(|(_, command)| command).collect();
+    assert!(matches!(commands[..], [Command::Watch { .. }]), "{commands:?}");
+    world.settle();
+    assert_eq!(world.known.protocol(&world.known.services[&name("web")]), Protocol::Http);
 }
 
 #[test]

@@ -262,6 +262,9 @@ pub struct Service {
     pub instances: u32,
     /// Its stable address; assigned if not declared.
     pub endpoint: Option<SocketAddr>,
+    /// What its endpoint understands; if not declared, what its `ready` probe speaks ([`Protocol`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Protocol>,
     /// How its health is asked; what the offering says if not declared.
     pub probe: ProbeOverride,
     /// What must become of its data; what the offering says if not declared.
@@ -298,6 +301,7 @@ impl Service {
             contracts: Vec::new(),
             instances: 1,
             endpoint: None,
+            protocol: None,
             probe: ProbeOverride::default(),
             data: DataPolicy::default(),
             listen: Listen::default(),
@@ -340,6 +344,32 @@ impl Listen {
             Self::Port => "port",
             Self::Socket => "socket",
         }
+    }
+}
+
+/// What an endpoint understands of what it carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// Nothing: bytes are carried as they come.
+    #[default]
+    Tcp,
+    /// HTTP/1.1, request by request.
+    Http,
+}
+
+impl Protocol {
+    /// As the estate file writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Http => "http",
+        }
+    }
+
+    /// Whether nothing is understood.
+    pub fn is_tcp(&self) -> bool {
+        *self == Self::Tcp
     }
 }
 

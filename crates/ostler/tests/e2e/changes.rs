@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{Caller, NOWHERE, Ostler, head, http, lonely};
+use crate::harness::{Caller, NOWHERE, Ostler, exchange, head, http, lonely, wait_until};
 
 fn web(extra: &str) -> String {
     head("lonely") + &lonely("web", &format!("instances = 2\nenv = {{ {NOWHERE}{extra} }}"))
@@ -92,4 +92,25 @@ fn instances_are_scaled_and_restarted_without_callers_noticing() {
     assert!(after.iter().all(|pid| !before.contains(pid)), "{before:?} {after:?}");
     caller.stop_without_failure();
     assert_eq!(http::get(ostler.endpoint("web"), "/readyz").unwrap().0, 200);
+}
+
+#[test]
+fn what_an_endpoint_understands_changes_while_its_instances_run() {
+    let with = |more: &str| head("lonely") + &lonely("web", &format!("env = {{ {NOWHERE} }}\n{more}"));
+    let ostler = Ostler::up(&with(""));
+    let shop = ostler.endpoint("web");
+    // Only the gateway answers this in its own words.
+    let is_http = || {
+        let answer = exchange(shop, "CONNECT b:80 HTTP/1.1\r\nhost: b:80\r\nconnection: close\r\n\r\n");
+        answer.is_ok_and(|answer| answer.contains("this request cannot be passed on"))
+    };
+    assert!(is_http(), "its probe speaks HTTP");
+    let before = ostler.all_pids();
+    ostler.write("ostler.toml", &with("protocol = \"tcp\""));
+    ostler.ok(&["apply", "ostler.toml"]);
+    wait_until("bytes are carried as they come", || !is_http());
+    ostler.write("ostler.toml", &with("protocol = \"http\""));
+    ostler.ok(&["apply", "ostler.toml"]);
+    wait_until("requests are understood again", is_http);
+    assert_eq!(ostler.all_pids(), before, "nothing was restarted for it");
 }

@@ -32,6 +32,25 @@ fn killed_servers_come_back_with_their_data() {
 }
 
 #[test]
+fn visitors_stay_connected_and_see_no_failed_page_while_instances_are_killed() {
+    let ostler = Ostler::up(&bookshop("", ""));
+    let shop = ostler.endpoint("web");
+    let visitors: Vec<Caller> = ["/style.css", "/readyz", "/api/orders", "/style.css"]
+        .into_iter()
+        .flat_map(|path| [Caller::staying(shop, path), Caller::getting(shop, path)])
+        .collect();
+    for index in [0, 1, 0, 1] {
+        let pid = ostler.pids("web")[index];
+        kill(pid);
+        ostler.until_replaced("web", index, pid);
+        visitors.iter().for_each(Caller::until_next); // a request is tried twice, and two kills may meet the same one
+    }
+    for visitor in visitors {
+        visitor.stop_without_failure();
+    }
+}
+
+#[test]
 fn a_killed_manager_is_not_missed() {
     let ostler = two("");
     let before = ostler.all_pids();

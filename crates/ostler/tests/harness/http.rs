@@ -1,11 +1,11 @@
 //! Just enough of HTTP to be the bookshop's customer.
 
-use std::io;
-use std::net::SocketAddr;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 
 use serde_json::Value;
 
-use super::exchange;
+use super::{WITHIN, exchange};
 
 /// A visitor's name, so that orders can be asked for again.
 pub(crate) const VISITOR: &str = "0123456789abcdef0123456789abcdef";
@@ -42,4 +42,38 @@ pub(crate) fn orders(shop: SocketAddr) -> Vec<String> {
     assert_eq!(status, 200, "{body}");
     let lines: Vec<Value> = serde_json::from_str(&body).unwrap();
     lines.iter().map(|line| line["order"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Somebody who stays connected.
+pub(crate) struct Visitor(BufReader<TcpStream>);
+
+impl Visitor {
+    pub(crate) fn enter(shop: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&shop, WITHIN)?;
+        stream.set_read_timeout(Some(WITHIN))?;
+        Ok(Self(BufReader::new(stream)))
+    }
+
+    /// Asks for a page whose length is told; its status.
+    pub(crate) fn get(&mut self, path: &str) -> io::Result<u16> {
+        self.0.get_mut().write_all(format!("GET {path} HTTP/1.1\r\nhost: shop\r\n\r\n").as_bytes())?;
+        let broken = || io::Error::new(io::ErrorKind::UnexpectedEof, "the connection ended");
+        let (mut status, mut length) = (None, 0);
+        loop {
+            let mut line = String::new();
+            self.0.read_line(&mut line)?;
+            match line.trim_end() {
+                "" => break,
+                line if status.is_none() => status = line.split(' ').nth(1).and_then(|status| status.parse().ok()),
+                line => {
+                    if let Some(("content-length", value)) = line.split_once(": ") {
+                        length = value.parse().map_err(|_| broken())?;
+                    }
+                }
+            }
+        }
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body)?;
+        status.ok_or_else(broken)
+    }
 }

@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -395,6 +395,7 @@ pub(crate) fn is_zombie(pid: u32) -> bool {
 /// Somebody who does the same thing again and again until told to stop.
 pub(crate) struct Caller {
     stop: Arc<AtomicBool>,
+    made: Arc<AtomicU64>,
     thread: Option<JoinHandle<Calls>>,
 }
 
@@ -412,6 +413,8 @@ impl Caller {
     pub(crate) fn start(mut call: impl FnMut() -> Result<(), String> + Send + 'static) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let told = stop.clone();
+        let made = Arc::new(AtomicU64::new(0));
+        let count = made.clone();
         let thread = std::thread::spawn(move || {
             let mut calls = Calls::default();
             // At least one call is made after the order to stop, so that what happened last is seen too.
@@ -421,13 +424,20 @@ impl Caller {
                     Ok(()) => calls.fine += 1,
                     Err(wrong) => calls.wrong.push(wrong),
                 }
+                count.fetch_add(1, Ordering::SeqCst);
                 if last {
                     return calls;
                 }
                 std::thread::sleep(Duration::from_millis(2));
             }
         });
-        Self { stop, thread: Some(thread) }
+        Self { stop, made, thread: Some(thread) }
+    }
+
+    /// Waits until a call that began after this was made is over.
+    pub(crate) fn until_next(&self) {
+        let before = self.made.load(Ordering::SeqCst);
+        wait_until("the next call is over", || self.made.load(Ordering::SeqCst) >= before + 2);
     }
 
     /// One who connects and hangs up.
@@ -440,6 +450,16 @@ impl Caller {
         Self::start(move || match http::get(from, path) {
             Ok((200, _)) => Ok(()),
             Ok((status, body)) => Err(format!("answered {status}: {body}")),
+            Err(error) => Err(error.to_string()),
+        })
+    }
+
+    /// One who asks for a page on a connection that stays open.
+    pub(crate) fn staying(from: SocketAddr, path: &'static str) -> Self {
+        let mut visitor = http::Visitor::enter(from).unwrap();
+        Self::start(move || match visitor.get(path) {
+            Ok(200) => Ok(()),
+            Ok(status) => Err(format!("answered {status}")),
             Err(error) => Err(error.to_string()),
         })
     }

@@ -9,7 +9,7 @@ use super::reader::{Fields, Key, Reader, Value, listed};
 use super::{contracts, parameters, slo, values};
 use crate::catalog::Limits;
 use crate::diagnostics::shown;
-use crate::estate::{DataPolicy, INSTANCES_MAX, Listen, ProbeOverride, Service, StopPolicy};
+use crate::estate::{DataPolicy, INSTANCES_MAX, Listen, ProbeOverride, Protocol, Service, StopPolicy};
 use crate::ids::{OfferingName, ProviderName, ServiceName};
 use crate::template::Template;
 use crate::time::Span;
@@ -41,6 +41,7 @@ const SERVICE: &[Key] = &[
     ("contract", r#"contract = [{ need = "db", sql = "select 1", expect = "1" }]"#),
     ("instances", "instances = 2"),
     ("endpoint", r#"endpoint = "127.0.0.1:8080""#),
+    ("protocol", r#"protocol = "http""#),
     ("probe", r#"probe = { ready = { http = "/readyz" }, every = "1s" }"#),
     ("data", r#"data = { durable = true, backup_every = "15m" }"#),
     ("listen", r#"listen = "socket""#),
@@ -109,6 +110,7 @@ pub(super) fn read(reader: &mut Reader<'_>, names: &Names<'_>, name: ServiceName
         adopt: fields.optional("adopt").map(|value| read_adopt(reader, value)).unwrap_or_default(),
         instances: fields.optional("instances").and_then(|value| read_instances(reader, value)).unwrap_or(1),
         endpoint: endpoint.as_ref().map(|(endpoint, _)| *endpoint),
+        protocol: fields.optional("protocol").and_then(|value| read_protocol(reader, value)),
         probe: fields.optional("probe").and_then(|value| read_probe(reader, &name, value)).unwrap_or_default(),
         data: fields.optional("data").and_then(|value| read_data(reader, &name, value)).unwrap_or_default(),
         listen: fields.optional("listen").and_then(|value| read_listen(reader, value)).unwrap_or_default(),
@@ -340,6 +342,17 @@ fn read_listen(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Listen> {
         let remedy = "write \"port\" for a program that binds `PORT` itself, or \"socket\" for one that is handed the \
                       listening socket (`LISTEN_FDS`)";
         reader.report(value.span(), format!("there is no way to listen `{}`", shown(text)), remedy);
+    }
+    found
+}
+
+fn read_protocol(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Protocol> {
+    let text = value.text(reader)?;
+    let found = [Protocol::Tcp, Protocol::Http].into_iter().find(|protocol| protocol.as_str() == text);
+    if found.is_none() {
+        let remedy = "write \"http\" for HTTP/1.1 without TLS, or \"tcp\" for everything else; left out, it is what the \
+                      `ready` probe speaks";
+        reader.report(value.span(), format!("endpoints know no protocol `{}`", shown(text)), remedy);
     }
     found
 }
