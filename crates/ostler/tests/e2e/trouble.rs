@@ -68,6 +68,24 @@ fn a_hung_program_is_restarted_and_people_are_told() {
     assert!(ostler.ok(&["status"]).out.contains("SERVICE LEVEL"));
 }
 
+/// It is ready, as its own probe has it, and answers callers that it cannot serve them.
+#[test]
+fn what_callers_do_not_get_counts_against_a_service_that_is_ready() {
+    let slo = "slo = { availability = \"99.9%\" }\n";
+    let ostler = Ostler::up(&(fine() + slo));
+    for _ in 0..3 {
+        assert!(http::get(ostler.endpoint("fine"), "/healthz").unwrap().0 >= 500);
+    }
+    assert_eq!(http::get(ostler.endpoint("fine"), "/readyz").unwrap().0, 200);
+    let level = || ostler.service("fine")["levels"][0].clone();
+    wait_until("what callers got is measured", || level()["failed_seconds"].as_u64() > Some(0));
+    assert_eq!(ostler.service("fine")["state"], "ready");
+    let measured = ostler.ok(&["journal", "--kind", "traffic-measured"]).out;
+    assert!(measured.contains("fine was asked") && measured.contains(" failed, 0 were late"), "{measured}");
+    let level = level();
+    assert!(level["left_percent"].as_i64() < Some(100) && level["measured_seconds"].as_u64() > Some(0), "{level}");
+}
+
 #[test]
 fn a_failing_one_off_command_keeps_its_service_from_starting() {
     let ostler = Ostler::up(&fine());
