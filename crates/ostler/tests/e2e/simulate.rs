@@ -80,7 +80,7 @@ fn a_year_is_played_and_nothing_is_started() {
     }
     let crash =
         report["expected"].as_array().unwrap().iter().find(|one| one["kind"] == "crash" && one["target"] == "web");
-    assert_eq!((&crash.unwrap()["source"], &crash.unwrap()["every"]), (&"file".into(), &"48h".into()));
+    assert_eq!((&crash.unwrap()["source"], &crash.unwrap()["every"]), (&"file".into(), &"2d".into()));
     let picture = fs::read_to_string(&svg).unwrap();
     assert!(picture.starts_with("<svg") && picture.contains("cache") && picture.contains("99.99 %"), "{picture}");
     assert_eq!(ostler.run(&asked).out, said.out, "the same question has the same answer");
