@@ -12,6 +12,7 @@ use ostler_model::time::Timestamp;
 use ostler_model::version::Version;
 
 use crate::choose::chosen;
+use crate::evolve::all_with_bought;
 use crate::knowledge::Knowledge;
 
 /// Why a service cannot be bought as it is declared.
@@ -37,6 +38,8 @@ pub fn place(
     catalogs: &BTreeMap<ProviderName, Arc<Catalog>>,
     now: Timestamp,
 ) -> Result<BTreeMap<ServiceName, Placement>, Vec<PlacementProblem>> {
+    // What is gone from a catalog is held as before by whoever was bought of it.
+    let catalogs = &all_with_bought(known, catalogs);
     let mut placements = BTreeMap::new();
     let mut problems = Vec::new();
     for (name, service) in &estate.services {

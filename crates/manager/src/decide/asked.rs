@@ -9,7 +9,7 @@ use ostler_model::ids::ProviderName;
 
 use super::Draft;
 use crate::event::{Ask, Scope};
-use crate::evolve::with_withdrawn;
+use crate::evolve::{all_with_bought, with_withdrawn};
 use crate::fact::FactKind;
 use crate::knowledge::{Origin, Phase, ServiceKnowledge};
 use crate::place::{place, place_one};
@@ -46,10 +46,11 @@ impl Draft<'_> {
                 self.fact(FactKind::ServicePlaced { service: service.clone(), placement });
             }
         }
+        let offered = all_with_bought(known, catalogs);
         for service in known.services.values().filter(|service| matches!(service.origin, Origin::Sold { .. })) {
             // What was sold stays where it is; a version that is gone from there is followed by its successor.
             let placement =
-                place_one(known, estate, catalogs, &service.spec, service.placement.as_ref(), self.now).ok();
+                place_one(known, estate, &offered, &service.spec, service.placement.as_ref(), self.now).ok();
             if let Some(placement) = placement.filter(|placement| service.placement.as_ref() != Some(placement)) {
                 self.fact(FactKind::ServicePlaced { service: service.spec.name.clone(), placement });
             }

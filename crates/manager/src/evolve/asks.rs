@@ -3,9 +3,11 @@
 //! Invariant: an ask whose outcome is not known either stays open, or is on a list of what is left, until the provider
 //! has confirmed what became of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use ostler_model::catalog::Catalog;
+use ostler_model::catalog::{Catalog, Offering};
 use ostler_model::ids::{AttemptId, BindingId, CommandId, InstanceId, ProviderName};
 use ostler_model::outcome::{Failure, FailureClass, Observation};
 use ostler_model::time::Timestamp;
@@ -16,6 +18,10 @@ use crate::event::Settlement;
 use crate::instance::{Instance, MadeAs, OperationKind, Phase};
 use crate::knowledge::{Binding, Knowledge, ServiceKnowledge};
 use crate::rounds::{Accepted, LeftBinding, Leftover, RoundState, Rounds};
+
+/// What was to be renewed when it arrived is renewed after this time: long enough for its consumers to be restarted one
+/// after the other and to serve in between, and short beside what credentials usually last.
+const RENEWED_AGAIN: Duration = Duration::from_secs(600);
 
 /// A command was issued: what it asks for gets its number.
 pub(super) fn issue(known: &mut Knowledge, id: CommandId, command: &Command, at: Timestamp) {
@@ -65,6 +71,12 @@ pub(super) fn issue(known: &mut Knowledge, id: CommandId, command: &Command, at:
     {
         with_instance(known, &instance, |i| i.accepted = None);
     }
+}
+
+/// What is to be renewed as soon as it arrives is not: the clock of one of both sides is wrong, or the broker's figures
+/// are, and what comes next will not be better. Without a pause that would be an endless series of asks.
+pub(super) fn not_at_once(renew_at: Timestamp, arrived: Timestamp) -> Timestamp {
+    if renew_at <= arrived { arrived + RENEWED_AGAIN } else { renew_at }
 }
 
 fn as_declared(known: &Knowledge, service: &ServiceKnowledge) -> Option<Arc<MadeAs>> {
@@ -128,7 +140,7 @@ pub(super) fn end(known: &mut Knowledge, command: &Command, outcome: &Outcome, a
                 && i.access_used != i.access.number()
             {
                 i.access_used = i.access.number();
-                i.access_renew_at = started.renew_at;
+                i.access_renew_at = started.renew_at.map(|renew_at| not_at_once(renew_at, at));
                 i.watch = None; // a new watch asks with these
             }
         }),
@@ -328,16 +340,38 @@ pub(super) fn see_catalog(known: &mut Knowledge, provider: &ProviderName, catalo
     known.catalogs.insert(provider.clone(), catalog);
 }
 
+/// All catalogs with what was bought of them elsewhere and they have no more: its provider goes on with it. What runs here
+/// and is not offered here any more could not be started again.
+pub(crate) fn all_with_bought(
+    known: &Knowledge,
+    catalogs: &BTreeMap<ProviderName, Arc<Catalog>>,
+) -> BTreeMap<ProviderName, Arc<Catalog>> {
+    let merged = |(provider, catalog): (&ProviderName, &Arc<Catalog>)| {
+        (provider.clone(), merged(known, provider, catalog, |offering| offering.actions.unrepeatable))
+    };
+    catalogs.iter().map(merged).collect()
+}
+
 /// A provider's catalog with what it has no more and was bought of before, so that nothing that is known of that is
 /// lost.
 pub(crate) fn with_withdrawn(known: &Knowledge, provider: &ProviderName, catalog: &Arc<Catalog>) -> Arc<Catalog> {
+    merged(known, provider, catalog, |_| true)
+}
+
+fn merged(
+    known: &Knowledge,
+    provider: &ProviderName,
+    catalog: &Arc<Catalog>,
+    is_kept: impl Fn(&Offering) -> bool,
+) -> Arc<Catalog> {
     let mut catalog = catalog.clone();
     if let Some(former) = known.catalogs.get(provider) {
         for service in known.services.values() {
             let Some(placement) = service.placement.as_ref().filter(|placement| placement.provider == *provider) else {
                 continue;
             };
-            let Some(offering) = former.offerings.get(&placement.offering) else { continue };
+            let offering = former.offerings.get(&placement.offering).filter(|offering| is_kept(offering));
+            let Some(offering) = offering else { continue };
             let Some(plan) = offering.plans.iter().find(|plan| plan.name == placement.plan) else { continue };
             if service.instances.is_empty() && service.leftovers.is_empty() {
                 continue;
@@ -345,7 +379,7 @@ pub(crate) fn with_withdrawn(known: &Knowledge, provider: &ProviderName, catalog
             let merged = Arc::make_mut(&mut catalog);
             match merged.offerings.get_mut(&placement.offering) {
                 None => {
-                    let kept = ostler_model::catalog::Offering { withdrawn: true, ..offering.clone() };
+                    let kept = Offering { withdrawn: true, ..offering.clone() };
                     merged.offerings.insert(placement.offering.clone(), kept);
                 }
                 Some(offered) if !offered.plans.iter().any(|offered| offered.name == plan.name) => {

@@ -26,7 +26,7 @@ mod level;
 mod outcome;
 mod sold;
 
-pub(crate) use self::asks::with_withdrawn;
+pub(crate) use self::asks::{all_with_bought, with_withdrawn};
 pub(crate) use self::index::is_outdated;
 
 /// Makes `fact` part of what is known.

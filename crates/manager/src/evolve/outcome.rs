@@ -209,7 +209,8 @@ fn end_of_service(known: &mut Knowledge, command: &Command, outcome: &Outcome, a
     match (command, outcome) {
         _ if interrupted => doubt(known, command),
         (Command::Bind { binding, instance, endpoint }, Outcome::Bound { digest, renew_at }) => {
-            bound(known, binding, instance, *endpoint, digest, *renew_at);
+            let renew_at = renew_at.map(|renew_at| asks::not_at_once(renew_at, at));
+            bound(known, binding, instance, *endpoint, digest, renew_at);
         }
         (
             Command::Bind { binding, .. } | Command::Unbind { binding, .. } | Command::Tidy { binding, .. },

@@ -10,7 +10,9 @@
 //!   off is done, and whoever did it could not say so; `in-doubt`, `left-behind` and `unclear` are answers of a broker
 //!   that nothing follows from, and `lost` is the same as in doubt, of something that was done;
 //! - `verified web/db ok | broken`: a look at the need with the newest binding found that;
-//! - `lasts 1h`: from now on what a broker gives to get at instances is good for so long;
+//! - `gone bought small`: the provider's catalog has this plan of the offering no more;
+//! - `lasts 1h`: from now on what a broker gives to get at instances is good for so long; `0ms`: it is to be renewed at
+//!   once;
 //! - `accepted COMMAND`: a broker will do it; `appear db-1/1`: what was asked for is made late;
 //! - `probe web-1 ready | unready | shallow | unknown`; `hang web-1`, `unhang web-1`, `lose db-1` change the world;
 //! - `served web 60s 1000 100`: in the last 60 s callers asked 1000 times, and 100 times got nothing;
@@ -25,25 +27,29 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use ostler_manager::level::Traffic;
 use ostler_manager::{
     Ask, Checked, Command, Decision, Event, FactKind, Outcome, Reason, ResumeCause, Scope, Settlement, decide, status,
 };
+use ostler_model::catalog::Catalog;
 use ostler_model::estate::slo::Slo;
 use ostler_model::estate::{Estate, Parameters, Service};
 use ostler_model::health::{Exit, Health, Symptom, SymptomKind};
-use ostler_model::ids::{BindingId, CommandId, InstanceId, ServiceName};
+use ostler_model::ids::{BindingId, CommandId, InstanceId, ProviderName, ServiceName};
 use ostler_model::outcome::{FailureClass, Observation};
 use ostler_model::time::{Span, in_words};
 
-use crate::support::{START, admit, estate, given, instance, local, name, provide, sell, service};
+use crate::support::{START, admit, catalogs, estate, here, instance, local, name, provide, sell, service};
 use crate::world::{World, unready};
 
 struct Story {
     world: World,
     auto: bool,
     text: String,
+    /// What can be had now.
+    catalogs: BTreeMap<ProviderName, Arc<Catalog>>,
     /// How many facts the transcript has told.
     told: usize,
     waits: BTreeMap<InstanceId, String>,
@@ -51,7 +57,14 @@ struct Story {
 
 impl Story {
     fn play(text: &str) -> String {
-        let mut story = Self { world: World::new(), auto: false, text: String::new(), told: 0, waits: BTreeMap::new() };
+        let mut story = Self {
+            world: World::new(),
+            auto: false,
+            text: String::new(),
+            catalogs: catalogs(),
+            told: 0,
+            waits: BTreeMap::new(),
+        };
         story.told = story.world.facts.len();
         for line in text.lines().map(|line| line.split('#').next().unwrap_or("").trim()) {
             if line.is_empty() {
@@ -72,7 +85,8 @@ impl Story {
         let words: Vec<&str> = rest.split_whitespace().collect();
         match (verb, words.as_slice()) {
             ("estate", _) => {
-                let decision = self.world.give(&given(&read_estate(rest)));
+                let catalogs = self.catalogs.clone();
+                let decision = self.world.give(&Event::EstateGiven { estate: Arc::new(read_estate(rest)), catalogs });
                 self.refusals(&decision);
             }
             ("auto", [on]) => self.auto = *on == "on",
@@ -83,6 +97,7 @@ impl Story {
                 let id = *found.unwrap_or_else(|| panic!("`{order}` was not ordered")).0;
                 let _ = self.world.give(&Event::Accepted { id, operation: Some("task-7".to_owned()) });
             }
+            ("gone", [offering, plan]) => self.lose_plan(offering, plan),
             ("lasts", [length]) => self.world.broker.lasts = Some(length.parse::<Span>().unwrap().get()),
             ("verified", [binding, outcome]) => self.verified(&binding.parse().unwrap(), outcome),
             ("appear", [attempt]) => self.world.appear(&attempt.parse().unwrap()),
@@ -126,6 +141,15 @@ impl Story {
         let problem = Symptom { kind: SymptomKind::WrongAnswer, detail: "it is not so".to_owned() };
         let checks = vec![Checked { name: "it is so".to_owned(), problem: (outcome == "broken").then_some(problem) }];
         let _ = self.world.give(&Event::Verified { binding: binding.clone(), revision, checks });
+    }
+
+    /// The provider has a plan no more, and says so.
+    fn lose_plan(&mut self, offering: &str, plan: &str) {
+        let catalog = Arc::make_mut(self.catalogs.get_mut(&here()).expect("everything is bought here"));
+        let offered = catalog.offerings.get_mut(&offering.parse().unwrap()).expect("it offers that");
+        offered.plans.retain(|offered| offered.name.as_str() != plan);
+        let read = Event::CatalogRead { provider: here(), catalog: self.catalogs[&here()].clone() };
+        let _ = self.world.give(&read);
     }
 
     fn ask(&mut self, ask: Ask) {
@@ -485,10 +509,12 @@ stories! {
     backups
     bookshop
     bought
+    bought_always_due
     bought_changed
     bought_elsewhere
     bought_in_doubt
     bought_late
+    bought_plan_gone
     bought_quarantined
     bought_renewed
     bought_tidy_refused
