@@ -27,7 +27,7 @@ use tokio::task::AbortHandle;
 use crate::clock;
 use crate::keeper_link::{Keeper, ReportNumber};
 use crate::notify;
-use crate::orders::{ask_for_binding, asks_to_end, credentials, instance_order, leftover_order};
+use crate::orders::{credentials, leftover_order, order_for};
 use crate::providers::Providers;
 use crate::served::{Counts, Gatherer};
 use crate::turn::{Hands, Incoming, Secrets};
@@ -252,24 +252,7 @@ impl Executor {
         known: &Knowledge,
         secrets: &dyn Secrets,
     ) -> Result<(), Failure> {
-        let generation = match command {
-            Command::Start { generation, .. }
-            | Command::Before { generation, .. }
-            | Command::Update { generation, .. } => Some(*generation),
-            _ => None,
-        };
-        let mut order = instance_order(known, secrets, instance, generation)?;
-        match command {
-            Command::Bind { binding, .. } => ask_for_binding(known, binding, &mut order),
-            Command::Unbind { binding, .. } => order.asks.ends = asks_to_end(known, instance, Some(binding)),
-            Command::Tidy { binding, rounds, .. } => {
-                order.asks.ends = rounds.iter().map(|round| (binding.clone(), *round)).collect();
-            }
-            Command::Deprovision { .. } | Command::Release { .. } => {
-                order.asks.ends = asks_to_end(known, instance, None);
-            }
-            _ => {}
-        }
+        let order = order_for(known, secrets, command)?;
         let provider = self.provider(known, &order.placement.provider)?;
         let is_elsewhere = provider.is_elsewhere();
         let progress = self.progress(id);

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use ostler_manager::{BindingState, Instance, Knowledge, Launch, MadeAs, OperationKind, ServiceKnowledge};
+use ostler_manager::{
+    BindingState, Command, Instance, Knowledge, Launch, MadeAs, OperationKind, ServiceKnowledge, Target,
+};
 use ostler_model::binding::Credentials;
 use ostler_model::ids::{AttemptId, BindingId, InstanceId, SecretId};
 use ostler_model::outcome::{Failure, FailureClass};
@@ -10,11 +12,45 @@ use ostler_providers::{Accepted, AcceptedKind, Asks, Former, InstanceOrder, Need
 
 use crate::turn::Secrets;
 
-/// The order for `instance`: from `generation` of its service's launches, or from what is declared now if `None`.
+/// The order for a command that is done to an instance, or to what an ask for one may have left behind.
 ///
 /// # Errors
-/// If a secret cannot be unsealed, or something that the manager relies on is not known.
-pub fn instance_order(
+/// If it is done to neither, a secret cannot be unsealed, or something that the manager relies on is not known.
+pub fn order_for(known: &Knowledge, secrets: &dyn Secrets, command: &Command) -> Result<InstanceOrder, Failure> {
+    let instance = match command.target() {
+        Target::Leftover(leftover) => return leftover_order(known, secrets, &leftover),
+        Target::Instance(instance) => instance,
+        Target::Endpoint(_) | Target::Nothing => {
+            return Err(Failure {
+                class: FailureClass::Interrupted,
+                detail: format!("cannot put together an order to {}: it is done to no instance", command.in_words()),
+                remedy: "nothing: it is looked at again".to_owned(),
+            });
+        }
+    };
+    let generation = match command {
+        Command::Start { generation, .. }
+        | Command::Before { generation, .. }
+        | Command::Update { generation, .. } => Some(*generation),
+        _ => None,
+    };
+    let mut order = instance_order(known, secrets, &instance, generation)?;
+    match command {
+        Command::Bind { binding, .. } => ask_for_binding(known, binding, &mut order),
+        Command::Unbind { binding, .. } => order.asks.ends = asks_to_end(known, &instance, Some(binding)),
+        Command::Tidy { binding, rounds, .. } => {
+            order.asks.ends = rounds.iter().map(|round| (binding.clone(), *round)).collect();
+        }
+        Command::Deprovision { .. } | Command::Release { .. } => {
+            order.asks.ends = asks_to_end(known, &instance, None);
+        }
+        _ => {}
+    }
+    Ok(order)
+}
+
+/// The order for `instance`: from `generation` of its service's launches, or from what is declared now if `None`.
+fn instance_order(
     known: &Knowledge,
     secrets: &dyn Secrets,
     instance: &InstanceId,
@@ -111,7 +147,7 @@ fn asks(known: &Knowledge, instance: &Instance) -> Asks {
 /// The order for what an ask for an instance may have left behind.
 ///
 /// # Errors
-/// As [`instance_order`].
+/// As [`order_for`].
 pub fn leftover_order(known: &Knowledge, secrets: &dyn Secrets, id: &AttemptId) -> Result<InstanceOrder, Failure> {
     let order = instance_order(known, secrets, &id.instance, None)?;
     let leftover = known.services.get(id.instance.service()).and_then(|service| service.leftovers.get(id));
@@ -121,7 +157,7 @@ pub fn leftover_order(known: &Knowledge, secrets: &dyn Secrets, id: &AttemptId) 
 }
 
 /// Fills in how the binding was asked for that is to be made.
-pub fn ask_for_binding(known: &Knowledge, id: &BindingId, order: &mut InstanceOrder) {
+fn ask_for_binding(known: &Knowledge, id: &BindingId, order: &mut InstanceOrder) {
     let Some(binding) = known.services.get(&id.consumer).and_then(|service| service.bindings.get(&id.need)) else {
         return;
     };
@@ -132,7 +168,7 @@ pub fn ask_for_binding(known: &Knowledge, id: &BindingId, order: &mut InstanceOr
 }
 
 /// Every ask for a binding at this instance, by this consumer alone or by anybody.
-pub fn asks_to_end(known: &Knowledge, instance: &InstanceId, of: Option<&BindingId>) -> Vec<(BindingId, u32)> {
+fn asks_to_end(known: &Knowledge, instance: &InstanceId, of: Option<&BindingId>) -> Vec<(BindingId, u32)> {
     let need = instance.service();
     let mut ends = Vec::new();
     for consumer in known.consumers.get(need).into_iter().flatten() {

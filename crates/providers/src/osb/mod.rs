@@ -21,7 +21,7 @@ use reqwest::Method;
 
 use self::catalog::{Read, Schemas, Terms, Versions};
 use self::client::{Ask, CATALOG_PATH, Client};
-use self::verdict::{Asked, Verdict};
+use self::verdict::{Asked, Failed, Later, Verdict};
 use crate::failure::{failure, needs_person, temporary};
 use crate::{Answer, Bound, InstanceOrder, Progress, Provider, ReflexGrant, Started, Stopped};
 
@@ -33,7 +33,7 @@ mod credentials;
 mod instance;
 mod names;
 mod poll;
-mod verdict;
+pub mod verdict;
 
 pub use self::client::{encoded, http_client};
 pub use self::credentials::{Place, credentials, place};
@@ -157,19 +157,21 @@ impl OsbProvider {
 
     /// What follows from a verdict that is the same for everything that was asked for.
     fn refused(&self, what: &str, verdict: Verdict) -> Failure {
+        let class = verdict.class();
         match verdict {
-            Verdict::Later(later) => temporary(format!("{what}: {}", later.why), TRIED_AGAIN),
-            Verdict::Rejected(why) | Verdict::Unknown(why) | Verdict::Conflict(why) => needs_person(
+            Verdict::Later(Later { why, .. }) | Verdict::Failed(Failed { why, .. }) | Verdict::Doubt(why) => {
+                failure(class, format!("{what}: {why}"), TRIED_AGAIN)
+            }
+            Verdict::Rejected(why) | Verdict::Unknown(why) | Verdict::Conflict(why) => failure(
+                class,
                 format!("{what}: {why}"),
                 format!(
                     "correct the `plan` or the `parameters` of the service, or `[provider.{}]`, as it says; or ask its people",
                     self.name
                 ),
             ),
-            Verdict::Doubt(why) => failure(FailureClass::InDoubt, format!("{what}: {why}"), TRIED_AGAIN),
-            Verdict::Failed(failed) => temporary(format!("{what}: {}", failed.why), TRIED_AGAIN),
             Verdict::Done(_) | Verdict::Accepted(_) | Verdict::Gone | Verdict::InProgress(_) => {
-                failure(FailureClass::InDoubt, format!("{what}: the broker's answer means nothing"), TRIED_AGAIN)
+                failure(class, format!("{what}: the broker's answer means nothing"), TRIED_AGAIN)
             }
         }
     }

@@ -3,16 +3,20 @@
 //! Pure. Invariant: an answer counts as "nothing was made" only if the specification says that such an answer means so
 //! (sections "Response" of each request, "Orphan Mitigation"); whatever else it may be leaves the matter in doubt.
 
+use ostler_model::outcome::FailureClass;
 use serde_json::{Map, Value};
 
 /// A JSON object.
-pub(crate) type Object = Map<String, Value>;
+pub type Object = Map<String, Value>;
 
 /// What a request was about, as far as the meaning of its answer depends on that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
+pub enum Asked {
+    /// What it offers.
     Catalog,
+    /// What an instance is.
     FetchInstance,
+    /// What a binding is.
     FetchBinding,
     /// Something that changes something.
     For(Goal),
@@ -22,17 +26,22 @@ pub(crate) enum Asked {
 
 /// What a request is to change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Goal {
+pub enum Goal {
+    /// An instance is made.
     Provision,
+    /// It is changed.
     Update,
+    /// It is deleted.
     Deprovision,
+    /// A binding is made.
     Bind,
+    /// It is ended.
     Unbind,
 }
 
 /// What came back.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Reply {
+pub enum Reply {
     /// The request never reached the broker.
     NotSent(String),
     /// It may have, and no answer came.
@@ -48,7 +57,7 @@ pub(crate) enum Reply {
 
 /// What an answer says.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Body {
+pub enum Body {
     /// As every answer should.
     Object(Object),
     /// It is no JSON object, and why.
@@ -57,7 +66,7 @@ pub(crate) enum Body {
 
 /// What it means.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Verdict {
+pub enum Verdict {
     /// It is so.
     Done(Object),
     /// It will be so; the broker is to be asked how far it has come.
@@ -82,25 +91,40 @@ pub(crate) enum Verdict {
 
 /// What a broker says of something that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Failed {
+pub struct Failed {
     /// In its own words.
-    pub(crate) why: String,
+    pub why: String,
     /// The instance can be used all the same. What is not said is so.
-    pub(crate) usable: bool,
+    pub usable: bool,
     /// The same may be asked for again. What is not said is so.
-    pub(crate) repeatable: bool,
+    pub repeatable: bool,
 }
 
 /// Why something is to be asked for later.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Later {
-    pub(crate) why: String,
+pub struct Later {
+    /// In words.
+    pub why: String,
     /// The catalog has changed since it was read.
-    pub(crate) catalog_is_old: bool,
+    pub catalog_is_old: bool,
+}
+
+impl Verdict {
+    /// What follows from it where nothing but the general rule applies: what a create or a bind failed with, or what is
+    /// asked again anyway. What says that something was done, or is, is no failure, and so an answer that means nothing.
+    pub fn class(&self) -> FailureClass {
+        match self {
+            Self::Later(_) | Self::Failed(_) => FailureClass::Temporary,
+            Self::Rejected(_) | Self::Unknown(_) | Self::Conflict(_) => FailureClass::NeedsPerson,
+            Self::Doubt(_) | Self::Done(_) | Self::Accepted(_) | Self::Gone | Self::InProgress(_) => {
+                FailureClass::InDoubt
+            }
+        }
+    }
 }
 
 /// Reads an answer.
-pub(crate) fn read(asked: Asked, reply: Reply) -> Verdict {
+pub fn read(asked: Asked, reply: Reply) -> Verdict {
     match reply {
         Reply::NotSent(why) => later(why),
         Reply::NoAnswer(why) => unclear(asked, why),
