@@ -87,6 +87,9 @@ pub struct Instance {
     /// From when on these are to be renewed, where they end by themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_renew_at: Option<Timestamp>,
+    /// They were to be renewed when they arrived, and that was put off: by a clock that may be wrong.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub access_put_off: bool,
     /// Earlier asks for these that may have made some, which nobody is to use any more once there are others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub access_left: Vec<u32>,
@@ -221,6 +224,7 @@ impl Instance {
             access: Rounds::default(),
             access_used: None,
             access_renew_at: None,
+            access_put_off: false,
             access_left: Vec::new(),
             accepted: None,
         }
@@ -266,6 +270,7 @@ impl Instance {
         self.access = Rounds { state: RoundState::Over, ..self.access };
         self.access_used = None;
         self.access_renew_at = None;
+        self.access_put_off = false;
         self.access_left.clear(); // credentials end with what they were for
     }
 

@@ -258,6 +258,9 @@ pub struct Binding {
     /// From when on it is to be renewed, where it ends by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renew_at: Option<Timestamp>,
+    /// It was to be renewed when it arrived, and that was put off: by a clock that may be wrong.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub put_off: bool,
     /// What the last look with it found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified: Option<Verification>,
@@ -530,6 +533,7 @@ impl Binding {
             asked_at: None,
             left: Vec::new(),
             renew_at: None,
+            put_off: false,
             verified: None,
             relied_on: false,
         }

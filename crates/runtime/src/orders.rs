@@ -29,9 +29,9 @@ pub fn order_for(known: &Knowledge, secrets: &dyn Secrets, command: &Command) ->
         }
     };
     let generation = match command {
-        Command::Start { generation, .. }
-        | Command::Before { generation, .. }
-        | Command::Update { generation, .. } => Some(*generation),
+        Command::Start { generation, .. } | Command::Before { generation, .. } | Command::Update { generation, .. } => {
+            Some(*generation)
+        }
         _ => None,
     };
     let mut order = instance_order(known, secrets, &instance, generation)?;

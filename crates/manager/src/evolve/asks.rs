@@ -75,8 +75,20 @@ pub(super) fn issue(known: &mut Knowledge, id: CommandId, command: &Command, at:
 
 /// What is to be renewed as soon as it arrives is not: the clock of one of both sides is wrong, or the broker's figures
 /// are, and what comes next will not be better. Without a pause that would be an endless series of asks.
-pub(super) fn not_at_once(renew_at: Timestamp, arrived: Timestamp) -> Timestamp {
-    if renew_at <= arrived { arrived + RENEWED_AGAIN } else { renew_at }
+///
+/// Returns when it is to be renewed, and whether that was put off.
+pub(super) fn not_at_once(renew_at: Option<Timestamp>, arrived: Timestamp) -> (Option<Timestamp>, bool) {
+    match renew_at.filter(|renew_at| *renew_at <= arrived) {
+        Some(_) => (Some(arrived + RENEWED_AGAIN), true),
+        None => (renew_at, false),
+    }
+}
+
+/// The clock may have been set right while ostler was away: what was put off by a wrong one is not put off for longer.
+pub(super) fn put_off_no_longer(renew_at: &mut Option<Timestamp>, put_off: bool, at: Timestamp) {
+    if put_off && let Some(renew_at) = renew_at {
+        *renew_at = (*renew_at).min(at + RENEWED_AGAIN);
+    }
 }
 
 fn as_declared(known: &Knowledge, service: &ServiceKnowledge) -> Option<Arc<MadeAs>> {
@@ -140,7 +152,7 @@ pub(super) fn end(known: &mut Knowledge, command: &Command, outcome: &Outcome, a
                 && i.access_used != i.access.number()
             {
                 i.access_used = i.access.number();
-                i.access_renew_at = started.renew_at.map(|renew_at| not_at_once(renew_at, at));
+                (i.access_renew_at, i.access_put_off) = not_at_once(started.renew_at, at);
                 i.watch = None; // a new watch asks with these
             }
         }),

@@ -282,6 +282,7 @@ fn resume(known: &mut Knowledge, at: Timestamp) {
         instance.health_since = at;
         instance.not_before = instance.not_before.min(latest);
         instance.since = instance.since.min(at);
+        asks::put_off_no_longer(&mut instance.access_renew_at, instance.access_put_off, at);
         if let Some(repair) = &mut instance.repair {
             repair.active = false;
             repair.unseen = !instance.observed;
@@ -290,6 +291,9 @@ fn resume(known: &mut Knowledge, at: Timestamp) {
     known.pass_over(at);
     for service in known.services.values_mut() {
         service.backup_clock = service.backup_clock.map(|clock| clock.min(at));
+        for binding in service.bindings.values_mut() {
+            asks::put_off_no_longer(&mut binding.renew_at, binding.put_off, at);
+        }
         if let Some((until, _)) = &mut service.binding_trouble {
             *until = (*until).min(latest);
         }

@@ -209,8 +209,7 @@ fn end_of_service(known: &mut Knowledge, command: &Command, outcome: &Outcome, a
     match (command, outcome) {
         _ if interrupted => doubt(known, command),
         (Command::Bind { binding, instance, endpoint }, Outcome::Bound { digest, renew_at }) => {
-            let renew_at = renew_at.map(|renew_at| asks::not_at_once(renew_at, at));
-            bound(known, binding, instance, *endpoint, digest, renew_at);
+            bound(known, binding, instance, *endpoint, digest, asks::not_at_once(*renew_at, at));
         }
         (
             Command::Bind { binding, .. } | Command::Unbind { binding, .. } | Command::Tidy { binding, .. },
@@ -293,7 +292,7 @@ fn bound(
     instance: &InstanceId,
     endpoint: SocketAddr,
     digest: &str,
-    renew_at: Option<Timestamp>,
+    (renew_at, put_off): (Option<Timestamp>, bool),
 ) {
     if !known.services.contains_key(&id.consumer) {
         return;
@@ -312,6 +311,7 @@ fn bound(
         binding.digest = digest.to_owned();
         binding.state = BindingState::Made;
         binding.renew_at = renew_at;
+        binding.put_off = put_off;
         service.binding_works();
     });
     known.consumers.entry(id.need.clone()).or_default().insert(id.consumer.clone());
