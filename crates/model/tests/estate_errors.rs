@@ -384,7 +384,7 @@ fn failures() {
             ("never in a table", failures!("outage = { every = \"never\", lasts = \"1m\" }")),
             ("a table without every", failures!("outage = { lasts = \"1m\" }")),
             ("an unknown key of a rate", failures!("outage = { evry = \"60d\", last = \"1m\" }")),
-            ("a moment that lasts", failures!("crash = { every = \"60d\", lasts = \"1m\" }")),
+            ("a moment that lasts", failures!("lose_data = { every = \"60d\", lasts = \"1m\" }")),
             ("lasts as a list", failures!("outage = { every = \"60d\", lasts = [\"1m\", \"2h\"] }")),
             ("lasts too short", failures!("outage = { every = \"60d\", lasts = \"0s - 1m\" }")),
             ("lasts too long", failures!("outage = { every = \"60d\", lasts = \"31d\" }")),

@@ -79,7 +79,8 @@ fn sizes() {
             // All over the estate, so that what is measured is not one warm corner of it.
             let service = (u64::from(number).wrapping_mul(2_654_435_761) % services as u64) as usize;
             let nth = number as usize / services % 10;
-            let act = Act::Crash { service: ostler_sim::service_name(service).to_string(), nth };
+            let act =
+                Act::Crash { service: ostler_sim::service_name(service).to_string(), nth, lasts: Span::millis(0) };
             let at = from + Duration::from_secs(u64::from(number));
             Planned { at: Span::seconds(at.as_secs()), act }
         });

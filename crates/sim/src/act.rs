@@ -14,10 +14,21 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Act {
-    /// A process ends by itself. `nth` counts round among the service's instances.
-    Crash { service: String, nth: usize },
-    /// A process lives and answers nothing any more.
-    Hang { service: String, nth: usize },
+    /// A process ends by itself. At a broker its provider heals it after `lasts`, or after a usual time if that is nothing.
+    Crash {
+        service: String,
+        nth: usize,
+        #[serde(default = "nothing", skip_serializing_if = "is_nothing")]
+        lasts: Span,
+    },
+    /// A process lives and answers nothing any more. At a broker its provider finds out after `lasts`; if that is nothing,
+    /// it stays broken until a person has its provider look at it.
+    Hang {
+        service: String,
+        nth: usize,
+        #[serde(default = "nothing", skip_serializing_if = "is_nothing")]
+        lasts: Span,
+    },
     /// A process answers only now and then.
     Slow { service: String, nth: usize, lasts: Span },
     /// A process uses more and more, answers badly in the end, and is killed for it.
@@ -42,6 +53,10 @@ pub enum Act {
     Partition { provider: String, lasts: Span },
     /// A few packets are lost: single probes fail.
     Drops { provider: String, lasts: Span },
+    /// A broker's catalog has some of its plans no more; what was bought of them is still there.
+    PlanGone { provider: String, lasts: Span },
+    /// A broker ends no credentials.
+    UnbindRefused { provider: String, lasts: Span },
     /// Somebody else listens where the service's endpoint is to be.
     AddressTaken { service: String, lasts: Span },
     /// The manager process is killed.
@@ -96,11 +111,21 @@ pub enum Spoil {
     SaysAbsent,
     /// What runs is said to be stopped.
     SaysStopped,
+    /// A broker has too much to do, and is to be asked later.
+    Busy,
+    /// A broker says that something is there already under the name, whether it did what it was asked or not.
+    Conflicts,
+    /// A broker agrees to do it, and it fails.
+    AcceptsAndFails,
+    /// A broker agrees to do it, and takes longer than anybody waits.
+    NeverFinishes,
+    /// No answer comes, and what was asked for is made long after.
+    AppearsLate,
 }
 
 impl Spoil {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 14] = [
         Self::Fails,
         Self::Refuses,
         Self::FailsThoughDone,
@@ -110,6 +135,11 @@ impl Spoil {
         Self::Slow,
         Self::SaysAbsent,
         Self::SaysStopped,
+        Self::Busy,
+        Self::Conflicts,
+        Self::AcceptsAndFails,
+        Self::NeverFinishes,
+        Self::AppearsLate,
     ];
 }
 
@@ -137,6 +167,12 @@ pub enum Errand {
     PutBack { service: String },
     /// Deletes what is left of a service that is not in the file.
     Delete { service: String },
+    /// Leaves what is left of a service that is not in the file to its provider.
+    Release { service: String },
+    /// Takes a provider out of the file, with what was bought there and whatever needs that, and applies.
+    RemoveProvider { provider: String },
+    /// Says of everything in quarantine what is to become of it: it is deleted, or released.
+    Settle { release: bool },
     /// Kills a process by hand.
     Kill { service: String, nth: usize },
     /// Answers what is held.
@@ -169,6 +205,8 @@ impl Act {
             Self::ProviderOut { .. } => "provider out",
             Self::RegionOut { .. } => "region out",
             Self::Partition { .. } | Self::Drops { .. } => "network",
+            Self::PlanGone { .. } => "plan gone",
+            Self::UnbindRefused { .. } => "unbind refused",
             Self::AddressTaken { .. } => "address taken",
             Self::ManagerDies { .. } => "manager died",
             Self::KeeperDies { .. } => "keeper died",
@@ -179,7 +217,7 @@ impl Act {
         }
     }
 
-    /// How long it lasts, if it does.
+    /// How long it stands in the way of others, if it does: what becomes of a crash or a hang is up to whoever heals it.
     pub fn lasts(&self) -> Duration {
         match self {
             Self::Slow { lasts, .. }
@@ -192,6 +230,8 @@ impl Act {
             | Self::RegionOut { lasts, .. }
             | Self::Partition { lasts, .. }
             | Self::Drops { lasts, .. }
+            | Self::PlanGone { lasts, .. }
+            | Self::UnbindRefused { lasts, .. }
             | Self::AddressTaken { lasts, .. }
             | Self::DiskFull { lasts } => lasts.get(),
             Self::ManagerDies { away, .. } | Self::KeeperDies { away } | Self::PowerLoss { away } => away.get(),
@@ -203,4 +243,12 @@ impl Act {
             | Self::Person(_) => Duration::ZERO,
         }
     }
+}
+
+fn nothing() -> Span {
+    Span::millis(0)
+}
+
+fn is_nothing(length: &Span) -> bool {
+    length.get().is_zero()
 }

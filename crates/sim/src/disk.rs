@@ -100,6 +100,11 @@ impl Disk {
         }
     }
 
+    /// What is sealed under this id.
+    pub(crate) fn secret(&self, id: &SecretId) -> Option<&[u8]> {
+        self.secrets.get(id).map(Vec::as_slice)
+    }
+
     /// The newest position.
     pub fn end(&self) -> u64 {
         self.stored

@@ -3,17 +3,20 @@
 //!
 //! Invariant: every rate that a run is made with is listed with its source.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use ostler_manager::{Knowledge, place};
+use ostler_model::catalog::Placement;
 use ostler_model::estate::failures::{FailureKind, FailureRate, FailureScope};
 use ostler_model::ids::ServiceName;
 use ostler_model::time::Span;
 use ostler_runtime::seen::Seen;
 use serde::Serialize;
 
-use crate::rates::{Fault, Rate, Rates};
+use crate::rates::{Fault, HEALED_BY_PROVIDER, Rate, Rates, UNNOTICED};
 use crate::sketch::{Kind, Town};
+use crate::world::START;
 
 /// How a rate is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -112,10 +115,12 @@ impl Fault {
 
 /// What is expected of the estate, target by target.
 pub fn expected(town: &Town, seen: &BTreeMap<ServiceName, Seen>) -> Vec<Expected> {
+    let bought = bought(town);
     let mut all = Vec::new();
     for kind in FailureKind::ALL {
         for target in targets(kind, town) {
-            all.push(one(kind, target, town, seen));
+            let at_broker = bought.contains(target.as_str());
+            all.push(one(kind, target, town, seen, at_broker));
         }
     }
     all
@@ -126,7 +131,13 @@ pub fn rates(expected: &[Expected]) -> Rates {
     let mut rates = Rates::default();
     for one in expected {
         let moment = Duration::from_secs(1);
-        let lasts = one.lasts.map_or((moment, moment), |(least, most)| (least.get(), most.get()));
+        // Where a variation of the estate has it bought at a broker, its provider heals it as is usual.
+        let usual = match one.kind {
+            FailureKind::Crash => HEALED_BY_PROVIDER,
+            FailureKind::Hang => UNNOTICED,
+            _ => (moment, moment),
+        };
+        let lasts = one.lasts.map_or(usual, |(least, most)| (least.get(), most.get()));
         let rate = one.every.map(|every| Rate { every: every.get(), lasts });
         rates.special.insert((Fault::of(one.kind), one.target.clone()), rate);
     }
@@ -141,13 +152,26 @@ fn targets(kind: FailureKind, town: &Town) -> Vec<String> {
         FailureScope::Provider => town.estate.providers.keys().map(ToString::to_string).collect(),
         FailureScope::Region => {
             let regions = town.estate.providers.keys().map(|provider| town.region(provider));
-            regions.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+            regions.collect::<BTreeSet<_>>().into_iter().collect()
         }
         FailureScope::Estate => vec![String::new()],
     }
 }
 
-fn one(kind: FailureKind, target: String, town: &Town, seen: &BTreeMap<ServiceName, Seen>) -> Expected {
+/// The names of the services that are bought at brokers.
+fn bought(town: &Town) -> BTreeSet<String> {
+    let placed = place(&Knowledge::default(), &town.estate, &town.catalogs, START).unwrap_or_default();
+    let at_broker = |placement: &Placement| town.kinds.get(&placement.provider) == Some(&Kind::Broker);
+    placed.iter().filter(|(_, placement)| at_broker(placement)).map(|(name, _)| name.to_string()).collect()
+}
+
+fn one(
+    kind: FailureKind,
+    target: String,
+    town: &Town,
+    seen: &BTreeMap<ServiceName, Seen>,
+    at_broker: bool,
+) -> Expected {
     let estate = &town.estate;
     let of_service = matches!(kind.scope(), FailureScope::Instance | FailureScope::Service);
     let service = estate.services.iter().find(|(name, _)| of_service && name.as_str() == target);
@@ -160,7 +184,15 @@ fn one(kind: FailureKind, target: String, town: &Town, seen: &BTreeMap<ServiceNa
     let assumed_lasts = assumed.map(|(_, least, most)| (span(least), span(most))).filter(|_| kind.lasts());
     let usual = (span(MINUTE), span(HOUR));
     let say = |every: Option<Span>, lasts: Option<(Span, Span)>, source| {
-        let lasts = lasts.or(assumed_lasts).or(Some(usual)).filter(|_| kind.lasts() && every.is_some());
+        let in_spans = |(least, most): (Duration, Duration)| (span(least.as_secs()), span(most.as_secs()));
+        let lasts = match kind {
+            // How long these last is up to ostler here, and to its provider elsewhere.
+            FailureKind::Crash | FailureKind::Hang if !at_broker => None,
+            FailureKind::Crash => lasts.or(Some(in_spans(HEALED_BY_PROVIDER))),
+            FailureKind::Hang => lasts,
+            _ => lasts.or(assumed_lasts).or(Some(usual)).filter(|_| kind.lasts()),
+        };
+        let lasts = lasts.filter(|_| every.is_some());
         Expected { kind, target: target.clone(), every, lasts, source }
     };
     let said = own.and_then(|own| own.get(kind)).or_else(|| estate.failures.get(kind));

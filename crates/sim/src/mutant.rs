@@ -1,8 +1,8 @@
 //! Managers, disks and providers that are wrong on purpose, one for each promise: a check that no mutant can trip
 //! checks nothing.
 
-use ostler_manager::{Command, Knowledge};
-use ostler_model::ids::CommandId;
+use ostler_manager::{BindingState, Command, Knowledge, ServiceKnowledge};
+use ostler_model::ids::{AttemptId, BindingId, CommandId, InstanceId};
 use ostler_model::time::Span;
 
 use crate::promise::Promise;
@@ -42,11 +42,27 @@ pub enum Mutant {
     StopsForNothing,
     /// The manager goes on ordering when all is well.
     NeverAtRest,
+    /// Whoever asks brokers uses one name for all asks.
+    RepeatsAsks,
+    /// The manager takes what is in use for something that was left behind.
+    TidiesUsed,
+    /// The manager ends credentials that are in use.
+    EndsUsedCredentials,
+    /// The manager does not renew credentials.
+    NeverRenews,
+    /// The manager stops what is of a plan that is gone.
+    StopsVanished,
+    /// The manager deletes what was bought at a provider that is not in the file any more.
+    RemovesWithProvider,
+    /// The manager deletes what it should leave to its provider.
+    DeletesForRelease,
+    /// The manager leaves behind what was left behind.
+    NeverTidies,
 }
 
 impl Mutant {
     /// All of them, each with the promises that it breaks: at least one of these must be seen to be broken.
-    pub const ALL: [(Self, &'static [Promise]); 16] = [
+    pub const ALL: [(Self, &'static [Promise]); 24] = [
         (Self::ForgetfulDisk, &[Promise::FactsKept]),
         (Self::SwappingDisk, &[Promise::FactsKept]),
         (Self::SecretlessDisk, &[Promise::SecretsKept]),
@@ -63,6 +79,14 @@ impl Mutant {
         (Self::LosesOutcomes, &[Promise::HealedOrAsked, Promise::Converges]),
         (Self::StopsForNothing, &[Promise::Explained]),
         (Self::NeverAtRest, &[Promise::SettledLeftAlone]),
+        (Self::RepeatsAsks, &[Promise::AskedOnce]),
+        (Self::TidiesUsed, &[Promise::UsedKept]),
+        (Self::EndsUsedCredentials, &[Promise::CredentialsKept]),
+        (Self::NeverRenews, &[Promise::RenewedInTime]),
+        (Self::StopsVanished, &[Promise::PlansKept]),
+        (Self::RemovesWithProvider, &[Promise::BoughtKept]),
+        (Self::DeletesForRelease, &[Promise::ReleasedKept]),
+        (Self::NeverTidies, &[Promise::NothingDoubled]),
     ];
 
     /// What this manager hands over in the place of what the right one decided.
@@ -93,6 +117,18 @@ impl Mutant {
                     address.set_port(address.port() ^ 1);
                     wrong.push((id, Command::Route { instance, address: Some(address) }));
                 }
+                (Self::TidiesUsed, Command::Observe { instance }) => match made(known, &instance) {
+                    Some(attempt) => {
+                        let leftover = AttemptId { instance, attempt };
+                        wrong.push((id, Command::Mitigate { leftover }));
+                    }
+                    None => wrong.push((id, Command::Observe { instance })),
+                },
+                (Self::NeverRenews, Command::Bind { binding, .. }) if is_made(known, &binding) => {}
+                (Self::DeletesForRelease, Command::Release { instance }) => {
+                    wrong.push((id, Command::Deprovision { instance }));
+                }
+                (Self::NeverTidies, Command::Mitigate { .. }) => {}
                 (_, command) => wrong.push((id, command)),
             }
         }
@@ -115,6 +151,22 @@ impl Mutant {
             Self::NeverAtRest if was_settled => {
                 wrong.extend(ready.take(1).map(|instance| (id, Command::Unwatch { instance })));
             }
+            Self::EndsUsedCredentials if !wrong.is_empty() => {
+                wrong.extend(used_credentials(known).take(1).map(|tidy| (id, tidy)));
+            }
+            Self::StopsVanished => {
+                let gone = ready.filter(|instance| is_of_vanished_plan(known, instance));
+                let stop = |instance| Command::Stop { instance, drain: Span::millis(0), grace: Span::seconds(1) };
+                wrong.extend(gone.take(1).map(|instance| (id, stop(instance))));
+            }
+            Self::RemovesWithProvider => {
+                let left = known.services.values().filter(|service| is_of_removed_provider(known, service));
+                let instances = left.flat_map(|service| {
+                    let idle = service.instances.iter().filter(|(_, instance)| instance.operation.is_none());
+                    idle.map(|(number, _)| service.instance_id(*number))
+                });
+                wrong.extend(instances.take(1).map(|instance| (id, Command::Deprovision { instance })));
+            }
             Self::RepairsWithoutPause => {
                 let sick = known.services.values().flat_map(|service| {
                     let broken = service.instances.iter().filter(|(_, i)| i.repair.is_some() && i.operation.is_none());
@@ -131,4 +183,44 @@ impl Mutant {
         }
         wrong
     }
+}
+
+/// The number of the ask that made the instance, where asks have numbers.
+fn made(known: &Knowledge, instance: &InstanceId) -> Option<u32> {
+    let attempts = known.instance(instance)?.attempts;
+    attempts.number().filter(|_| attempts.is_made())
+}
+
+/// Whether there is such a binding already.
+fn is_made(known: &Knowledge, binding: &BindingId) -> bool {
+    let consumer = known.services.get(&binding.consumer);
+    let found = consumer.and_then(|consumer| consumer.bindings.get(&binding.need));
+    found.is_some_and(|found| found.state == BindingState::Made && found.renew_at.is_some())
+}
+
+/// Orders that end what something runs with.
+fn used_credentials(known: &Knowledge) -> impl Iterator<Item = Command> {
+    known.services.values().flat_map(move |service| {
+        service.bindings.iter().filter_map(move |(need, binding)| {
+            let idle = known.instance(&binding.instance).is_some_and(|instance| instance.operation.is_none());
+            let round = binding.used.filter(|_| idle && service.ready > 0)?;
+            let (binding, instance) = (service.binding_id(need), binding.instance.clone());
+            Some(Command::Tidy { binding, instance, rounds: vec![round] })
+        })
+    })
+}
+
+fn is_of_vanished_plan(known: &Knowledge, instance: &InstanceId) -> bool {
+    let service = known.services.get(instance.service());
+    let Some(placement) = service.and_then(|service| service.placement.as_ref()) else { return false };
+    let offering = known.catalogs.get(&placement.provider).and_then(|c| c.offerings.get(&placement.offering));
+    offering.is_some_and(|offering| {
+        let is_gone = |plan: &ostler_model::catalog::Plan| plan.name == placement.plan && plan.withdrawn;
+        offering.withdrawn || offering.plans.iter().any(is_gone)
+    })
+}
+
+fn is_of_removed_provider(known: &Knowledge, service: &ServiceKnowledge) -> bool {
+    let provider = service.placement.as_ref().map(|placement| &placement.provider);
+    known.is_unrepeatable(service) && provider.is_some_and(|provider| known.former_providers.contains_key(provider))
 }

@@ -19,7 +19,7 @@ use crate::dice::{Concern, Dice, key};
 use crate::disk::Keep;
 use crate::promise::Violation;
 use crate::rates::Rates;
-use crate::sketch::Town;
+use crate::sketch::{Kind, Town};
 use crate::world::{Policy, START, Setting, World};
 
 /// Into so many parts a year is divided for its picture.
@@ -60,6 +60,9 @@ pub struct Share(u32);
 
 /// One percent in billionths.
 const PERCENT: u128 = 10_000_000;
+
+/// What came to an instance itself, in the words of the acts.
+const THEIRS: [&str; 7] = ["crash", "hang", "slow", "leak", "crash loop", "never ready", "data lost"];
 
 impl Share {
     const WHOLE: u128 = 1_000_000_000;
@@ -321,11 +324,14 @@ fn add_up(question: &Question, years: &BTreeMap<u32, Year>) -> Outlook {
 }
 
 /// What a service's provider owes for a year: for each month the refund for what was available of the service's own
-/// instances, where the provider was what failed.
+/// instances, where the provider was what failed. What is bought at a broker is its provider's to keep running.
 fn owed(question: &Question, bought: &Bought, seen: &Service, from: Timestamp) -> Option<Money> {
     let terms = question.town.estate.providers.get(&bought.provider)?.terms.as_ref()?;
     let month = bought.a_year?.0 / i128::from(MONTHS);
-    let is_theirs = |outage: &&Outage| ["provider out", "region out"].contains(&outage.cause);
+    let at_broker = question.town.kinds.get(&bought.provider) == Some(&Kind::Broker);
+    let is_theirs = |outage: &&Outage| {
+        ["provider out", "region out"].contains(&outage.cause) || (at_broker && THEIRS.contains(&outage.cause))
+    };
     let theirs: Vec<Outage> = seen.own_outages.iter().filter(is_theirs).cloned().collect();
     let months = divided(&theirs, from, question.length, MONTHS as usize);
     let length = question.length / MONTHS;

@@ -1,4 +1,5 @@
-//! The promises that a run checks, and how one that is broken is told.
+//! The promises that a run checks, and how one that is broken is told. Those about brokers come last: what is known there is
+//! never all that exists, so they are judged by what the simulated brokers have, and by what the world saw in use.
 
 use std::fmt;
 
@@ -17,7 +18,8 @@ pub enum Promise {
     OneOperation,
     /// At most one live process stands for one instance.
     OneProcess,
-    /// Every instance and binding that exists at a provider is known.
+    /// Every instance and binding that exists at a provider is known: at a broker it is in use, on the list of what may
+    /// be left, or in quarantine, whatever became of the answer to the ask that made it.
     NoOrphan,
     /// Nothing is deleted that nobody asked to be deleted.
     NoUnaskedDeletion,
@@ -41,11 +43,27 @@ pub enum Promise {
     ReplayEqual,
     /// After the storm everything is as declared within a bound.
     Converges,
+    /// Nothing is asked of a broker twice under one name.
+    AskedOnce,
+    /// What was in use is never deleted as something that was left behind.
+    UsedKept,
+    /// Credentials that something runs with, or with which ostler looks, are not ended.
+    CredentialsKept,
+    /// Who uses credentials that end by themselves is given others before they do.
+    RenewedInTime,
+    /// What was bought of a plan that its catalog has no more stays what it is, and is looked after as before.
+    PlansKept,
+    /// Removing a provider, or a service, from the file removes nothing that was bought there.
+    BoughtKept,
+    /// What is released stays at its provider.
+    ReleasedKept,
+    /// After the storm there is at brokers what is in use, what a person was asked about, and nothing else.
+    NothingDoubled,
 }
 
 impl Promise {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 24] = [
         Self::FactsKept,
         Self::SecretsKept,
         Self::OneOperation,
@@ -62,6 +80,14 @@ impl Promise {
         Self::SettledLeftAlone,
         Self::ReplayEqual,
         Self::Converges,
+        Self::AskedOnce,
+        Self::UsedKept,
+        Self::CredentialsKept,
+        Self::RenewedInTime,
+        Self::PlansKept,
+        Self::BoughtKept,
+        Self::ReleasedKept,
+        Self::NothingDoubled,
     ];
 }
 

@@ -59,11 +59,15 @@ pub enum Fault {
     ClockJumps,
     /// Per estate: people, whose doings are no fault, but come at bad moments.
     People,
+    /// Per broker.
+    PlanGone,
+    /// Per broker.
+    UnbindRefused,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::Crash,
         Self::Hang,
         Self::Slow,
@@ -85,6 +89,8 @@ impl Fault {
         Self::DiskFull,
         Self::ClockJumps,
         Self::People,
+        Self::PlanGone,
+        Self::UnbindRefused,
     ];
 
     fn concern(self) -> Concern {
@@ -97,7 +103,12 @@ impl Fault {
             | Self::NeverReady
             | Self::Lose
             | Self::BeforeFails => Concern::Processes,
-            Self::Spoil | Self::ControlOut | Self::ProviderOut | Self::RegionOut => Concern::Providers,
+            Self::Spoil
+            | Self::ControlOut
+            | Self::ProviderOut
+            | Self::RegionOut
+            | Self::PlanGone
+            | Self::UnbindRefused => Concern::Providers,
             Self::AddressTaken | Self::Partition | Self::Drops => Concern::Networks,
             Self::ManagerDies | Self::KeeperDies | Self::PowerLoss | Self::DiskFull | Self::ClockJumps => {
                 Concern::Ostler
@@ -125,6 +136,13 @@ pub struct Rates {
     pub special: BTreeMap<(Fault, String), Option<Rate>>,
 }
 
+/// How long the provider of what was bought takes to have it running again after a crash, at least and at most, where
+/// nobody says otherwise: one to two minutes are usual for a failover to a standby that is paid for, and up to ten for
+/// what has none and is started again, or moved to another machine, with its disk.
+pub(crate) const HEALED_BY_PROVIDER: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(600));
+/// What a provider does not find out by itself lasts until a person tells it.
+pub(crate) const UNNOTICED: (Duration, Duration) = (Duration::ZERO, Duration::ZERO);
+
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -142,7 +160,10 @@ impl Rates {
             let count = u32::try_from(targets(fault, town).len()).unwrap_or(u32::MAX);
             if happens && count > 0 {
                 let every = (length * count / times).max(Duration::from_millis(1));
-                general.insert(fault, Rate { every, lasts: (Duration::from_millis(200), longest) });
+                // Every other storm has hangs that no provider finds out about by itself.
+                let unnoticed = fault == Fault::Hang && times.is_multiple_of(2);
+                let lasts = if unnoticed { UNNOTICED } else { (Duration::from_millis(200), longest) };
+                general.insert(fault, Rate { every, lasts });
             }
         }
         Self { general, special: BTreeMap::new() }
@@ -153,8 +174,8 @@ impl Rates {
         let second = Duration::from_secs(1);
         let of = |fault, every, least, most| (fault, Rate { every, lasts: (least, most) });
         let general = [
-            of(Fault::Crash, 60 * DAY, second, second),
-            of(Fault::Hang, 180 * DAY, second, second),
+            of(Fault::Crash, 60 * DAY, HEALED_BY_PROVIDER.0, HEALED_BY_PROVIDER.1),
+            of(Fault::Hang, 180 * DAY, UNNOTICED.0, UNNOTICED.1),
             of(Fault::Slow, 365 * DAY, MINUTE, 20 * MINUTE),
             of(Fault::Leak, 365 * DAY, HOUR, DAY),
             of(Fault::CrashLoop, 730 * DAY, MINUTE, HOUR),
@@ -174,6 +195,8 @@ impl Rates {
             of(Fault::DiskFull, 60 * DAY, MINUTE, HOUR),
             of(Fault::ClockJumps, 30 * DAY, second, second),
             of(Fault::People, DAY, second, second),
+            of(Fault::PlanGone, 60 * DAY, HOUR, DAY),
+            of(Fault::UnbindRefused, 60 * DAY, MINUTE, 2 * HOUR),
         ];
         Self { general: general.into_iter().collect(), special: BTreeMap::new() }
     }
@@ -226,8 +249,8 @@ fn targets(fault: Fault, town: &Town) -> Vec<(String, u64)> {
             .collect(),
         Fault::AddressTaken => services().map(|service| (service.name.to_string(), 0)).collect(),
         Fault::Spoil | Fault::ControlOut | Fault::ProviderOut | Fault::Drops => providers().collect(),
-        // Nothing lies between ostler and its own machine.
-        Fault::Partition => town
+        // Nothing lies between ostler and its own machine, and it is no broker.
+        Fault::Partition | Fault::PlanGone | Fault::UnbindRefused => town
             .kinds
             .iter()
             .filter(|(_, kind)| **kind == Kind::Broker)
@@ -251,8 +274,8 @@ fn act(fault: Fault, target: &str, nth: u64, lasts: Span, draw: &mut Stream, tow
     let (service, provider) = (target.to_owned(), target.to_owned());
     let nth = usize::try_from(nth).unwrap_or(usize::MAX);
     match fault {
-        Fault::Crash => Act::Crash { service, nth },
-        Fault::Hang => Act::Hang { service, nth },
+        Fault::Crash => Act::Crash { service, nth, lasts },
+        Fault::Hang => Act::Hang { service, nth, lasts },
         Fault::Slow => Act::Slow { service, nth, lasts },
         Fault::Leak => Act::Leak { service, nth, lasts },
         Fault::CrashLoop => Act::CrashLoop { service, nth, lasts },
@@ -282,6 +305,8 @@ fn act(fault: Fault, target: &str, nth: u64, lasts: Span, draw: &mut Stream, tow
             Act::ClockJumps { by: if draw.chance(500) { by } else { -by } }
         }
         Fault::People => Act::Person(errand(draw, town)),
+        Fault::PlanGone => Act::PlanGone { provider, lasts },
+        Fault::UnbindRefused => Act::UnbindRefused { provider, lasts },
     }
 }
 
@@ -291,6 +316,8 @@ fn errand(draw: &mut Stream, town: &Town) -> Errand {
     let service = services.keys().nth(index).map_or_else(String::new, ToString::to_string);
     let instances = u32::try_from(draw.between(0, 5)).expect("a few");
     let nth = draw.index(4);
+    let providers = &town.estate.providers;
+    let provider = providers.keys().nth(index % providers.len().max(1)).map_or_else(String::new, ToString::to_string);
     match draw.between(0, 99) {
         0..16 => Errand::Restart { service },
         16..28 => Errand::Scale { service, instances },
@@ -298,11 +325,14 @@ fn errand(draw: &mut Stream, town: &Town) -> Errand {
         36..40 => Errand::Restore { service },
         40..43 => Errand::Down,
         43..53 => Errand::Apply,
-        53..65 => Errand::Edit { service },
-        65..70 => Errand::Remove { service },
-        70..78 => Errand::PutBack { service },
-        78..82 => Errand::Delete { service },
-        82..92 => Errand::Kill { service, nth },
+        53..63 => Errand::Edit { service },
+        63..69 => Errand::Remove { service },
+        69..74 => Errand::PutBack { service },
+        74..77 => Errand::Delete { service },
+        77..84 => Errand::Release { service },
+        84..90 => Errand::RemoveProvider { provider },
+        90..91 => Errand::Settle { release: nth == 0 },
+        91..96 => Errand::Kill { service, nth },
         _ => Errand::Answer,
     }
 }

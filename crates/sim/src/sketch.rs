@@ -37,6 +37,43 @@ pub struct ProviderSketch {
     pub region: u32,
     /// Whose things run there.
     pub kind: Kind,
+    /// How it goes about things, if it is a broker.
+    #[serde(default, skip_serializing_if = "Manners::are_usual")]
+    pub manners: Manners,
+}
+
+/// How a broker goes about things: what its catalog and its answers say of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Manners {
+    /// What it has made can be fetched, so that it says of what is gone that it is.
+    pub retrievable: bool,
+    /// What takes long it agrees to do, and does it later.
+    pub later: bool,
+    /// Credentials end by themselves after so many minutes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ends_after: Option<u64>,
+}
+
+impl Default for Manners {
+    /// As of most brokers.
+    fn default() -> Self {
+        Self { retrievable: true, later: true, ends_after: None }
+    }
+}
+
+impl Manners {
+    fn are_usual(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn draw(draw: &mut Stream) -> Self {
+        Self {
+            retrievable: draw.chance(750),
+            later: draw.chance(600),
+            ends_after: [None, Some(90), Some(180)][draw.index(3)],
+        }
+    }
 }
 
 /// What stands behind a provider, in the simulated world. The manager never learns it.
@@ -45,7 +82,8 @@ pub struct ProviderSketch {
 pub enum Kind {
     /// A machine with a keeper: fast, it reports deaths, and its reflex starts again what died.
     Machine,
-    /// Somebody behind a network: slow, silent about what it runs, with answers that can be wrong or lost.
+    /// An Open Service Broker: slow, silent about what it runs and heals by itself, with answers that can be wrong or
+    /// lost, so that nothing can be asked for twice under one name.
     Broker,
 }
 
@@ -54,7 +92,7 @@ pub enum Kind {
 pub struct ServiceSketch {
     /// What it is.
     pub sort: Sort,
-    /// Which provider it is bought from.
+    /// Which provider it is bought from; a program, which no broker runs, from the last machine up to that one.
     pub provider: usize,
     /// How many instances.
     pub instances: u32,
@@ -102,6 +140,8 @@ pub struct Town {
     pub catalogs: BTreeMap<ProviderName, Arc<Catalog>>,
     /// What stands behind each provider.
     pub kinds: BTreeMap<ProviderName, Kind>,
+    /// How brokers go about things; those that are missing as most do.
+    pub manners: BTreeMap<ProviderName, Manners>,
 }
 
 impl Town {
@@ -127,10 +167,14 @@ impl Sketch {
     pub fn draw(dice: Dice, services: usize, providers: usize) -> Self {
         let mut draw = dice.stream(Concern::Estate, 0);
         let regions = draw.between(1, 3);
+        let mut manners = dice.stream(Concern::Estate, 1);
         let providers: Vec<ProviderSketch> = (0..=draw.index(providers))
-            .map(|index| ProviderSketch {
-                region: u32::try_from(draw.between(0, regions - 1)).expect("a few regions"),
-                kind: if index == 0 || draw.chance(400) { Kind::Machine } else { Kind::Broker },
+            .map(|index| {
+                let region = u32::try_from(draw.between(0, regions - 1)).expect("a few regions");
+                let kind = if index == 0 || draw.chance(400) { Kind::Machine } else { Kind::Broker };
+                let drawn = Manners::draw(&mut manners);
+                let manners = if kind == Kind::Broker { drawn } else { Manners::default() };
+                ProviderSketch { region, kind, manners }
             })
             .collect();
         let services =
@@ -146,6 +190,7 @@ impl Sketch {
         let providers_made = (0..providers).map(|index| ProviderSketch {
             region: u32::try_from(index).unwrap_or(0) % regions,
             kind: if index % 4 == 3 { Kind::Broker } else { Kind::Machine },
+            manners: Manners::default(),
         });
         let services_made = (0..services).map(|index| {
             let (sort, needs) = match index % 10 {
@@ -184,9 +229,12 @@ impl Sketch {
                 )
             })
             .collect();
-        let catalog = Arc::new(catalog());
-        let catalogs = providers.keys().map(|name| (name.clone(), catalog.clone())).collect();
-        let kinds = self.providers.iter().enumerate().map(|(index, sketch)| (provider_name(index), sketch.kind));
+        let sketches = || self.providers.iter().enumerate().map(|(index, sketch)| (provider_name(index), sketch));
+        let (machine, broker) = (Arc::new(catalog(Kind::Machine)), Arc::new(catalog(Kind::Broker)));
+        let catalogs = sketches().map(|(name, sketch)| match sketch.kind {
+            Kind::Machine => (name, machine.clone()),
+            Kind::Broker => (name, broker.clone()),
+        });
         let services = self.services.iter().enumerate();
         let estate = Estate {
             name: "simulated".parse::<EstateName>().expect("letters are a label"),
@@ -196,11 +244,31 @@ impl Sketch {
             heal: Heal { at_once_percent: self.at_once },
             notify: Vec::new(),
             providers,
-            services: services.map(|(index, sketch)| (service_name(index), Arc::new(sketch.service(index)))).collect(),
+            services: services
+                .map(|(index, sketch)| (service_name(index), Arc::new(self.service(index, sketch))))
+                .collect(),
             failures: Failures::default(),
             provide: None,
         };
-        Town { estate: Arc::new(estate), catalogs, kinds: kinds.collect() }
+        Town {
+            estate: Arc::new(estate),
+            catalogs: catalogs.collect(),
+            kinds: sketches().map(|(name, sketch)| (name, sketch.kind)).collect(),
+            manners: sketches().map(|(name, sketch)| (name, sketch.manners)).collect(),
+        }
+    }
+
+    fn kind(&self, provider: usize) -> Kind {
+        self.providers.get(provider).map_or(Kind::Machine, |sketch| sketch.kind)
+    }
+
+    /// The service as it is declared, as the `index`-th of the estate.
+    fn service(&self, index: usize, sketch: &ServiceSketch) -> Service {
+        let is_program = sketch.sort == Sort::Program;
+        let machine = (0..=sketch.provider).rev().find(|provider| self.kind(*provider) == Kind::Machine);
+        let provider = if is_program { machine.unwrap_or(0) } else { sketch.provider };
+        let bought = self.kind(provider) == Kind::Broker;
+        sketch.service(index, provider, bought)
     }
 }
 
@@ -218,8 +286,9 @@ impl ServiceSketch {
         }
     }
 
-    /// The service as it is declared, as the `index`-th of its estate.
-    pub fn service(&self, index: usize) -> Service {
+    /// The service as it is declared, as the `index`-th of its estate. What is bought at a broker runs no command of the
+    /// buyer's.
+    fn service(&self, index: usize, provider: usize, bought: bool) -> Service {
         let command = |text: &str| vec![text.parse().expect("a word without braces is a template")];
         let is_program = self.sort == Sort::Program;
         Service {
@@ -227,9 +296,9 @@ impl ServiceSketch {
             offering: self.sort.offering(),
             version: VersionRange::any(),
             plan: None,
-            prefer: vec![provider_name(self.provider)],
+            prefer: vec![provider_name(provider)],
             run: if is_program { command("./run") } else { Vec::new() },
-            before: if self.before { command("./migrate") } else { Vec::new() },
+            before: if self.before && !bought { command("./migrate") } else { Vec::new() },
             env: BTreeMap::new(),
             parameters: Default::default(),
             adopt: Vec::new(),
@@ -252,23 +321,30 @@ impl ServiceSketch {
     }
 }
 
-/// What every provider of a sketch offers.
-fn catalog() -> Catalog {
-    let offerings = [Sort::Program, Sort::Database, Sort::Cache].map(|sort| {
+/// What every provider of a sketch offers that is of this kind.
+fn catalog(kind: Kind) -> Catalog {
+    let offered: &[Sort] = match kind {
+        Kind::Machine => &[Sort::Program, Sort::Database, Sort::Cache],
+        Kind::Broker => &[Sort::Database, Sort::Cache],
+    };
+    let offerings = offered.iter().map(|sort| {
         let name = sort.offering();
-        (name.clone(), offering(name, sort))
+        (name.clone(), offering(name, *sort, kind))
     });
-    Catalog { offerings: offerings.into_iter().collect() }
+    Catalog { offerings: offerings.collect() }
 }
 
-fn offering(name: OfferingName, sort: Sort) -> Offering {
+fn offering(name: OfferingName, sort: Sort, kind: Kind) -> Offering {
+    let bought = kind == Kind::Broker;
     let versions: &[&str] = match sort {
         Sort::Program => &[],
         Sort::Database => &["15.8", "16.4"],
         Sort::Cache => &["7.2", "8.0"],
     };
-    let plan = Plan {
-        name: "small".parse::<PlanName>().expect("letters are a label"),
+    // Of one offering something is left to be had where a plan is gone, of the other nothing.
+    let plans: &[&str] = if bought && sort == Sort::Database { &["small", "large"] } else { &["small"] };
+    let plans = plans.iter().map(|name| Plan {
+        name: name.parse::<PlanName>().expect("letters are a label"),
         description: "simulated".to_owned(),
         limits: Limits::default(),
         price: None,
@@ -277,20 +353,20 @@ fn offering(name: OfferingName, sort: Sort) -> Offering {
         maintenance: None,
         handle: None,
         withdrawn: false,
-    };
+    });
     Offering {
         description: format!("{name}, simulated"),
         name,
         versions: versions.iter().map(|text| text.parse::<Version>().expect("two numbers are a version")).collect(),
-        plans: vec![plan],
+        plans: plans.collect(),
         runs_program: sort == Sort::Program,
         bindable: true,
         durable: sort == Sort::Database,
         instances_max: None,
         actions: Actions {
-            start_stop: true,
-            backup: sort == Sort::Database,
-            unrepeatable: false,
+            start_stop: !bought,
+            backup: sort == Sort::Database && !bought,
+            unrepeatable: bought,
             hears_context: false,
         },
         probe: ProbePolicy {
@@ -298,7 +374,7 @@ fn offering(name: OfferingName, sort: Sort) -> Offering {
             deep: None,
             every: Span::seconds(5),
             timeout: Span::millis(500),
-            start_within: Span::seconds(60),
+            start_within: Span::seconds(if bought { 300 } else { 60 }),
         },
         stop_grace: Span::seconds(10),
         withdrawn: false,

@@ -12,8 +12,8 @@ use ostler_model::estate::terms::{Credit, Terms};
 use ostler_model::time::Span;
 use ostler_runtime::seen::Seen;
 use ostler_sim::{
-    Dice, Extra, Outlook, Policy, Question, Rates, Sketch, Source, Town, expected, look_ahead, provider_name, rates,
-    service_name,
+    Dice, Extra, Kind, Outlook, Policy, Question, Rates, Sketch, Source, Town, expected, look_ahead, provider_name,
+    rates, service_name,
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -85,6 +85,43 @@ fn what_a_provider_owes_follows_from_its_terms() {
     assert_eq!(db.credits.unwrap().to_string(), "2.50");
     let longest = db.recovery(100).unwrap();
     assert!(longest >= Duration::from_secs(6 * 3600) && longest < Duration::from_secs(7 * 3600), "{longest:?}");
+}
+
+/// A database at a broker, and nothing else: its provider heals it, or has to be told by a person.
+#[test]
+fn what_was_bought_is_down_until_its_provider_has_healed_it() {
+    let mut sketch = Sketch::even(1, 1, 2, 1, None);
+    sketch.providers[1].kind = Kind::Broker;
+    sketch.services[0].provider = 1;
+    let mut town = sketch.town();
+    let failures = |kind, lasts: Option<u64>| -> Failures {
+        let lasts = lasts.map(|seconds| (Span::seconds(seconds), Span::seconds(seconds)));
+        [(kind, Some(FailureRate { every: Span::seconds(20 * 86_400), lasts }))].into_iter().collect()
+    };
+    let mut recovery = |kind, lasts, policy| {
+        Arc::make_mut(Arc::make_mut(&mut town.estate).services.get_mut(&service_name(0)).unwrap()).failures =
+            failures(kind, lasts);
+        let expected = expected(&town, &BTreeMap::new());
+        let only: Vec<_> = expected.into_iter().filter(|one| one.kind == kind).collect();
+        let outlook = look_ahead(&question(&town, rates(&only), policy, 2, 360), &|| {});
+        assert_eq!(outlook.broken, Vec::new());
+        let db = &outlook.services[&service_name(0)];
+        (db.recovery(0).unwrap().as_secs(), db.recovery(100).unwrap().as_secs())
+    };
+    for policy in [OSTLER, Policy::Nobody] {
+        // A minute to ten where nobody says otherwise, and what it takes to be ready.
+        let (least, most) = recovery(FailureKind::Crash, None, policy);
+        assert!(least >= 60 && most <= 660 && most > least, "{least} to {most}");
+        let (least, most) = recovery(FailureKind::Crash, Some(1800), policy);
+        assert!(least >= 1800 && most <= 1860, "{least} to {most}");
+        let (least, most) = recovery(FailureKind::Hang, Some(1800), policy);
+        assert!(least >= 1800 && most <= 1860, "{least} to {most}");
+    }
+    // Its provider does not find out: ostler tells a person, who answers within an hour; without it nobody ever does.
+    let (_, most) = recovery(FailureKind::Hang, None, OSTLER);
+    assert!((600..3600 + 660).contains(&most), "{most}");
+    let (_, most) = recovery(FailureKind::Hang, None, Policy::Nobody);
+    assert!(most > 30 * 86_400, "{most}");
 }
 
 #[test]

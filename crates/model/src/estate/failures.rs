@@ -144,11 +144,14 @@ impl FailureKind {
     }
 
     /// Whether it goes on for a time of its own. What does not happens at one moment, and how long its effects last
-    /// depends on what is done about them.
+    /// depends on what is done about them. A crash and a hang go on for a time of their own at a broker, until its
+    /// provider heals them; on this machine that is up to ostler.
     pub fn lasts(self) -> bool {
         match self {
-            Self::Crash | Self::Hang | Self::LoseData | Self::WrongAnswer | Self::ClockJump => false,
-            Self::Slow
+            Self::LoseData | Self::WrongAnswer | Self::ClockJump => false,
+            Self::Crash
+            | Self::Hang
+            | Self::Slow
             | Self::Leak
             | Self::CrashLoop
             | Self::NeverReady

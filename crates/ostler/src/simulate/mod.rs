@@ -144,18 +144,8 @@ fn town(estate: Arc<Estate>, catalogs: &BTreeMap<ProviderName, Arc<Catalog>>) ->
         };
         (name.clone(), kind)
     });
-    Town { kinds: kinds.collect(), catalogs: catalogs.iter().map(simulated).collect(), estate }
-}
-
-/// The simulated brokers heal nothing by themselves, which real ones do. So what they made is restarted by ostler, after
-/// the time that a broker takes for anything.
-fn simulated((name, catalog): (&ProviderName, &Arc<Catalog>)) -> (ProviderName, Arc<Catalog>) {
-    let mut catalog = Catalog::clone(catalog);
-    for offering in catalog.offerings.values_mut() {
-        offering.actions.start_stop = true;
-        offering.actions.unrepeatable = false;
-    }
-    (name.clone(), Arc::new(catalog))
+    // How a broker goes about things is simulated as most do: catalogs do not say all of it.
+    Town { kinds: kinds.collect(), catalogs: catalogs.clone(), manners: BTreeMap::new(), estate }
 }
 
 /// The rows: first what it is compared with, then the estate as declared, then each variation that was asked for.

@@ -12,7 +12,12 @@ use ostler_model::ids::{CommandId, InstanceId, ServiceName};
 use ostler_model::time::Timestamp;
 
 use crate::promise::{Promise, Violation};
+use crate::sketch::Kind;
 use crate::world::Truth;
+
+mod bought;
+
+pub(crate) use self::bought::RENEWED_WITHIN;
 
 /// What fails is healed or asked about within this time after the last thing that stood in its way: the longest pause
 /// between two tries is five minutes, a process may take one minute to be ready, and three tries should do.
@@ -43,6 +48,8 @@ pub(crate) struct Witness {
     tries: BTreeMap<InstanceId, VecDeque<Timestamp>>,
     /// Services that a person asked to be deleted.
     deletions: BTreeSet<ServiceName>,
+    /// Services that a person let be left to their provider, and did not ask to be deleted since.
+    releases: BTreeSet<ServiceName>,
     /// Services that a person asked to be restored.
     restores: BTreeSet<ServiceName>,
     /// When something last stood in the way of a service, a provider, or everything.
@@ -75,6 +82,7 @@ impl Witness {
 
     /// A person asked for something that makes an order right.
     pub(crate) fn deletion_asked(&mut self, service: &ServiceName) {
+        self.releases.remove(service);
         self.deletions.insert(service.clone());
     }
 
@@ -154,8 +162,11 @@ impl Witness {
         if target != Target::Nothing {
             self.under_way.insert(target, id);
         }
+        self.ordered_at_broker(command, scene);
         match command {
-            Command::Deprovision { instance } if !self.deletions.contains(instance.service()) => {
+            Command::Deprovision { instance }
+                if !self.deletions.contains(instance.service()) && !bought::is_bought(instance, scene.truth) =>
+            {
                 self.broken(Promise::NoUnaskedDeletion, now, format!("{instance} is to be deleted, unasked"));
             }
             Command::Restore { instance, .. } if !self.restores.contains(instance.service()) => {
@@ -314,7 +325,7 @@ impl Witness {
         for violation in ostler_manager::check(known) {
             self.broken(Promise::ReplayEqual, now, format!("what is known contradicts itself: {violation:?}"));
         }
-        for (id, _) in truth.instances.iter().filter(|(_, truth)| truth.made) {
+        for (id, _) in truth.instances.iter().filter(|(_, truth)| truth.made && truth.kind == Kind::Machine) {
             if known.instance(id).is_none() {
                 self.broken(
                     Promise::NoOrphan,
@@ -330,12 +341,14 @@ impl Witness {
                 self.broken(Promise::NoOrphan, now, what);
             }
         }
+        self.look_at_bought(known, truth, now);
         self.look_at_backups(known, truth, now);
     }
 
     fn look_at_backups(&mut self, known: &Knowledge, truth: &Truth, now: Timestamp) {
         for (name, service) in &known.services {
-            let every = service.spec.data.backup_every.filter(|_| known.is_wanted(service));
+            let offered = known.offering(service).is_some_and(|offering| offering.actions.backup);
+            let every = service.spec.data.backup_every.filter(|_| known.is_wanted(service) && offered);
             let serves = service.instances.keys().any(|number| truth.serves(&service.instance_id(*number), now));
             let (Some(every), true) = (every, serves) else {
                 self.backup_since.remove(name);
@@ -385,7 +398,13 @@ fn is_asked_about(
     instance: &InstanceId,
     seen: &mut BTreeSet<ServiceName>,
 ) -> bool {
-    let held = |service: &ServiceKnowledge| service.instances.values().any(|instance| instance.held.is_some());
+    // What only a provider can heal, people are told of: they have it do so.
+    let told = |service: &ServiceKnowledge, instance: &ostler_manager::Instance| {
+        instance.told_failed && !known.can_be_restarted(service)
+    };
+    let held = |service: &ServiceKnowledge| {
+        service.instances.values().any(|instance| instance.held.is_some() || told(service, instance))
+    };
     if known.instance(instance).is_some_and(|instance| instance.held.is_some()) || held(service) {
         return true;
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ostler_model::health::Exit;
-use ostler_model::ids::{InstanceId, ProviderName, ServiceName};
+use ostler_model::ids::{AttemptId, InstanceId, ProviderName, ServiceName};
 use ostler_model::time::Timestamp;
 
 use super::orders::FREE;
@@ -66,16 +66,17 @@ impl World {
         let now = self.now;
         let word = act.word();
         match &act {
-            Act::Crash { service, nth } => {
+            Act::Crash { service, nth, lasts } => {
                 if let Some(id) = self.disturbed(service, *nth) {
+                    if let Some(truth) = self.truth.instances.get_mut(&id).filter(|truth| truth.kind == Kind::Broker) {
+                        truth.heals_after = (!lasts.get().is_zero()).then(|| lasts.get());
+                    }
                     self.kill(&id, Exit::Signal(11), word);
                 }
             }
-            Act::Hang { service, nth } => {
+            Act::Hang { service, nth, lasts } => {
                 if let Some(id) = self.disturbed(service, *nth) {
-                    if let Some(process) = self.process(&id) {
-                        process.hung = true;
-                    }
+                    self.hang(&id, lasts.get());
                     self.refresh_because(&id, word);
                 }
             }
@@ -139,6 +140,17 @@ impl World {
                 }
                 self.refresh_all(provider, word);
             }
+            Act::PlanGone { provider, .. } => {
+                if let Some(found) = self.provider(provider) {
+                    found.plan_gone += 1;
+                }
+                self.read_catalog(provider);
+            }
+            Act::UnbindRefused { provider, .. } => {
+                if let Some(found) = self.provider(provider) {
+                    found.unbind_refused += 1;
+                }
+            }
             Act::ProviderOut { provider, .. } => self.provider_out(provider, word),
             Act::RegionOut { region, .. } => {
                 for provider in self.providers_in(region) {
@@ -181,7 +193,9 @@ impl World {
             | Act::ControlOut { provider: name, .. }
             | Act::ProviderOut { provider: name, .. }
             | Act::Partition { provider: name, .. }
-            | Act::Drops { provider: name, .. } => vec![name.clone()],
+            | Act::Drops { provider: name, .. }
+            | Act::PlanGone { provider: name, .. }
+            | Act::UnbindRefused { provider: name, .. } => vec![name.clone()],
             Act::RegionOut { region, .. } => self.providers_in(region),
             Act::ManagerDies { .. } | Act::KeeperDies { .. } | Act::PowerLoss { .. } | Act::DiskFull { .. } => {
                 vec![EVERYTHING.to_owned()]
@@ -214,6 +228,9 @@ impl World {
                     && let Some(truth) = self.truth.instances.get_mut(&id)
                 {
                     truth.never_ready = truth.never_ready.saturating_sub(1);
+                    if truth.kind == Kind::Broker && truth.never_ready == 0 {
+                        self.complain(&id); // nobody else starts it again
+                    }
                 }
             }
             Act::Slow { service, nth, .. } | Act::Leak { service, nth, .. } => drop(self.disturbed(service, *nth)),
@@ -240,6 +257,19 @@ impl World {
                     provider.partition = provider.partition.saturating_sub(1);
                 }
                 self.refresh_all(provider, "network");
+            }
+            Act::PlanGone { provider, .. } => {
+                if let Some(found) = self.provider(provider) {
+                    found.plan_gone = found.plan_gone.saturating_sub(1);
+                }
+                self.witness.disturb(provider, now);
+                self.read_catalog(provider);
+            }
+            Act::UnbindRefused { provider, .. } => {
+                if let Some(found) = self.provider(provider) {
+                    found.unbind_refused = found.unbind_refused.saturating_sub(1);
+                }
+                self.witness.disturb(provider, now);
             }
             Act::ProviderOut { provider, .. } => self.provider_back(provider),
             Act::RegionOut { region, .. } => {
@@ -277,8 +307,39 @@ impl World {
         }
     }
 
+    /// It answers nothing any more. At a broker its provider finds out after `lasts`, or never by itself.
+    fn hang(&mut self, id: &InstanceId, lasts: Duration) {
+        let Some(truth) = self.truth.instances.get_mut(id) else { return };
+        let Some(process) = &mut truth.process else { return };
+        process.hung = true;
+        match (truth.kind, lasts.is_zero()) {
+            (Kind::Machine, _) => {}
+            (Kind::Broker, false) => self.heals_after(id, lasts),
+            (Kind::Broker, true) => {
+                if !std::mem::replace(&mut truth.broken, true) {
+                    self.witness.obstacle(id.service().as_str());
+                }
+            }
+        }
+    }
+
     fn lose(&mut self, service: &str, nth: usize) {
         let Some(id) = self.disturbed(service, nth) else { return };
+        let at_broker = self.truth.instances.get(&id).filter(|truth| truth.kind == Kind::Broker);
+        let name = at_broker.map(|truth| (truth.provider.clone(), truth.asked));
+        if let Some((provider, asked)) = name {
+            // Where nobody can ask whether it is still there, what is lost looks like what is broken.
+            if !self.manners(&provider).retrievable {
+                self.hang(&id, Duration::ZERO);
+                return self.refresh_because(&id, "data lost");
+            }
+            let Some(attempt) = asked else { return };
+            let name = AttemptId { instance: id.clone(), attempt };
+            if !self.truth.bought.is_there(&name) {
+                return;
+            }
+            self.truth.bought.remove(&name);
+        }
         let was_started =
             self.knowledge().and_then(|known| known.instance(&id)).is_some_and(|i| i.generation.is_some());
         let Some(truth) = self.truth.instances.get_mut(&id).filter(|truth| truth.made) else { return };
@@ -311,7 +372,7 @@ impl World {
             if heals {
                 let takes =
                     self.draw(Concern::Latency, &id).duration(Duration::from_secs(10), Duration::from_secs(300));
-                self.after(takes, Happening::SelfHeals(id.clone()));
+                self.heals_after(&id, takes);
             }
         }
         self.refresh_all(provider, "provider out");
@@ -368,6 +429,7 @@ impl World {
         self.truth.taken.clear();
         for provider in self.truth.providers.values_mut() {
             (provider.out, provider.control_out, provider.partition) = (0, 0, 0);
+            (provider.plan_gone, provider.unbind_refused) = (0, 0);
             provider.spoils.clear();
         }
         {
@@ -385,6 +447,8 @@ impl World {
             }
             self.refresh(&id);
         }
+        self.brokers_recover();
+        self.read_all_catalogs();
         if !self.keeper_up {
             self.after(Duration::from_millis(100), Happening::KeeperBack(self.keeper_epoch));
         }

@@ -9,6 +9,10 @@ use ostler_runtime::envelope;
 use super::World;
 use super::orders::Order;
 use crate::promise::Promise;
+use crate::sketch::Kind;
+
+/// What was asked for may appear a day later, and is then still to be found and deleted.
+const LEFT_FOR: Duration = Duration::from_secs(27 * 3600);
 
 impl World {
     pub(super) fn look_at_all(&mut self) {
@@ -27,7 +31,7 @@ impl World {
             let Some(instance) = known.instance(id) else { continue };
             // Where a provider lied about what is not to run, or brought it back by itself, nobody looks again.
             let wanted = known.services.get(id.service()).is_some_and(|s| known.is_wanted(s)) && !instance.retired;
-            if !wanted && (self.lied || truth.kind == crate::sketch::Kind::Broker) {
+            if !wanted && (self.lied || truth.kind == Kind::Broker) {
                 continue;
             }
             let runs = truth.running().map(|running| (running.pid, running.address));
@@ -68,7 +72,8 @@ impl World {
             self.run_until(next);
             if self.is_quiet() {
                 self.leave_alone();
-                return self.look_at_the_end();
+                self.look_at_the_end();
+                return self.wait_for_what_is_left();
             }
             if self.elapsed() >= end {
                 let what = format!("not as declared {} s after the last fault: {}", within.as_secs(), self.unsettled());
@@ -76,6 +81,60 @@ impl World {
             }
             self.answer();
         }
+    }
+
+    /// What may be left at brokers is asked about for a day: then there is nothing that nobody uses. And what ends by
+    /// itself is renewed meanwhile.
+    fn wait_for_what_is_left(&mut self) {
+        if !self.town.kinds.values().any(|kind| *kind == Kind::Broker) {
+            return;
+        }
+        let lasting = self.town.manners.values().filter_map(|manners| manners.ends_after).max();
+        self.wait(Duration::from_secs(lasting.unwrap_or_default() * 60 * 2));
+        self.is_calm = true;
+        if self.knowledge().is_some_and(|known| known.services.values().any(|service| !service.leftovers.is_empty())) {
+            self.wait(LEFT_FOR);
+        }
+        if !self.witness.violations.is_empty() {
+            return;
+        }
+        // What was renewed just now is followed by ends of what it replaced.
+        for _ in 0..12 {
+            if self.is_quiet() && !self.has_left() {
+                break;
+            }
+            let next = self.elapsed() + Duration::from_secs(300);
+            self.run_until(next);
+        }
+        if let Some(ostler) = self.ostler.as_ref().filter(|ostler| !ostler.knowledge().down) {
+            self.witness.nothing_doubled(ostler.knowledge(), &self.truth, self.now);
+        }
+    }
+
+    /// Lets time pass, while people answer what is asked.
+    fn wait(&mut self, length: Duration) {
+        let end = self.elapsed() + length;
+        while self.elapsed() < end && self.witness.violations.is_empty() {
+            let next = (self.elapsed() + Duration::from_secs(3600)).min(end);
+            self.run_until(next);
+            self.answer();
+        }
+    }
+
+    /// Whether credentials wait for being ended.
+    fn has_left(&self) -> bool {
+        self.knowledge().is_some_and(|known| {
+            known.services.values().any(|service| {
+                let left = service.bindings.values().any(|binding| !binding.left.is_empty());
+                left || service.instances.values().any(|instance| !instance.access_left.is_empty())
+            })
+        })
+    }
+
+    /// Whether what is bought there is used by credentials that end, so that others take their place from time to time.
+    pub(super) fn is_to_be_renewed(&self, instance: &InstanceId) -> bool {
+        let provider = self.truth.instances.get(instance).map(|truth| &truth.provider);
+        provider.is_some_and(|provider| self.manners(provider).ends_after.is_some())
     }
 
     pub(super) fn is_quiet(&self) -> bool {
@@ -122,6 +181,8 @@ impl World {
         let wanted = |id: &InstanceId| {
             self.knowledge().is_some_and(|known| {
                 let service = known.services.get(id.service()).filter(|service| known.is_wanted(service));
+                // What is given new credentials in time is restarted for that.
+                let service = service.filter(|service| service.bindings.values().all(|b| b.renew_at.is_none()));
                 service
                     .and_then(|service| service.instances.get(&id.number()))
                     .is_some_and(|instance| !instance.retired)

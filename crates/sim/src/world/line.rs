@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use ostler_manager::Target;
 use ostler_model::ids::InstanceId;
 
+use super::bought::Credential;
 use super::orders::Order;
 
 /// The orders under way.
@@ -33,6 +34,13 @@ impl Line {
 
     pub(super) fn is_for(&self, instance: &InstanceId) -> bool {
         self.by_target.contains_key(&Target::Instance(instance.clone()))
+    }
+
+    /// Whether these credentials are being asked for.
+    pub(super) fn asks_for(&self, credential: &Credential) -> bool {
+        let target = Target::Instance(credential.at.instance.clone());
+        let numbers = self.by_target.get(&target).into_iter().flatten();
+        numbers.filter_map(|number| self.all.get(number)).any(|order| order.asks_for(credential))
     }
 
     pub(super) fn insert(&mut self, number: u64, order: Order) {

@@ -10,15 +10,17 @@ use std::time::{Duration, Instant};
 use ostler_journal::AppendError;
 use ostler_keeper::grant::Bucket;
 use ostler_manager::{Command, Event, FactKind, Knowledge, ResumeCause, Target};
-use ostler_model::estate::{Estate, Service};
+use ostler_model::estate::{Estate, Provider, Service};
 use ostler_model::health::Exit;
-use ostler_model::ids::{CommandId, EstateUuid, InstanceId, ServiceName};
+use ostler_model::ids::{AttemptId, CommandId, EstateUuid, InstanceId, ProviderName, ServiceName};
 use ostler_model::time::Timestamp;
 use ostler_runtime::clock::Steady;
 use ostler_runtime::daemon::REFLEXES;
 use ostler_runtime::envelope;
 use ostler_runtime::turn::{Incoming, Turner, recall};
 
+pub(crate) use self::bought::Credential;
+use self::bought::Plan;
 use self::hands::{Cut, SimHands};
 use self::line::Line;
 pub(crate) use self::truth::Truth;
@@ -33,6 +35,9 @@ use crate::sketch::Town;
 use crate::witness::{Scene, Witness};
 
 mod acts;
+mod bought;
+mod broker;
+mod buying;
 mod ending;
 mod hands;
 mod line;
@@ -77,6 +82,12 @@ enum Happening {
     FalseAlarm(InstanceId),
     /// The provider starts again what died there.
     SelfHeals(InstanceId),
+    /// A broker is done with what it agreed to do.
+    Completes(AttemptId),
+    /// A broker makes what it was asked for long ago.
+    Appears(AttemptId, ProviderName, Plan),
+    /// Credentials end by themselves.
+    Expires(Credential),
     /// It should be healed by now.
     Overdue(InstanceId),
     /// Ostler is started.
@@ -138,6 +149,8 @@ pub struct World {
     incarnation: u32,
     /// Nothing more is tried before, because nothing can be stored.
     stuck_until: Timestamp,
+    /// When ostler was started last.
+    started_at: Timestamp,
     /// Where ostler is to be cut off, and for how long it stays away.
     cut: Option<(CutAt, Duration)>,
     disk: Arc<Mutex<Disk>>,
@@ -152,6 +165,7 @@ pub struct World {
     /// The estate file as it is now.
     file: Arc<Estate>,
     /// What people took out of it.
+    removed_providers: BTreeMap<ProviderName, Provider>,
     removed: BTreeMap<ServiceName, Arc<Service>>,
     truth: Truth,
     callers: Callers,
@@ -161,6 +175,8 @@ pub struct World {
     mutant: Option<Mutant>,
     /// A provider said something wrong about what exists.
     lied: bool,
+    /// The storm is long over: what brokers give lasts from now on, so that a day of waiting is no long run.
+    is_calm: bool,
     plan: VecDeque<Planned>,
     policy: Policy,
     counts: Counts,
@@ -196,6 +212,7 @@ impl World {
             ostler: None,
             incarnation: 1, // 0 is nobody's
             stuck_until: START,
+            started_at: START,
             cut: None,
             disk: Arc::new(Mutex::new(disk)),
             inbox: VecDeque::new(),
@@ -206,6 +223,7 @@ impl World {
             reflexes: Bucket::new(REFLEXES, beginning),
             beginning,
             file: town.estate.clone(),
+            removed_providers: BTreeMap::new(),
             removed: BTreeMap::new(),
             truth: Truth::of(&town),
             callers,
@@ -214,6 +232,7 @@ impl World {
             last_order: 0,
             mutant,
             lied: false,
+            is_calm: false,
             plan: plan.into(),
             policy: Policy::Ostler { answers: Duration::MAX },
             counts: Counts::default(),
@@ -379,6 +398,9 @@ impl World {
             Happening::Sees(id, watch) => self.sees(&id, watch),
             Happening::FalseAlarm(id) => self.false_alarm(&id),
             Happening::SelfHeals(id) => self.self_heals(&id),
+            Happening::Completes(name) => self.completes(&name),
+            Happening::Appears(name, provider, plan) => self.appears(&name, &provider, &plan),
+            Happening::Expires(credential) => self.expires(&credential),
             Happening::Overdue(id) => self.overdue(&id),
             Happening::PersonLooks => self.person_looks(),
             Happening::PersonHelps(id) => self.person_helps(&id),
@@ -458,7 +480,9 @@ impl World {
             }
             let harmless = match command {
                 Command::Backup { name, .. } => name.starts_with("scheduled-"),
-                Command::Notify { .. } => true,
+                // What may be left at a broker is asked about from time to time.
+                Command::Notify { .. } | Command::Mitigate { .. } | Command::Tidy { .. } => true,
+                Command::Bind { instance, .. } | Command::Start { instance, .. } => self.is_to_be_renewed(instance),
                 _ => false,
             };
             if was_settled && !harmless {
@@ -475,6 +499,7 @@ impl World {
             return;
         }
         self.counts.starts += 1;
+        self.started_at = self.now;
         self.disk().before_start();
         let lost = self.disk().lost();
         if let Some(lost) = lost {

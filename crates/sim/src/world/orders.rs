@@ -3,6 +3,7 @@
 //! Invariant: an order has at most one effect, and the manager hears of it at most once unless the provider says it
 //! twice. What was under way when ostler died goes on or not, and nobody hears of it.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ostler_journal::SealedChange;
@@ -10,11 +11,13 @@ use ostler_keeper::grant::Bucket;
 use ostler_keeper::protocol::Grant;
 use ostler_manager::{Command, Event, Outcome, Target};
 use ostler_model::health::Exit;
-use ostler_model::ids::{CommandId, InstanceId, ProviderName, SecretId, ServiceName};
+use ostler_model::ids::{BindingId, CommandId, InstanceId, ProviderName, SecretId, ServiceName};
 use ostler_model::outcome::{BackupMade, Failure, FailureClass, Observation};
 use ostler_model::time::Timestamp;
 use ostler_runtime::turn::Incoming;
 
+use super::bought::Credential;
+use super::buying::{AtBroker, Step};
 use super::seeing::cause;
 use super::truth::Watching;
 use super::{Happening, World};
@@ -27,14 +30,18 @@ use crate::sketch::Kind;
 /// An order under way.
 #[derive(Debug)]
 pub(crate) struct Order {
-    id: CommandId,
-    command: Command,
-    spoil: Option<Spoil>,
+    pub(super) id: CommandId,
+    pub(super) command: Command,
+    pub(super) spoil: Option<Spoil>,
     /// The ostler that gave it.
-    incarnation: u32,
+    pub(super) incarnation: u32,
     /// The keeper that took it.
     keeper: u32,
-    since: Timestamp,
+    pub(super) since: Timestamp,
+    /// What a process that it starts is given from brokers.
+    given: Vec<Credential>,
+    /// It is one to a broker.
+    pub(super) bought: Option<Box<AtBroker>>,
 }
 
 impl Order {
@@ -53,7 +60,7 @@ impl Order {
     }
 }
 
-fn failure(class: FailureClass, detail: &str) -> Outcome {
+pub(super) fn failure(class: FailureClass, detail: &str) -> Outcome {
     Outcome::Failed(Failure { class, detail: detail.to_owned(), remedy: "look at the provider".to_owned() })
 }
 
@@ -70,7 +77,7 @@ impl World {
     /// Takes an order: at once where it has no outcome, and after its time elsewhere.
     pub(super) fn accept(&mut self, id: CommandId, command: &Command) {
         match command {
-            Command::Watch { instance, .. } => self.watch(id, instance),
+            Command::Watch { instance, address } => self.watch(id, instance, *address),
             Command::Unwatch { instance } => {
                 if let Some(truth) = self.truth.instances.get_mut(instance) {
                     truth.watch = None;
@@ -83,7 +90,15 @@ impl World {
                 self.recount(instance, cause(command));
             }
             Command::Notify { .. } => self.counts.told += 1,
-            Command::OpenEndpoint { .. } | Command::CloseEndpoint { .. } | Command::Mitigate { .. } => {
+            Command::Mitigate { leftover } => {
+                let found = self
+                    .knowledge()
+                    .and_then(|known| known.services.get(leftover.instance.service())?.leftovers.get(leftover));
+                if let Some(provider) = found.map(|found| found.placement.provider.clone()) {
+                    self.hand_to_broker(id, command, provider);
+                }
+            }
+            Command::OpenEndpoint { .. } | Command::CloseEndpoint { .. } => {
                 self.send(id, command.clone(), None, 2 * MILLI);
             }
             Command::Provision { instance }
@@ -102,20 +117,44 @@ impl World {
         }
     }
 
-    fn watch(&mut self, id: CommandId, instance: &InstanceId) {
+    fn watch(&mut self, id: CommandId, instance: &InstanceId, address: SocketAddr) {
         let reported =
             self.knowledge().and_then(|known| known.instance(instance)).and_then(|known| known.health.clone());
         let now = self.now;
+        let access = self.disk().secret(&SecretId::of_instance(instance)).and_then(Credential::from_secret);
         if let Some(truth) = self.truth.instances.get_mut(instance) {
-            truth.watch = Some(Watching { id, since: now, reported, looks_at: None });
+            truth.watch = Some(Watching { id, address, access, since: now, reported, looks_at: None });
         }
         self.plan_look(instance);
     }
 
     fn send(&mut self, id: CommandId, command: Command, spoil: Option<Spoil>, length: Duration) {
+        self.send_all(id, command, spoil, length, None);
+    }
+
+    pub(super) fn send_to_broker(
+        &mut self,
+        id: CommandId,
+        command: Command,
+        spoil: Option<Spoil>,
+        length: Duration,
+        bought: AtBroker,
+    ) {
+        self.send_all(id, command, spoil, length, Some(Box::new(bought)));
+    }
+
+    fn send_all(
+        &mut self,
+        id: CommandId,
+        command: Command,
+        spoil: Option<Spoil>,
+        length: Duration,
+        bought: Option<Box<AtBroker>>,
+    ) {
         self.last_order += 1;
         let (incarnation, keeper, since) = (self.incarnation, self.keeper_epoch, self.now);
-        let order = Order { id, command, spoil, incarnation, keeper, since };
+        let given = self.given_from_brokers(&command);
+        let order = Order { id, command, spoil, incarnation, keeper, since, given, bought };
         self.orders.insert(self.last_order, order);
         self.after(length, Happening::Done(self.last_order));
     }
@@ -132,6 +171,9 @@ impl World {
                 former.incarnation = 0;
             }
         });
+        if self.town.kinds.get(&name) == Some(&Kind::Broker) {
+            return self.hand_to_broker(id, command, name);
+        }
         let length = self.length_of(command, instance);
         let Some(provider) = self.truth.providers.get_mut(&name) else { return };
         let spoil = if provider.answers() { provider.spoils.pop_front() } else { None };
@@ -156,7 +198,7 @@ impl World {
     }
 
     /// How long an order takes, drawn.
-    fn length_of(&mut self, command: &Command, instance: &InstanceId) -> Duration {
+    pub(super) fn length_of(&mut self, command: &Command, instance: &InstanceId) -> Duration {
         let mut draw = self.draw(Concern::Latency, instance);
         let Some(truth) = self.truth.instances.get(instance) else { return MILLI };
         let machine = truth.kind == Kind::Machine;
@@ -185,16 +227,41 @@ impl World {
         draw.duration(least, most) + more
     }
 
+    /// What a process that is started by this order is given from brokers: what is sealed now.
+    fn given_from_brokers(&self, command: &Command) -> Vec<Credential> {
+        let Command::Start { instance, generation, .. } = command else { return Vec::new() };
+        let consumer = instance.service();
+        let service = self.knowledge().and_then(|known| known.services.get(consumer));
+        let Some(launch) = service.and_then(|service| service.launches.get(generation)) else { return Vec::new() };
+        let disk = self.disk();
+        let sealed = launch.needs.keys().filter_map(|need| {
+            let id = BindingId { consumer: consumer.clone(), need: need.clone() };
+            Credential::from_secret(disk.secret(&SecretId::of_binding(&id))?)
+        });
+        sealed.collect()
+    }
+
     /// An order's time has come.
     pub(super) fn done(&mut self, number: u64) {
-        let Some(order) = self.orders.remove(number) else { return };
+        let Some(mut order) = self.orders.remove(number) else { return };
         if self.now.since(order.since) > LONG
             && let Target::Instance(instance) = order.command.target()
         {
             self.witness.disturb(instance.service().as_str(), self.now);
         }
         let heard = order.incarnation == self.incarnation && self.ostler.is_some();
-        let (outcome, secrets, delay) = self.carry_out(&order);
+        let (outcome, secrets, delay) = match &order.bought {
+            // What a broker agreed to goes on without anybody who asks about it.
+            Some(at) if !heard && at.is_accepted() => return,
+            Some(_) => match self.ask_broker(&mut order) {
+                Step::Ends(outcome, secrets, delay) => (outcome, secrets, delay),
+                Step::GoesOn(pause) => {
+                    self.orders.insert(number, order);
+                    return self.after(pause, Happening::Done(number));
+                }
+            },
+            None => self.carry_out(&order),
+        };
         if !heard {
             return;
         }
@@ -240,7 +307,7 @@ impl World {
             // Whether it reached the provider before the line was cut is a matter of chance.
             let mut draw = self.dice.stream(Concern::Leftovers, key(&[instance.service().as_str()], order.id.0));
             if draw.chance(500) {
-                drop(self.perform(&order.command, &instance));
+                drop(self.perform(order, &instance));
                 return (failure(FailureClass::Interrupted, "the answer was cut off"), Vec::new(), 10 * SECOND);
             }
             let class = if keeper_gone { FailureClass::Interrupted } else { FailureClass::Temporary };
@@ -251,16 +318,16 @@ impl World {
         let observes = matches!(order.command, Command::Observe { .. });
         let outcome = match order.spoil {
             None | Some(Spoil::Twice | Spoil::Slow) => {
-                let (outcome, secrets) = self.perform(&order.command, &instance);
+                let (outcome, secrets) = self.perform(order, &instance);
                 return (outcome, secrets, transit);
             }
             Some(Spoil::Refuses) => failure(FailureClass::NeedsPerson, "the provider refuses: the account is closed"),
             Some(Spoil::FailsThoughDone) => {
-                drop(self.perform(&order.command, &instance));
+                drop(self.perform(order, &instance));
                 failure(FailureClass::Temporary, "500: something went wrong")
             }
             Some(Spoil::NoAnswerThoughDone) => {
-                drop(self.perform(&order.command, &instance));
+                drop(self.perform(order, &instance));
                 return (failure(FailureClass::Interrupted, "no answer in time"), Vec::new(), GIVEN_UP);
             }
             Some(Spoil::NoAnswer) => {
@@ -268,9 +335,17 @@ impl World {
             }
             Some(Spoil::SaysAbsent) if observes => Outcome::Observed(Observation::Absent),
             Some(Spoil::SaysStopped) if observes => Outcome::Observed(Observation::Stopped { exit: None }),
-            Some(Spoil::Fails | Spoil::SaysAbsent | Spoil::SaysStopped) => {
-                failure(FailureClass::Temporary, "503: try again")
-            }
+            // Brokers have more ways of going wrong: elsewhere they are all the same one.
+            Some(
+                Spoil::Fails
+                | Spoil::SaysAbsent
+                | Spoil::SaysStopped
+                | Spoil::Busy
+                | Spoil::Conflicts
+                | Spoil::AcceptsAndFails
+                | Spoil::NeverFinishes
+                | Spoil::AppearsLate,
+            ) => failure(FailureClass::Temporary, "503: try again"),
         };
         (outcome, Vec::new(), transit)
     }
@@ -294,7 +369,8 @@ impl World {
     }
 
     /// What an order does when nothing goes wrong.
-    fn perform(&mut self, command: &Command, instance: &InstanceId) -> (Outcome, Vec<SealedChange>) {
+    fn perform(&mut self, order: &Order, instance: &InstanceId) -> (Outcome, Vec<SealedChange>) {
+        let command = &order.command;
         let plain = |outcome| (outcome, Vec::new());
         let gone = || plain(failure(FailureClass::Temporary, "there is no such instance"));
         let now = self.now;
@@ -338,6 +414,7 @@ impl World {
                     Some(bucket) => bucket.replace(grant, instant),
                     None => truth.bucket = Some(Bucket::new(grant, instant)),
                 }
+                truth.given.clone_from(&order.given);
                 if truth.process.is_none() {
                     self.start_process(instance);
                 } else if self.mutant == Some(Mutant::StartsTwins) {

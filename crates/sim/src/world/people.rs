@@ -1,20 +1,23 @@
 //! People: they change the estate file, ask, answer, and kill things by hand, at whatever moment.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ostler_manager::{Ask, Ending, Event};
-use ostler_model::estate::Estate;
+use ostler_manager::{Ask, Ending, Event, Settlement};
+use ostler_model::estate::{Estate, Service};
 use ostler_model::health::Exit;
-use ostler_model::ids::{InstanceId, ServiceName};
+use ostler_model::ids::{AttemptId, InstanceId, ProviderName, ServiceName};
 
 use super::World;
 use crate::act::Errand;
+use crate::sketch::Kind;
 use crate::witness::all_of;
 
 impl World {
     /// The estate file is given to ostler as it is now.
     pub(super) fn apply(&mut self) {
-        let event = Event::EstateGiven { estate: self.file.clone(), catalogs: self.town.catalogs.clone() };
+        let offered = self.file.providers.keys().filter_map(|name| Some((name.clone(), self.catalog(name)?)));
+        let event = Event::EstateGiven { estate: self.file.clone(), catalogs: offered.collect() };
         self.callers.declare(self.file.services.iter().map(|(name, service)| (name, &service.needs)), self.now);
         self.tell(event);
     }
@@ -71,12 +74,31 @@ impl World {
             Errand::PutBack { service } => self.put_back(service),
             Errand::Delete { service } => {
                 let Ok(service) = service.parse::<ServiceName>() else { return };
-                // Ostler refuses for what is declared, unless everything is down.
-                let down = self.knowledge().is_some_and(|known| known.down);
+                // Ostler refuses for what is declared, unless everything is down; or will be, when it gets to that.
+                let down = self.knowledge().is_some_and(|known| known.down) || !self.inbox.is_empty();
                 if down || !self.file.services.contains_key(&service) {
                     self.witness.deletion_asked(&service);
                 }
                 self.tell(Event::Asked(Ask::Delete { service }));
+            }
+            Errand::Release { service } => {
+                let Ok(service) = service.parse::<ServiceName>() else { return };
+                // Ostler refuses for what is declared, unless everything is down, and for what is not bought elsewhere.
+                let bought = self.knowledge().is_some_and(|known| {
+                    known
+                        .services
+                        .get(&service)
+                        .is_some_and(|found| (known.down || !found.declared) && known.is_unrepeatable(found))
+                });
+                if bought {
+                    self.witness.release_asked(&service);
+                }
+                self.tell(Event::Asked(Ask::Release { service }));
+            }
+            Errand::RemoveProvider { provider } => self.remove_provider(provider),
+            Errand::Settle { release } => {
+                let how = if *release { Settlement::Release } else { Settlement::Delete };
+                self.settle(how);
             }
             Errand::Kill { service, nth } => self.kill_by_hand(service, *nth),
             Errand::Answer => self.answer(),
@@ -90,6 +112,9 @@ impl World {
             return;
         }
         let id = &ids[nth % ids.len()];
+        if self.truth.instances.get(id).is_some_and(|truth| truth.kind == Kind::Broker) {
+            return; // nobody gets at what runs there
+        }
         if let Some(pid) = self.truth.instances.get(id).and_then(|truth| Some(truth.process.as_ref()?.pid)) {
             self.dies(id, pid, Exit::Signal(9), "killed by hand");
         }
@@ -108,6 +133,45 @@ impl World {
         }
     }
 
+    /// Takes a provider out of the file, with what was bought there and what needs that, if anything is left then.
+    fn remove_provider(&mut self, provider: &str) {
+        let Ok(provider) = provider.parse::<ProviderName>() else { return };
+        let mut gone: BTreeSet<ServiceName> = BTreeSet::new();
+        loop {
+            let goes = |service: &Service| {
+                service.prefer.contains(&provider) || service.needs.iter().any(|need| gone.contains(need))
+            };
+            let more = self.file.services.values().find(|service| !gone.contains(&service.name) && goes(service));
+            let Some(name) = more.map(|service| service.name.clone()) else { break };
+            gone.insert(name);
+        }
+        let Some(declared) = self.file.providers.get(&provider).cloned() else { return };
+        if gone.len() >= self.file.services.len() || self.file.providers.len() < 2 {
+            return;
+        }
+        let specs = gone.iter().filter_map(|name| self.file.services.get(name).cloned());
+        self.removed.extend(specs.map(|spec| (spec.name.clone(), spec)).collect::<Vec<_>>());
+        self.removed_providers.insert(provider.clone(), declared);
+        self.edit(|file| {
+            file.services.retain(|name, _| !gone.contains(name));
+            file.providers.remove(&provider);
+        });
+    }
+
+    /// Says what is to become of everything in quarantine.
+    fn settle(&mut self, how: Settlement) {
+        let Some(known) = self.knowledge() else { return };
+        let leftovers = known.services.values().flat_map(|service| &service.leftovers);
+        let held: Vec<AttemptId> =
+            leftovers.filter(|(_, leftover)| leftover.quarantined.is_some()).map(|(id, _)| id.clone()).collect();
+        for leftover in held {
+            if how == Settlement::Release {
+                self.truth.bought.released.insert(leftover.clone());
+            }
+            self.tell(Event::Asked(Ask::Settle { leftover, how }));
+        }
+    }
+
     /// Puts a service back into the file, with all that it needs.
     fn put_back(&mut self, service: &str) {
         let Ok(service) = service.parse::<ServiceName>() else { return };
@@ -118,7 +182,12 @@ impl World {
             back.push(spec);
         }
         if !back.is_empty() {
-            self.edit(|file| file.services.extend(back.into_iter().map(|spec| (spec.name.clone(), spec))));
+            let from = back.iter().flat_map(|spec| &spec.prefer);
+            let providers: Vec<_> = from.filter_map(|name| self.removed_providers.remove_entry(name)).collect();
+            self.edit(|file| {
+                file.providers.extend(providers);
+                file.services.extend(back.into_iter().map(|spec| (spec.name.clone(), spec)));
+            });
         }
     }
 
@@ -144,21 +213,25 @@ impl World {
     /// Answers everything that is asked.
     pub(super) fn answer(&mut self) {
         let Some(known) = self.knowledge() else { return };
-        let held: Vec<(ServiceName, bool)> = known
+        let held: Vec<(ServiceName, Option<Ending>)> = known
             .services
             .iter()
             .filter(|(_, service)| service.instances.values().any(|instance| instance.held.is_some()))
-            .map(|(name, service)| (name.clone(), service.ending == Some(Ending::Delete)))
+            .map(|(name, service)| (name.clone(), service.ending))
             .collect();
+        let sick = |id: &InstanceId| known.instance(id).is_some_and(|instance| instance.repair.is_some());
+        let told: BTreeSet<InstanceId> = self.truth.instances.keys().filter(|id| sick(id)).cloned().collect();
         if !held.is_empty() {
             self.witness.disturb_all(self.now);
         }
-        for (service, deleted) in held {
-            if deleted {
-                self.tell(Event::Asked(Ask::Delete { service }));
-            } else {
-                self.restart(service.as_str());
+        self.have_repaired(|id| told.contains(id));
+        for (service, ending) in held {
+            match ending {
+                Some(Ending::Delete) => self.tell(Event::Asked(Ask::Delete { service })),
+                Some(Ending::Release) => self.tell(Event::Asked(Ask::Release { service })),
+                None => self.restart(service.as_str()),
             }
         }
+        self.settle(Settlement::Delete);
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ostler_manager::{Command, Event, Process as NewProcess, ResumeCause};
 use ostler_model::health::{Exit, Health, Symptom, SymptomKind};
-use ostler_model::ids::{CommandId, InstanceId};
+use ostler_model::ids::{AttemptId, CommandId, InstanceId};
 use ostler_model::time::Timestamp;
 use ostler_probes::UNREADY_AFTER;
 use ostler_runtime::keeper_link::ReportNumber;
@@ -13,6 +13,7 @@ use ostler_runtime::turn::Incoming;
 use super::truth::{Process, SLOW_ANSWERS, SLOW_ROUND};
 use super::{Happening, World};
 use crate::dice::{Concern, key};
+use crate::rates::HEALED_BY_PROVIDER;
 use crate::sketch::Kind;
 use crate::witness::HEALED_WITHIN;
 
@@ -47,7 +48,14 @@ impl World {
         let usual = self.dice.stream(Concern::Latency, key(&[id.service().as_str()], 0)).duration(least, most);
         let takes = draw.duration(usual * 9 / 10, usual * 11 / 10);
         let ready_at = if truth.never_ready > 0 { Timestamp(i64::MAX) } else { now + takes };
-        truth.process = Some(Process { pid, since: wall, ready_at, hung: false, slow_until: Timestamp(0) });
+        truth.process = Some(Process {
+            pid,
+            since: wall,
+            ready_at,
+            hung: false,
+            slow_until: Timestamp(0),
+            given: truth.given.clone(),
+        });
         if truth.loops > 0 {
             let ends = draw.duration(SECOND / 200, SECOND / 5);
             self.after(ends, Happening::Dies(id.clone(), pid, Exit::Code(1), "crash loop"));
@@ -68,9 +76,10 @@ impl World {
         truth.cause = cause;
         let there = self.truth.providers.get(&truth.provider).is_some_and(|provider| provider.out == 0);
         if truth.kind == Kind::Broker {
-            let mut draw = self.draw(Concern::Latency, id);
-            let heals = draw.duration(60 * SECOND, 600 * SECOND);
-            self.after(heals, Happening::SelfHeals(id.clone()));
+            let heals = truth.heals_after.take();
+            let (least, most) = HEALED_BY_PROVIDER;
+            let usual = self.draw(Concern::Latency, id).duration(least, most);
+            self.heals_after(id, heals.unwrap_or(usual));
             return self.refresh_because(id, cause);
         }
         if !self.keeper_up || !there {
@@ -117,10 +126,20 @@ impl World {
     pub(super) fn self_heals(&mut self, id: &InstanceId) {
         let Some(truth) = self.truth.instances.get(id) else { return };
         let there = self.truth.providers.get(&truth.provider).is_some_and(|provider| provider.out == 0);
-        // What was stopped by an order stays stopped: it has no bucket.
-        if there && truth.made && truth.process.is_none() && truth.bucket.is_some() {
-            self.start_process(id);
+        let exists =
+            truth.asked.is_some_and(|attempt| self.truth.bought.is_there(&AttemptId { instance: id.clone(), attempt }));
+        let works = truth.process.as_ref().is_some_and(|process| !process.hung && process.ready_at.0 < i64::MAX);
+        if !there || !exists || works {
+            return;
         }
+        if let Some(truth) = self.truth.instances.get_mut(id) {
+            truth.process = None;
+            truth.made = true;
+            if std::mem::take(&mut truth.broken) {
+                self.witness.obstacle_gone(id.service().as_str(), self.now);
+            }
+        }
+        self.start_process(id);
     }
 
     pub(super) fn keeper_back(&mut self) {
@@ -209,7 +228,10 @@ impl World {
             return unready(SymptomKind::Refused, "connection refused");
         };
         let reached = self.truth.providers.get(&truth.provider).is_some_and(|p| p.out == 0 && p.partition == 0);
+        // What was there before may be somewhere else now.
+        let elsewhere = truth.watch.as_ref().is_some_and(|watch| watch.address != truth.address);
         match &truth.process {
+            _ if reached && elsewhere => unready(SymptomKind::Refused, "connection refused"),
             _ if !reached => unready(SymptomKind::TimedOut, "no answer in time"),
             Some(process) if process.answers(self.now) => Health::Ready,
             Some(process) if process.hung || self.now < process.slow_until => {
@@ -261,6 +283,9 @@ impl World {
             return;
         }
         watch.reported = Some(health.clone());
+        if health == Health::Ready {
+            self.truth.note_use(id);
+        }
         let event = Event::Probed { instance: id.clone(), watch: watch_id, health };
         if self.ostler.is_some() {
             self.inbox.push_back(event.into());

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use ostler_keeper::grant::Bucket;
 use ostler_model::health::Health;
-use ostler_model::ids::{BindingId, CommandId, InstanceId, ProviderName, ServiceName};
+use ostler_model::ids::{AttemptId, BindingId, CommandId, InstanceId, ProviderName, ServiceName};
 use ostler_model::outcome::Running;
 use ostler_model::time::Timestamp;
 
+use super::bought::{Bought, Credential, Plan};
 use crate::act::Spoil;
 use crate::sketch::{Kind, Town};
+use crate::witness::all_of;
 
 /// What there really is.
 #[derive(Default)]
@@ -19,7 +21,10 @@ pub(crate) struct Truth {
     pub(crate) providers: BTreeMap<ProviderName, ProviderTruth>,
     pub(crate) instances: BTreeMap<InstanceId, InstanceTruth>,
     pub(crate) endpoints: BTreeMap<ServiceName, SocketAddr>,
+    /// On machines.
     pub(crate) bindings: BTreeMap<BindingId, BindingTruth>,
+    /// At brokers.
+    pub(crate) bought: Bought,
     /// Services whose endpoint's address somebody else has.
     pub(crate) taken: BTreeMap<ServiceName, u32>,
     /// Services whose one-off command fails.
@@ -41,6 +46,12 @@ pub(crate) struct ProviderTruth {
     pub(crate) control_out: u32,
     /// Nothing passes between it and ostler.
     pub(crate) partition: u32,
+    /// Some of its plans are gone from its catalog.
+    pub(crate) plan_gone: u32,
+    /// Which these are, then.
+    pub(crate) vanishing: BTreeSet<Plan>,
+    /// It ends no credentials.
+    pub(crate) unbind_refused: u32,
     /// How its next answers go wrong.
     pub(crate) spoils: VecDeque<Spoil>,
     pub(crate) instances: BTreeSet<InstanceId>,
@@ -71,6 +82,16 @@ pub(crate) struct InstanceTruth {
     pub(crate) loops: u32,
     /// Its processes do not become ready.
     pub(crate) never_ready: u32,
+    /// At a broker: the number of the last ask for it. What another ask made is not this instance.
+    pub(crate) asked: Option<u32>,
+    /// At a broker: since when it is said to run.
+    pub(crate) access_since: Timestamp,
+    /// At a broker: its provider starts again what dies next after this time, unless that is usual.
+    pub(crate) heals_after: Option<Duration>,
+    /// At a broker: it is broken, and stays so until a person has its provider look at it.
+    pub(crate) broken: bool,
+    /// What whoever holds its process gives it from brokers when it is started again.
+    pub(crate) given: Vec<Credential>,
     /// The provider is busy with it until then.
     pub(crate) busy_until: Timestamp,
     /// Callers are sent to it here.
@@ -99,12 +120,18 @@ pub(crate) struct Process {
     pub(crate) hung: bool,
     /// It answers only now and then until then.
     pub(crate) slow_until: Timestamp,
+    /// What it was started with from brokers.
+    pub(crate) given: Vec<Credential>,
 }
 
 /// The watch on an instance.
 #[derive(Clone, Debug)]
 pub(crate) struct Watching {
     pub(crate) id: CommandId,
+    /// Where it looks.
+    pub(crate) address: SocketAddr,
+    /// With what it looks at what is at a broker.
+    pub(crate) access: Option<Credential>,
     pub(crate) since: Timestamp,
     pub(crate) reported: Option<Health>,
     /// A look is planned at that time.
@@ -126,6 +153,9 @@ impl Truth {
                 out: 0,
                 control_out: 0,
                 partition: 0,
+                plan_gone: 0,
+                vanishing: vanishing(town, name),
+                unbind_refused: 0,
                 spoils: VecDeque::new(),
                 instances: BTreeSet::new(),
             };
@@ -146,6 +176,37 @@ impl Truth {
             }
         }
         self.instances.get_mut(id).expect("it was just seen or made")
+    }
+
+    /// An address that no instance has had yet.
+    pub(crate) fn free_address(&mut self) -> SocketAddr {
+        self.addresses += 1;
+        address(INSTANCES, self.addresses)
+    }
+
+    /// Whether a broker has this plan no more.
+    pub(crate) fn is_vanished(&self, provider: &ProviderName, plan: &Plan) -> bool {
+        self.providers.get(provider).is_some_and(|provider| provider.plan_gone > 0 && provider.vanishing.contains(plan))
+    }
+
+    /// A live process that uses credentials, or the instance that ostler looks at with them.
+    pub(crate) fn user_of(&self, credential: &Credential) -> Option<InstanceId> {
+        if credential.is_ostlers() {
+            let looked_at = &credential.at.instance;
+            let watch = self.instances.get(looked_at)?.watch.as_ref()?;
+            return (watch.access.as_ref() == Some(credential)).then(|| looked_at.clone());
+        }
+        let consumers = self.instances.range(all_of(&credential.binding.consumer));
+        let uses = |truth: &InstanceTruth| truth.process.as_ref().is_some_and(|p| p.given.contains(credential));
+        consumers.into_iter().find(|(_, truth)| uses(truth)).map(|(id, _)| id.clone())
+    }
+
+    /// It is ready under ostler's eyes: if it is from a broker, it is in use from now on.
+    pub(crate) fn note_use(&mut self, id: &InstanceId) {
+        let Some(attempt) = self.instances.get(id).and_then(|truth| truth.asked) else { return };
+        if let Some(thing) = self.bought.things.get_mut(&AttemptId { instance: id.clone(), attempt }) {
+            thing.used = true;
+        }
     }
 
     /// An address that no endpoint has had yet.
@@ -184,6 +245,11 @@ impl InstanceTruth {
             bucket: None,
             loops: 0,
             never_ready: 0,
+            asked: None,
+            access_since: Timestamp::default(),
+            heals_after: None,
+            broken: false,
+            given: Vec::new(),
             busy_until: Timestamp::default(),
             routed: None,
             watch: None,
@@ -211,6 +277,12 @@ impl Process {
         let slow = now < self.slow_until && into_round >= SLOW_ANSWERS.as_micros();
         !self.hung && now >= self.ready_at && !slow
     }
+}
+
+/// The first plan of each of its offerings: it may vanish.
+fn vanishing(town: &Town, provider: &ProviderName) -> BTreeSet<Plan> {
+    let offerings = town.catalogs.get(provider).into_iter().flat_map(|catalog| catalog.offerings.values());
+    offerings.filter_map(|offering| Some((offering.name.clone(), offering.plans.first()?.name.clone()))).collect()
 }
 
 /// A slow process answers for so long of each round.
