@@ -252,6 +252,11 @@ impl Executor {
         known: &Knowledge,
         secrets: &dyn Secrets,
     ) -> Result<(), Failure> {
+        // Nobody looks any more at what is not to be there. The manager may not know that anybody does: after a resume it
+        // asks for the watches that it needs, and the former ones go on.
+        if matches!(command, Command::Stop { .. } | Command::Deprovision { .. } | Command::Release { .. }) {
+            self.unwatch(instance);
+        }
         let order = order_for(known, secrets, command)?;
         let provider = self.provider(known, &order.placement.provider)?;
         let is_elsewhere = provider.is_elsewhere();
@@ -269,7 +274,6 @@ impl Executor {
                 Box::pin(start(provider, order, grant))
             }
             Command::Stop { instance, drain, grace } => {
-                self.unwatch(&instance);
                 let address = known.instance(&instance).and_then(|found| found.address());
                 let drain = self.drain(id, instance.service(), address, drain.get());
                 Box::pin(stop(provider, order, drain, grace.get()))

@@ -78,11 +78,7 @@ impl World {
     pub(super) fn accept(&mut self, id: CommandId, command: &Command) {
         match command {
             Command::Watch { instance, address } => self.watch(id, instance, *address),
-            Command::Unwatch { instance } => {
-                if let Some(truth) = self.truth.instances.get_mut(instance) {
-                    truth.watch = None;
-                }
-            }
+            Command::Unwatch { instance } => self.unwatch(instance),
             Command::Route { instance, address } => {
                 if let Some(truth) = self.truth.instances.get_mut(instance) {
                     truth.routed = *address;
@@ -105,15 +101,23 @@ impl World {
             | Command::Observe { instance }
             | Command::Before { instance, .. }
             | Command::Start { instance, .. }
-            | Command::Stop { instance, .. }
-            | Command::Deprovision { instance }
             | Command::Bind { instance, .. }
             | Command::Unbind { instance, .. }
             | Command::Tidy { instance, .. }
             | Command::Update { instance, .. }
-            | Command::Release { instance }
             | Command::Backup { instance, .. }
             | Command::Restore { instance, .. } => self.hand_to_provider(id, command, instance),
+            // Nobody looks any more at what is not to be there, as with the server's hands.
+            Command::Stop { instance, .. } | Command::Deprovision { instance } | Command::Release { instance } => {
+                self.unwatch(instance);
+                self.hand_to_provider(id, command, instance);
+            }
+        }
+    }
+
+    fn unwatch(&mut self, instance: &InstanceId) {
+        if let Some(truth) = self.truth.instances.get_mut(instance) {
+            truth.watch = None;
         }
     }
 
