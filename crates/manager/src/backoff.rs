@@ -79,7 +79,7 @@ mod tests {
     fn an_open_repair_counts_as_a_failure() {
         let repair = || {
             let diagnosis = Diagnosis::FoundDead { exit: None };
-            Some(Repair { diagnosis, began: Timestamp(0), active: false, judged: None, victim: false, unseen: false })
+            Some(Repair::new(diagnosis, Timestamp(0)))
         };
         let fresh = Instance::new(Timestamp(0));
         assert_eq!(failures_with(&fresh, Timestamp(0)), 1);

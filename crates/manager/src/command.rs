@@ -231,6 +231,32 @@ impl Command {
         self.target() != Target::Nothing
     }
 
+    /// Whether it is put to the provider of the instance.
+    pub fn is_asked_of_provider(&self) -> bool {
+        match self {
+            Self::Provision { .. }
+            | Self::Observe { .. }
+            | Self::Update { .. }
+            | Self::Bind { .. }
+            | Self::Unbind { .. }
+            | Self::Tidy { .. }
+            | Self::Release { .. }
+            | Self::Start { .. }
+            | Self::Mitigate { .. }
+            | Self::Deprovision { .. } => true,
+            Self::OpenEndpoint { .. }
+            | Self::CloseEndpoint { .. }
+            | Self::Before { .. }
+            | Self::Stop { .. }
+            | Self::Backup { .. }
+            | Self::Restore { .. }
+            | Self::Watch { .. }
+            | Self::Unwatch { .. }
+            | Self::Route { .. }
+            | Self::Notify { .. } => false,
+        }
+    }
+
     /// What it does, in a few words for people: "start web-1".
     pub fn in_words(&self) -> String {
         match self {

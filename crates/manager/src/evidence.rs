@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use ostler_model::estate::terms::Percent;
 use ostler_model::ids::{ProviderName, ServiceName};
-use ostler_model::outcome::FailureClass;
+use ostler_model::outcome::{FailureClass, Observation};
 use ostler_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +63,9 @@ pub struct Evidence {
     pub failed: u32,
     /// When the last one failed that was counted.
     pub failed_at: Option<Timestamp>,
+    /// Since when it does not answer what it is asked, where it did before; only of providers elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unheard_since: Option<Timestamp>,
     /// Instances that were made while somebody waited for them.
     pub made: u32,
     /// How long making these took, in microseconds.
@@ -101,7 +104,7 @@ impl Seen {
         let repair = instance.repair.as_ref();
         match repair {
             _ if is_blind => None,
-            Some(repair) if instance.held.is_some() || repair.victim || repair.unseen => None,
+            Some(repair) if instance.waits_for_person() || repair.victim || repair.unseen => None,
             Some(_) => Some(Self::Away),
             None => instance.is_ready().then_some(Self::Working),
         }
@@ -266,6 +269,7 @@ impl Knowledge {
 
     /// An order has ended: what came of it is evidence, if it was one to a provider.
     pub(crate) fn weigh(&mut self, command: &Command, outcome: &Outcome, at: Timestamp) {
+        self.hear(command, outcome, at);
         let is_order = matches!(
             command,
             Command::Provision { .. }
@@ -287,6 +291,27 @@ impl Knowledge {
         }
     }
 
+    /// What a provider elsewhere answers, or that it does not.
+    fn hear(&mut self, command: &Command, outcome: &Outcome, at: Timestamp) {
+        let Some(service) = self.services.get(command.at_service()).filter(|service| self.is_unrepeatable(service))
+        else {
+            return;
+        };
+        let Some(placement) = service.placement.as_ref().filter(|_| command.is_asked_of_provider()) else { return };
+        let unheard = match outcome {
+            Outcome::Failed(failure) => match failure.class {
+                FailureClass::Temporary | FailureClass::InDoubt => true,
+                // It has answered, or nobody knows.
+                FailureClass::NeedsPerson | FailureClass::LeftBehind | FailureClass::Unclear => false,
+                FailureClass::Interrupted => return,
+            },
+            Outcome::Observed(Observation::NotSeen { .. }) => return,
+            _ => false,
+        };
+        let evidence = self.evidence.entry(placement.provider.clone()).or_insert_with(|| Evidence::new(at));
+        evidence.unheard_since = unheard.then(|| evidence.unheard_since.unwrap_or(at));
+    }
+
     /// Ostler comes back: of the time since the newest fact nothing is known, and nothing has happened in the future.
     pub(crate) fn pass_over(&mut self, at: Timestamp) {
         self.latest = at;
@@ -294,6 +319,7 @@ impl Knowledge {
             evidence.counted = at;
             evidence.halved = evidence.halved.min(at);
             evidence.failed_at = evidence.failed_at.map(|failed_at| failed_at.min(at));
+            evidence.unheard_since = None; // that was before: it is asked again
         }
     }
 

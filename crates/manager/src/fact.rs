@@ -15,9 +15,11 @@ use ostler_model::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::command::{Command, Outcome};
+use crate::diagnosis::Finding;
 use crate::event::{Process, ResumeCause, Settlement};
 use crate::knowledge::Launch;
 use crate::level::Traffic;
+use crate::remedy::{Remedy, Weighed};
 use crate::verified::Checked;
 
 /// Something that happened or was decided, and when.
@@ -159,6 +161,37 @@ pub enum FactKind {
         /// The conclusion.
         diagnosis: Diagnosis,
     },
+    /// What is behind the trouble of an instance.
+    Concluded {
+        /// Which.
+        instance: InstanceId,
+        /// The cause and what speaks for it.
+        #[serde(flatten)]
+        finding: Finding,
+    },
+    /// What is tried against the trouble of an instance, and what else was weighed.
+    RemedyChosen {
+        /// Which.
+        instance: InstanceId,
+        /// What is tried.
+        remedy: Remedy,
+        /// Everything that could be tried, best first.
+        weighed: Vec<Weighed>,
+    },
+    /// A change is taken back, and not tried again until it is another one, or a person says so.
+    LaunchRejected {
+        /// Of which service.
+        service: ServiceName,
+        /// The launch that is not used any more.
+        generation: u32,
+        /// Why.
+        why: String,
+    },
+    /// The credentials by which a service uses what it needs are made anew: the need rejects those that there are.
+    CredentialsDoubted {
+        /// Which.
+        binding: BindingId,
+    },
     /// The instance works again.
     RepairEnded {
         /// Which.
@@ -181,6 +214,9 @@ pub enum FactKind {
         question: String,
         /// How to answer.
         answer: String,
+        /// What can be tried goes on meanwhile.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        goes_on: bool,
     },
     /// Callers of a service had to wait or were failed.
     CallersAffected {
@@ -368,7 +404,7 @@ impl Diagnosis {
 
 impl FactKind {
     /// What [`FactKind::word`] can be.
-    pub const WORDS: [&'static str; 37] = [
+    pub const WORDS: [&'static str; 41] = [
         "estate-founded",
         "resumed",
         "estate-declared",
@@ -387,6 +423,10 @@ impl FactKind {
         "instance-died",
         "health-changed",
         "repair-began",
+        "concluded",
+        "remedy-chosen",
+        "launch-rejected",
+        "credentials-doubted",
         "repair-ended",
         "backed-off",
         "held",
@@ -429,6 +469,10 @@ impl FactKind {
             Self::InstanceDied { .. } => "instance-died",
             Self::HealthChanged { .. } => "health-changed",
             Self::RepairBegan { .. } => "repair-began",
+            Self::Concluded { .. } => "concluded",
+            Self::RemedyChosen { .. } => "remedy-chosen",
+            Self::LaunchRejected { .. } => "launch-rejected",
+            Self::CredentialsDoubted { .. } => "credentials-doubted",
             Self::RepairEnded { .. } => "repair-ended",
             Self::BackedOff { .. } => "backed-off",
             Self::Held { .. } => "held",

@@ -1,5 +1,6 @@
 //! What is known of one instance.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,9 @@ use ostler_model::outcome::Running;
 use ostler_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::diagnosis::Finding;
 use crate::fact::Diagnosis;
+use crate::remedy::Remedy;
 use crate::rounds::{Accepted, RoundState, Rounds};
 
 /// What is known of one instance.
@@ -59,6 +62,9 @@ pub struct Instance {
     pub repair: Option<Repair>,
     /// The question that it waits on, and how to answer.
     pub held: Option<(String, String)>,
+    /// What can be tried goes on although a person was asked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub goes_on: bool,
     /// The last question that people were told, unless it was answered since.
     #[serde(default)]
     pub told_question: Option<String>,
@@ -188,6 +194,37 @@ pub struct Repair {
     /// Ostler has come back since, and has not looked yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unseen: bool,
+    /// What is behind it, as far as that was concluded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finding: Option<Box<Finding>>,
+    /// What is being tried, since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trying: Option<(Remedy, Timestamp)>,
+    /// How often each remedy was tried in vain.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tried: BTreeMap<Remedy, u32>,
+}
+
+impl Repair {
+    /// A trouble of which nothing but the sign is known.
+    pub fn new(diagnosis: Diagnosis, began: Timestamp) -> Self {
+        Self {
+            diagnosis,
+            began,
+            active: false,
+            judged: None,
+            victim: false,
+            unseen: false,
+            finding: None,
+            trying: None,
+            tried: BTreeMap::new(),
+        }
+    }
+
+    /// The remedy that is being tried.
+    pub fn remedy(&self) -> Option<Remedy> {
+        self.trying.map(|(remedy, _)| remedy)
+    }
 }
 
 impl Instance {
@@ -214,6 +251,7 @@ impl Instance {
             not_before: Timestamp::default(),
             repair: None,
             held: None,
+            goes_on: false,
             told_question: None,
             told_failed: false,
             since: now,
@@ -251,8 +289,14 @@ impl Instance {
     pub fn waits_for_repair(&self) -> bool {
         let Some(repair) = &self.repair else { return false };
         let judged = || repair.judged.is_some() && repair.judged == self.running.map(|running| running.since);
-        let can_begin = self.operation.is_none() && self.held.is_none() && (self.phase != Phase::Running || judged());
+        let can_begin =
+            self.operation.is_none() && !self.waits_for_person() && (self.phase != Phase::Running || judged());
         can_begin && !self.is_under_repair()
+    }
+
+    /// Whether nothing is done until a person has answered.
+    pub fn waits_for_person(&self) -> bool {
+        self.held.is_some() && !self.goes_on
     }
 
     /// Where it answers while it runs.

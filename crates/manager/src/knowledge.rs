@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ostler_model::catalog::{Catalog, Limits, Offering, Placement};
 use ostler_model::estate::{Check, Estate, Listen, Parameters, ProbeOverride, Protocol, Provider, Service};
-use ostler_model::health::Health;
+use ostler_model::health::{Health, SymptomKind};
 use ostler_model::ids::{AttemptId, BindingId, CommandId, EstateUuid, InstanceId, ProviderName, ServiceName};
 use ostler_model::outcome::{BackupMade, Failure};
 use ostler_model::sale::{Guest, Sale};
@@ -18,12 +19,18 @@ use ostler_model::template::Template;
 use ostler_model::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::brake::Brake;
 use crate::command::Command;
+use crate::diagnosis::Changed;
 use crate::evidence::Evidence;
 pub use crate::instance::{Instance, MadeAs, Operation, OperationKind, Phase, Repair};
 use crate::level::Level;
+use crate::remedy::Learned;
 use crate::rounds::{LeftBinding, Leftover, Rounds};
-use crate::verified::Verification;
+use crate::verified::{Checked, Verification};
+
+/// Credentials that are rejected are not made anew more often than this: something else is wrong then.
+const DOUBTED_EVERY: Duration = Duration::from_secs(600);
 
 /// Everything that is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +66,12 @@ pub struct Knowledge {
     /// What was seen of each provider.
     #[serde(default)]
     pub evidence: BTreeMap<ProviderName, Evidence>,
+    /// How often each remedy helped, and did not.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub learned: Learned,
+    /// How many remedies there were lately.
+    #[serde(default)]
+    pub brake: Brake,
     /// The time of the newest fact: until then ostler was there.
     #[serde(default)]
     pub latest: Timestamp,
@@ -131,6 +144,40 @@ pub struct ServiceKnowledge {
     /// How it has served, where something is declared of that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level: Option<Box<Level>>,
+    /// The last change of what its instances are started from, if it worked before that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<ChangedLaunch>,
+    /// A change that was taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<Box<Rejected>>,
+}
+
+/// A change of what a service's instances are started from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangedLaunch {
+    /// When.
+    pub at: Timestamp,
+    /// The most telling thing that was changed.
+    pub what: Changed,
+    /// The launch since.
+    pub generation: u32,
+    /// The launch before, with which it worked.
+    pub former: u32,
+}
+
+/// A change that was taken back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejected {
+    /// When.
+    pub at: Timestamp,
+    /// What is not used.
+    pub launch: Arc<Launch>,
+    /// What is used instead.
+    pub instead: Arc<Launch>,
+    /// What was changed.
+    pub what: Changed,
+    /// Why it was taken back.
+    pub why: String,
 }
 
 /// Why there is a service.
@@ -264,6 +311,9 @@ pub struct Binding {
     /// What the last look with it found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified: Option<Verification>,
+    /// When it was last made anew because the need rejected it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubted: Option<Timestamp>,
     /// With the credentials that the consumer uses, nothing was found wrong when that was last looked at: with others it
     /// has to be so, too, before the consumer is given them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -492,6 +542,32 @@ impl Knowledge {
     }
 }
 
+impl Launch {
+    /// The most telling thing in which it differs from `former`; `None` if in nothing.
+    pub fn differs(&self, former: &Self) -> Option<Changed> {
+        if (&self.run, &self.before, &self.folder) != (&former.run, &former.before, &former.folder) {
+            Some(Changed::Program)
+        } else if self.placement.version != former.placement.version {
+            Some(Changed::Version)
+        } else if self.placement != former.placement {
+            Some(Changed::Placement)
+        } else if self.env != former.env {
+            Some(Changed::Environment)
+        } else if (&self.parameters, &self.context, &self.listen, &self.limits)
+            != (&former.parameters, &former.context, &former.listen, &former.limits)
+        {
+            Some(Changed::Settings)
+        } else {
+            (self.needs != former.needs).then_some(Changed::Credentials)
+        }
+    }
+
+    /// Whether it is the same but for the credentials of its needs.
+    pub fn is_same_but_for_credentials(&self, other: &Self) -> bool {
+        matches!(self.differs(other), None | Some(Changed::Credentials))
+    }
+}
+
 impl Binding {
     /// Whether asks for it may have left credentials at a provider, so that it must not be forgotten.
     pub fn has_asks(&self) -> bool {
@@ -503,6 +579,20 @@ impl Binding {
     pub fn is_proven(&self) -> bool {
         let verified = self.verified.as_ref().filter(|verified| verified.revision == self.revision);
         !self.relied_on || verified.is_some_and(Verification::is_kept)
+    }
+
+    /// Whether the last look with it found that the need rejects it.
+    pub fn is_rejected(&self) -> bool {
+        let rejects = |checked: &Checked| {
+            checked.problem.as_ref().is_some_and(|symptom| symptom.kind == SymptomKind::WrongCredentials)
+        };
+        let verified = self.verified.as_ref().filter(|verified| verified.revision == self.revision);
+        verified.is_some_and(|verified| verified.checks.iter().any(rejects))
+    }
+
+    /// Whether it can be made anew because the need rejects it: it was not just made so.
+    pub fn may_be_doubted(&self, now: Timestamp) -> bool {
+        self.state == BindingState::Made && self.doubted.is_none_or(|at| now < at || now >= at + DOUBTED_EVERY)
     }
 
     /// Whether it is to be renewed now.
@@ -535,6 +625,7 @@ impl Binding {
             renew_at: None,
             put_off: false,
             verified: None,
+            doubted: None,
             relied_on: false,
         }
     }
@@ -572,6 +663,8 @@ impl ServiceKnowledge {
             backup_clock: None,
             leftovers: BTreeMap::new(),
             level: None,
+            changed: None,
+            rejected: None,
         }
     }
 

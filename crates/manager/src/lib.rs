@@ -11,10 +11,12 @@
 //! - The work for one event grows with what the event touches, not with the size of the estate.
 
 mod backoff;
+mod brake;
 mod check;
 mod choose;
 mod command;
 mod decide;
+pub mod diagnosis;
 mod diff;
 mod event;
 mod evidence;
@@ -26,10 +28,12 @@ pub mod level;
 mod place;
 mod reconcile;
 mod rehearse;
+pub mod remedy;
 mod rounds;
 mod verified;
 mod view;
 
+pub use brake::{Allowed, Brake};
 pub use check::{Violation, check};
 pub use choose::{Candidate, Examined, Judged, candidates};
 pub use command::{Command, Outcome, Started, Target};

@@ -1,6 +1,7 @@
 //! What a provider offers. Every kind of provider describes itself in these terms, so that the manager needs no others.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -75,6 +76,15 @@ pub struct ProbePolicy {
     pub timeout: Span,
     /// How long an instance may take from its start to its first `ready`.
     pub start_within: Span,
+}
+
+impl ProbePolicy {
+    /// How long somebody waits who wants to know whether an instance hangs or is only slow: four times as long as a probe
+    /// does, at least a second and at most ten, or as long as a probe does where that is longer.
+    pub fn patience(&self) -> Duration {
+        let timeout = self.timeout.get();
+        timeout.saturating_mul(4).clamp(Duration::from_secs(1), Duration::from_secs(10)).max(timeout)
+    }
 }
 
 /// A priced variant of an offering.

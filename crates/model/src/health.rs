@@ -71,6 +71,8 @@ pub enum Exit {
     Code(i32),
     /// This signal ended it.
     Signal(i32),
+    /// The kernel ended it, because it used more memory than its limit allows.
+    OutOfMemory,
     /// Nobody could tell: it ended while no keeper was its parent, and the kernel does not say.
     Unknown,
 }
@@ -83,6 +85,7 @@ impl fmt::Display for Exit {
                 Some(name) => write!(f, "signal {signal} ({name})"),
                 None => write!(f, "signal {signal}"),
             },
+            Self::OutOfMemory => f.write_str("signal 9 (SIGKILL), because it used more memory than it may"),
             Self::Unknown => f.write_str("an unknown exit status"),
         }
     }
@@ -130,14 +133,20 @@ impl fmt::Display for Symptom {
 pub enum SymptomKind {
     /// Nobody accepts connections.
     Refused,
-    /// No answer in time.
+    /// No answer in time. Whether it hangs or is only slow is not known yet.
     TimedOut,
+    /// No answer, however long one waits.
+    Hung,
+    /// An answer, but too late.
+    Slow,
     /// The connection broke before the answer was whole.
     Broken,
     /// It rejects the credentials.
     WrongCredentials,
     /// It answered, and the answer says or shows that it does not work.
     WrongAnswer,
+    /// The disk of its folder is full.
+    DiskFull,
     /// The probe itself could not be made: nothing is known of the instance.
     Unknown,
 }

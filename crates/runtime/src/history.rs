@@ -50,6 +50,7 @@ pub fn service_of(kind: &FactKind) -> Option<&ServiceName> {
         | FactKind::DownAsked => None,
         FactKind::ServicePlaced { service, .. }
         | FactKind::LaunchDefined { service, .. }
+        | FactKind::LaunchRejected { service, .. }
         | FactKind::CallersAffected { service, .. }
         | FactKind::TrafficMeasured { service, .. }
         | FactKind::BudgetBurns { service, .. }
@@ -64,13 +65,15 @@ pub fn service_of(kind: &FactKind) -> Option<&ServiceName> {
         | FactKind::RestoreAsked { service, .. } => Some(service),
         FactKind::ServiceSold { spec, .. } => Some(&spec.name),
         FactKind::GuestAdmitted { guest, .. } => Some(&guest.sold),
-        FactKind::NeedVerified { binding, .. } => Some(&binding.consumer),
+        FactKind::NeedVerified { binding, .. } | FactKind::CredentialsDoubted { binding } => Some(&binding.consumer),
         FactKind::InstanceDeclared { instance }
         | FactKind::InstanceRetired { instance }
         | FactKind::InstanceAdopted { instance, .. }
         | FactKind::InstanceDied { instance, .. }
         | FactKind::HealthChanged { instance, .. }
         | FactKind::RepairBegan { instance, .. }
+        | FactKind::Concluded { instance, .. }
+        | FactKind::RemedyChosen { instance, .. }
         | FactKind::RepairEnded { instance }
         | FactKind::BackedOff { instance, .. }
         | FactKind::Held { instance, .. } => Some(instance.service()),
@@ -177,9 +180,22 @@ pub fn in_plain_words(kind: &FactKind) -> String {
             Health::Unready(symptom) => format!("{instance} is not ready: {symptom}"),
         },
         FactKind::RepairBegan { instance, diagnosis } => format!("concluded: {instance} {}", diagnosis.in_words()),
+        FactKind::Concluded { instance, finding } => {
+            format!("behind the trouble of {instance}: {}", finding.cause.in_words())
+        }
+        FactKind::RemedyChosen { instance, remedy, .. } => format!("tried for {instance}: {}", remedy.in_words()),
+        FactKind::LaunchRejected { service, generation, why } => {
+            format!("launch {generation} of {service} is taken back: {why}")
+        }
+        FactKind::CredentialsDoubted { binding } => {
+            format!("{} rejects the credentials of {}: they are made anew", binding.need, binding.consumer)
+        }
         FactKind::RepairEnded { instance } => format!("{instance} works again"),
         FactKind::BackedOff { instance, failures, .. } => format!("{instance} has failed {failures} times in a row"),
-        FactKind::Held { instance, question, .. } => format!("{instance} waits for a person: {question}"),
+        FactKind::Held { instance, question, goes_on: false, .. } => {
+            format!("{instance} waits for a person: {question}")
+        }
+        FactKind::Held { instance, question, goes_on: true, .. } => format!("{instance} needs a person: {question}"),
         FactKind::CallersAffected { service, from, until, waited, failed, longest } => format!(
             "callers of {service} were affected for {}: {waited} waited (at most {}), {failed} failed",
             in_words(until.since(*from)),

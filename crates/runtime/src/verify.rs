@@ -8,9 +8,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ostler_manager::{BindingState, Checked, Event, Knowledge, Origin, ServiceKnowledge};
+use ostler_manager::{BindingState, Checked, Event, Instance, Knowledge, Origin, ServiceKnowledge};
 use ostler_model::estate::contract::Contract;
-use ostler_model::health::{Symptom, SymptomKind};
+use ostler_model::health::{Health, Symptom, SymptomKind};
 use ostler_model::ids::{BindingId, ProviderName, SecretId, ServiceName};
 use ostler_model::time::Timestamp;
 use ostler_probes::{Target, exercise, keeps};
@@ -65,6 +65,9 @@ pub fn blame(symptom: &Symptom) -> &'static str {
     match symptom.kind {
         SymptomKind::Refused => "nobody accepts connections there: the need is down, or the way to it is",
         SymptomKind::TimedOut => "nobody answers: the network, or the need is overloaded or hangs",
+        SymptomKind::Hung => "it takes connections and never answers: the need hangs",
+        SymptomKind::Slow => "the need answers, and too late",
+        SymptomKind::DiskFull => "the disk that the need writes to is full",
         SymptomKind::Broken => "connections break: the need restarts, or something between breaks them",
         SymptomKind::WrongCredentials => "the credentials are not accepted: they were changed or ended at the provider",
         SymptomKind::WrongAnswer => "the need works, and its answer is another than the consumer relies on",
@@ -168,15 +171,21 @@ fn edge(engine: &Engine, known: &Knowledge, consumer: &ServiceKnowledge, need: &
 }
 
 /// What an edge was like when it was last looked at: a change of any of these is worth another look.
-type Shape = (u32, u32, u32, Option<Timestamp>);
+type Shape = (u32, u32, u32, Option<Timestamp>, bool);
 
 fn shape(known: &Knowledge, consumer: &ServiceKnowledge, need: &ServiceName) -> Option<Shape> {
     let needed = known.services.get(need)?;
     let binding = consumer.bindings.get(need).filter(|binding| binding.state == BindingState::Made)?;
-    // Looked at once both sides work: what is down is no news, and what starts may still prepare what is relied on.
-    let works = consumer.ready > 0 && needed.ready > 0 && consumer.outdated.is_empty() && needed.outdated.is_empty();
+    // Looked at once both sides work: what is down is no news, and what starts may still prepare what is relied on. Where
+    // the consumer is in trouble although its needs work, what its binding is like may be what is behind that.
+    let in_trouble = |instance: &Instance| {
+        instance.repair.is_some() || matches!(instance.health, Some(Health::Shallow(_) | Health::Unready(_)))
+    };
+    let trouble = consumer.instances.values().any(|instance| in_trouble(instance));
+    let settled = consumer.ready > 0 && consumer.outdated.is_empty();
+    let works = needed.ready > 0 && needed.outdated.is_empty() && (settled || trouble);
     let since = needed.instances.values().filter_map(|instance| Some(instance.running?.since)).max();
-    works.then_some((binding.revision, consumer.generation, needed.generation, since))
+    works.then_some((binding.revision, consumer.generation, needed.generation, since, trouble))
 }
 
 /// Looks after changes, and from time to time, for ever.

@@ -207,7 +207,21 @@ impl Fold {
                     episode.done.push(Step { at, what });
                 }
             }
-            FactKind::Held { instance, question, answer } => {
+            FactKind::Concluded { instance, finding } => {
+                if let Some(episode) = self.open.get_mut(instance) {
+                    let evidence: Vec<String> = finding.evidence.iter().map(|found| found.in_words(at)).collect();
+                    let because =
+                        if evidence.is_empty() { String::new() } else { format!(": {}", evidence.join(", ")) };
+                    episode.done.push(Step { at, what: format!("diagnosis: {}{because}", finding.cause.in_words()) });
+                }
+            }
+            FactKind::RemedyChosen { instance, weighed, .. } => {
+                if let Some(episode) = self.open.get_mut(instance) {
+                    let weighed: Vec<String> = weighed.iter().map(|weighed| weighed.in_words()).collect();
+                    episode.done.push(Step { at, what: format!("weighed: {}", weighed.join("; ")) });
+                }
+            }
+            FactKind::Held { instance, question, answer, .. } => {
                 if let Some(episode) = self.open.get_mut(instance) {
                     episode.done.push(Step { at, what: format!("a person is asked: {question}; {answer}") });
                 }
@@ -288,6 +302,7 @@ impl Fold {
             FactKind::RestartAsked { service }
             | FactKind::ScaleAsked { service, .. }
             | FactKind::LaunchDefined { service, .. }
+            | FactKind::LaunchRejected { service, .. }
             | FactKind::ServicePlaced { service, .. }
             | FactKind::DeleteAsked { service }
             | FactKind::ReleaseAsked { service }

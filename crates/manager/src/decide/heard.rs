@@ -195,7 +195,7 @@ impl Draft<'_> {
         let diagnosis = Diagnosis::CannotStart { cause: failure.detail.clone(), remedy };
         let because = if starts { format!("it {}", diagnosis.in_words()) } else { failure.detail.clone() };
         // The question that it waits on is asked already.
-        let looks_at_held = matches!(command, Command::Observe { .. }) && instance.held.is_some();
+        let looks_at_held = matches!(command, Command::Observe { .. }) && instance.waits_for_person();
         match failure.class {
             // It is observed after a pause: `evolve` saw to that.
             FailureClass::Interrupted => {}
@@ -246,7 +246,19 @@ impl Draft<'_> {
         if told != Some(&question) {
             self.tell(id.service(), Occasion::Held, format!("{id} waits for a person: {question}"));
         }
-        self.fact(FactKind::Held { instance: id.clone(), question, answer });
+        self.fact(FactKind::Held { instance: id.clone(), question, answer, goes_on: false });
+    }
+
+    /// People are told, and what can be tried goes on meanwhile.
+    pub(crate) fn ask_for_help(&mut self, id: &InstanceId, question: String, answer: String) {
+        let told = self.known.instance(id).and_then(|instance| instance.told_question.as_ref());
+        let others = self.known.services.get(id.service()).into_iter().flat_map(|service| service.instances.values());
+        let asked = others.filter(|other| other.goes_on).any(|other| other.held.is_some());
+        // Once for each service, or the same cause would be told as often as there are instances.
+        if told != Some(&question) && !asked {
+            self.tell(id.service(), Occasion::Held, format!("{id} needs a person: {question}"));
+        }
+        self.fact(FactKind::Held { instance: id.clone(), question, answer, goes_on: true });
     }
 
     fn observed(&mut self, id: &InstanceId, observation: &Observation) {

@@ -68,6 +68,12 @@ pub enum Reason {
     OthersFirst,
     /// It can be neither restarted nor made anew here: its provider has to heal it.
     ProvidersTurn,
+    /// So many remedies began lately that the next one has to wait until then.
+    TooManyRemedies(Timestamp),
+    /// What was tried is given until then to help.
+    Settling(&'static str, Timestamp),
+    /// Ostler's own view is the likelier fault: nothing is done because of it.
+    OwnView,
     /// The new credentials of a need are not proven yet to be as good as those in use.
     NotProven(ServiceName),
     /// What was asked makes no sense here.
@@ -100,6 +106,13 @@ impl Reason {
             Self::StillUsed => "others still use it".to_owned(),
             Self::OthersFirst => "others of its service are being replaced first".to_owned(),
             Self::ProvidersTurn => "its provider has to heal it".to_owned(),
+            Self::TooManyRemedies(until) => {
+                format!("so much was repaired lately that it has to wait for {}", in_words(until.since(now)))
+            }
+            Self::Settling(remedy, until) => {
+                format!("tried now: {remedy}; in {} it is seen whether that helped", in_words(until.since(now)))
+            }
+            Self::OwnView => "ostler's own view is the likelier fault, and nothing is done because of it".to_owned(),
             Self::NotProven(need) => {
                 format!("new credentials of {need} are not proven yet to be as good as those in use")
             }

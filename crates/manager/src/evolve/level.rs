@@ -50,6 +50,10 @@ pub(super) fn touched(known: &Knowledge, kind: &FactKind) -> Touched {
         | FactKind::CommandAccepted { .. }
         | FactKind::Quarantined { .. }
         | FactKind::SettleAsked { .. }
+        | FactKind::Concluded { .. }
+        | FactKind::RemedyChosen { .. }
+        | FactKind::LaunchRejected { .. }
+        | FactKind::CredentialsDoubted { .. }
         | FactKind::RepairEnded { .. }
         | FactKind::BackedOff { .. }
         | FactKind::Held { .. }

@@ -4,7 +4,6 @@
 //! bad log would stop every start.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use ostler_model::estate::{Estate, Occasion, Service};
 use ostler_model::health::{Health, SymptomKind};
@@ -12,11 +11,12 @@ use ostler_model::ids::{InstanceId, ProviderName, ServiceName};
 use ostler_model::time::Timestamp;
 
 use self::index::{for_each_instance, for_each_instance_of, recount_outdated, with_instance, with_service};
-use crate::backoff::{FAILURES_TOLD, PAUSE_MAX};
+use crate::backoff::PAUSE_MAX;
 use crate::event::Process;
-use crate::fact::{Diagnosis, Fact, FactKind};
+use crate::fact::{Fact, FactKind};
 use crate::knowledge::{
-    Ending, Endpoint, Healed, Instance, Knowledge, Launch, OperationKind, Origin, Phase, Repair, ServiceKnowledge,
+    ChangedLaunch, Ending, Endpoint, Healed, Instance, Knowledge, Launch, OperationKind, Origin, Phase,
+    ServiceKnowledge,
 };
 use crate::verified::Verification;
 
@@ -24,6 +24,7 @@ mod asks;
 mod index;
 mod level;
 mod outcome;
+mod repair;
 mod sold;
 
 pub(crate) use self::asks::{all_with_bought, with_withdrawn};
@@ -48,7 +49,7 @@ pub fn evolve(known: &mut Knowledge, fact: &Fact) {
             known.reassign(service, |service| service.placement = Some(placement.clone()));
         }
         FactKind::LaunchDefined { service, generation, launch } => {
-            with_service(known, service, |service| define_launch(service, *generation, launch));
+            with_service(known, service, |service| define_launch(service, *generation, launch, at));
         }
         FactKind::InstanceDeclared { instance } => declare_instance(known, instance, at),
         FactKind::InstanceRetired { instance } => retire_instance(known, instance),
@@ -77,22 +78,14 @@ pub fn evolve(known: &mut Knowledge, fact: &Fact) {
         FactKind::ServiceSold { spec, sale } => sold::sell(known, spec, sale),
         FactKind::GuestAdmitted { service, guest } => sold::admit(known, service, guest),
         FactKind::SaleEnded { service } => sold::end(known, service),
-        FactKind::RepairBegan { instance, diagnosis } => {
-            let service = known.services.get(instance.service());
-            let victim = service.is_some_and(|service| !known.missing_needs(service).is_empty());
-            with_instance(known, instance, |i| begin_repair(i, diagnosis, victim, at));
-        }
-        FactKind::RepairEnded { instance } => end_repair(known, instance),
-        FactKind::BackedOff { instance, until, failures } => {
-            with_instance(known, instance, |i| back_off(i, *until, *failures));
-        }
-        FactKind::Held { instance, question, answer } => with_instance(known, instance, |i| {
-            i.held = Some((question.clone(), answer.clone()));
-            i.told_question = Some(question.clone());
-            if let Some(repair) = &mut i.repair {
-                repair.active = false;
-            }
-        }),
+        FactKind::RepairBegan { .. }
+        | FactKind::Concluded { .. }
+        | FactKind::RemedyChosen { .. }
+        | FactKind::LaunchRejected { .. }
+        | FactKind::CredentialsDoubted { .. }
+        | FactKind::RepairEnded { .. }
+        | FactKind::BackedOff { .. }
+        | FactKind::Held { .. } => repair::take(known, &fact.kind, at),
         // For the record: they say what people and callers saw, and nothing follows from them.
         FactKind::CallersAffected { .. } | FactKind::LossAccepted { .. } => {}
         FactKind::Told { service, occasion: Occasion::Healed } => {
@@ -175,16 +168,6 @@ fn end_with(service: &mut ServiceKnowledge, ending: Ending) {
     service.ending = (!service.instances.is_empty()).then_some(ending);
 }
 
-/// It works again. That people have not been told is counted until they are.
-fn end_repair(known: &mut Knowledge, id: &InstanceId) {
-    with_instance(known, id, |instance| {
-        instance.repair = None;
-        instance.told_failed = false;
-        instance.not_before = Timestamp::default();
-    });
-    with_service(known, id.service(), |service| service.healed.untold = service.healed.untold.saturating_add(1));
-}
-
 /// Sets its health, and remembers for how long it had been ready when it ceases to be.
 fn set_health(instance: &mut Instance, health: Option<Health>, at: Timestamp) {
     let standing = |health: &Option<Health>| match health {
@@ -245,24 +228,6 @@ fn die(instance: &mut Instance, restarted: Option<Process>, seen: Timestamp, at:
     }
 }
 
-fn begin_repair(instance: &mut Instance, diagnosis: &Diagnosis, victim: bool, at: Timestamp) {
-    let began = instance.repair.as_ref().map_or(at, |repair| repair.began);
-    // What is under way when a diagnosis is made (a reflex, say) is not the manager's repair.
-    let active = instance.repair.as_ref().is_some_and(|repair| repair.active);
-    let judged = instance.running.map(|running| running.since).filter(|_| judges_a_live_process(diagnosis));
-    instance.repair = Some(Repair { diagnosis: diagnosis.clone(), began, active, judged, victim, unseen: false });
-}
-
-fn back_off(instance: &mut Instance, until: Timestamp, failures: u32) {
-    instance.failures = failures;
-    instance.not_before = until;
-    instance.ready_for = Duration::ZERO;
-    instance.told_failed |= failures >= FAILURES_TOLD;
-    if let Some(repair) = &mut instance.repair {
-        repair.active = false;
-    }
-}
-
 /// Nothing that was seen before counts as evidence any more; nothing is under way. What was seen of providers counts up
 /// to the newest fact before.
 fn resume(known: &mut Knowledge, at: Timestamp) {
@@ -285,6 +250,7 @@ fn resume(known: &mut Knowledge, at: Timestamp) {
         asks::put_off_no_longer(&mut instance.access_renew_at, instance.access_put_off, at);
         if let Some(repair) = &mut instance.repair {
             repair.active = false;
+            repair.trying = None; // whether it helped, nobody saw
             repair.unseen = !instance.observed;
         }
     });
@@ -394,13 +360,22 @@ fn declare_again(known: &mut Knowledge, name: &ServiceName, estate: &Estate) {
     });
 }
 
-fn define_launch(service: &mut ServiceKnowledge, generation: u32, launch: &Arc<Launch>) {
+fn define_launch(service: &mut ServiceKnowledge, generation: u32, launch: &Arc<Launch>, at: Timestamp) {
+    let former = service.generation;
+    let taken_back = service.rejected.as_ref().is_some_and(|rejected| {
+        service.launch().is_some_and(|former| former.is_same_but_for_credentials(&rejected.launch))
+    });
+    // Only where it worked before is it known to have been as good.
+    let worked = service.ready > 0 && generation != former && !taken_back;
+    let what = service.launch().and_then(|former| launch.differs(former)).filter(|_| worked);
+    service.changed = what.map(|what| ChangedLaunch { at, what, generation, former });
     service.launches.insert(generation, launch.clone());
     service.generation = generation;
     recount_outdated(service);
     let used: Vec<u32> =
         service.instances.values().flat_map(|instance| [instance.generation, instance.changes_to]).flatten().collect();
-    service.launches.retain(|number, _| *number == generation || used.contains(number));
+    let before = service.changed.map(|changed| changed.former);
+    service.launches.retain(|number, _| *number == generation || used.contains(number) || before == Some(*number));
 }
 
 fn declare_instance(known: &mut Knowledge, id: &InstanceId, at: Timestamp) {
@@ -439,6 +414,7 @@ fn ask_restart(known: &mut Knowledge, name: &ServiceName) {
     with_service(known, name, |service| {
         service.restart_round = service.restart_round.saturating_add(1);
         service.backup_trouble = None;
+        service.rejected = None;
         // A person wants it anew, whatever was found.
         service.bindings.values_mut().for_each(|binding| binding.relied_on = false);
         try_service_again(service);
@@ -480,8 +456,13 @@ impl Endpoint {
 /// A person looked at it: what held it back holds it no more.
 fn try_again(instance: &mut Instance) {
     instance.held = None;
+    instance.goes_on = false;
     instance.told_failed = false;
     instance.failures = 0;
+    if let Some(repair) = &mut instance.repair {
+        repair.trying = None;
+        repair.tried.clear();
+    }
     instance.not_before = Timestamp::default();
 }
 
@@ -490,15 +471,4 @@ fn leave_alone(instance: &mut Instance) {
     try_again(instance);
     instance.told_question = None;
     instance.repair = None;
-}
-
-/// Whether a diagnosis says of a live process that it does not do: only such a verdict ends the process.
-fn judges_a_live_process(diagnosis: &Diagnosis) -> bool {
-    match diagnosis {
-        Diagnosis::Unresponsive { .. } | Diagnosis::NeverReady { .. } => true,
-        Diagnosis::Died { .. }
-        | Diagnosis::DiedAndRestarted { .. }
-        | Diagnosis::CannotStart { .. }
-        | Diagnosis::FoundDead { .. } => false,
-    }
 }

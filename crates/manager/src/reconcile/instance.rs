@@ -1,6 +1,8 @@
 //! One instance: what to do next to bring it to what is wanted of it.
 
-use ostler_model::health::{Health, Symptom};
+use std::time::Duration;
+
+use ostler_model::health::{Health, Symptom, SymptomKind};
 use ostler_model::ids::{BindingId, InstanceId};
 use ostler_model::time::{Span, Timestamp};
 
@@ -9,6 +11,7 @@ use crate::decide::{Draft, Reason};
 use crate::event::Scope;
 use crate::fact::Diagnosis;
 use crate::knowledge::{Ending, Instance, OperationKind, Phase, ServiceKnowledge, Wanted};
+use crate::reconcile::treat;
 
 /// How often the holder of a process may start it again without asking: this many at once. Ten kills in a row must all
 /// be answered at once; a program that cannot start burns the grant within a second and becomes a diagnosis.
@@ -20,6 +23,9 @@ const REFLEX_REFILL: Span = Span::seconds(5);
 
 /// What lives and does not answer is given no more than this to end, unless it holds data: callers wait meanwhile.
 const GRACE_OF_THE_HUNG: Span = Span::seconds(2);
+
+/// A patient probe that has been begun is waited for this much longer than it takes.
+const PATIENCE_MORE: Duration = Duration::from_secs(1);
 
 /// Who waits for a place among the repairs asks again this often, in case nobody thought of it.
 const REPAIR_EVERY: i64 = 5_000_000; // microseconds
@@ -35,8 +41,11 @@ pub(super) fn look(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &Insta
     if let Some(operation) = instance.operation {
         return draft.withhold(scope(), Reason::UnderWay(operation.kind));
     }
+    if wanted == Wanted::Running && treat::concludes(draft, service, id, instance) {
+        return;
+    }
     if wanted != Wanted::AtRest
-        && let Some((question, _)) = &instance.held
+        && let Some((question, _)) = instance.held.as_ref().filter(|_| instance.waits_for_person())
     {
         draft.withhold(scope(), Reason::Held(question.clone()));
         // It runs, and is watched, whatever the question is: so it is looked at, however ostler came back.
@@ -108,7 +117,7 @@ fn make(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId, inst
     if instance.generation.is_some() && draft.known.is_durable(service) {
         return draft.hold_as_lost(id);
     }
-    if too_many_repairs(draft, id, instance) {
+    if too_many_repairs(draft, id, instance) || !treat::goes_on(draft, service, id, instance) {
         return;
     }
     draft.command(Command::Provision { instance: id.clone() });
@@ -120,7 +129,7 @@ fn start(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId, ins
     if !missing.is_empty() || service.launch().is_none() {
         return draft.withhold(Scope::Instance(id.clone()), Reason::WaitsFor(missing));
     }
-    if too_many_repairs(draft, id, instance) {
+    if too_many_repairs(draft, id, instance) || !treat::goes_on(draft, service, id, instance) {
         return;
     }
     if !service.before_is_due() {
@@ -134,8 +143,12 @@ fn start(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId, ins
 fn run_before(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId) {
     let scope = || Scope::Instance(id.clone());
     if let Some(trouble) = service.before_failed() {
-        let asked =
-            |other: &Instance| other.held.as_ref().is_some_and(|(question, _)| *question == trouble.failure.detail);
+        let asked = |other: &Instance| {
+            other
+                .held
+                .as_ref()
+                .is_some_and(|(question, _)| other.waits_for_person() && *question == trouble.failure.detail)
+        };
         if service.instances.values().any(|other| asked(other)) {
             return draft.withhold(scope(), Reason::Held(trouble.failure.detail.clone()));
         }
@@ -231,17 +244,14 @@ fn keep_running(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &Instance
             }
             // Its provider has to heal it, and may have moved it: it is looked at again, with growing pauses.
             if !can_be_restarted {
-                let because = format!("it {}", diagnosis.in_words());
-                draft.back_off(id, service, instance, &because);
-                draft.command(Command::Observe { instance: id.clone() });
-                return draft.withhold(scope(), Reason::ProvidersTurn);
+                return treat::elsewhere(draft, service, id, instance, &diagnosis);
             }
             // Where what it needs is not there, it is a victim: stopped, it could not even be started again.
             let missing = draft.missing_needs(service);
             if !missing.is_empty() {
                 return draft.withhold(scope(), Reason::WaitsFor(missing));
             }
-            if !too_many_repairs(draft, id, instance) {
+            if !too_many_repairs(draft, id, instance) && treat::goes_on(draft, service, id, instance) {
                 let full = draft.known.stop_grace(service);
                 let grace = if draft.known.is_durable(service) { full } else { full.min(GRACE_OF_THE_HUNG) };
                 stop(draft, id, instance, Span::millis(0), grace);
@@ -262,6 +272,15 @@ fn tidy_access(draft: &mut Draft<'_>, id: &InstanceId, instance: &Instance) {
 fn verdict(draft: &Draft<'_>, service: &ServiceKnowledge, instance: &Instance) -> Verdict {
     match &instance.health {
         Some(Health::Ready | Health::Shallow(_)) => Verdict::Fine,
+        // Whether it hangs or is only slow is known once somebody has waited for longer.
+        Some(Health::Unready(symptom)) if instance.proven && symptom.kind == SymptomKind::TimedOut => {
+            let patience = draft.known.probe_policy(service).map_or(Duration::ZERO, |policy| policy.patience());
+            let deadline = instance.health_since + patience + PATIENCE_MORE;
+            match draft.now < deadline {
+                true => Verdict::Wait(deadline),
+                false => Verdict::Sick(Diagnosis::Unresponsive { symptom: symptom.clone() }),
+            }
+        }
         Some(Health::Unready(symptom)) if instance.proven => {
             Verdict::Sick(Diagnosis::Unresponsive { symptom: symptom.clone() })
         }

@@ -6,6 +6,7 @@
 mod instance;
 mod level;
 mod service;
+mod treat;
 
 use crate::decide::Draft;
 use crate::event::Scope;

@@ -15,7 +15,18 @@ use crate::knowledge::{BindingState, Instance, Knowledge, Launch, Operation, Ope
 /// The steps, in their order. A step that changes something ends the look: what follows it is decided from the state
 /// that it leads to, by the next look.
 pub(super) fn look(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
-    let steps = [endpoint, count_instances, bind, unbind, define_launch, tidy_bindings, mitigate, back_up, tell_healed];
+    let steps = [
+        endpoint,
+        count_instances,
+        doubt_bindings,
+        bind,
+        unbind,
+        define_launch,
+        tidy_bindings,
+        mitigate,
+        back_up,
+        tell_healed,
+    ];
     for step in steps {
         let facts = draft.decision.facts.len();
         step(draft, service);
@@ -105,6 +116,20 @@ fn to_adopt(known: &Knowledge, service: &ServiceKnowledge) -> Vec<String> {
         return Vec::new();
     }
     service.spec.adopt.iter().filter(|name| !is_taken(name)).cloned().collect()
+}
+
+/// Credentials that a need rejects although it works are made anew, also where the consumer has not failed yet.
+fn doubt_bindings(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
+    if !draft.known.is_wanted(service) || service.instances.values().any(|instance| instance.repair.is_some()) {
+        return; // what fails is treated with all that is known of it
+    }
+    for need in &service.spec.needs {
+        let works = draft.known.services.get(need).is_some_and(|needed| needed.ready > 0);
+        let Some(binding) = service.bindings.get(need).filter(|_| works) else { continue };
+        if binding.is_rejected() && binding.may_be_doubted(draft.now) {
+            return draft.fact(FactKind::CredentialsDoubted { binding: service.binding_id(need) });
+        }
+    }
 }
 
 /// Makes the next binding that is missing, or that points at an endpoint that has moved.
@@ -223,6 +248,12 @@ fn define_launch(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
         limits: spec.limits,
         folder: estate.folder.clone(),
         needs,
+    };
+    // What was taken back stays so until it is something else, or a person says so.
+    let rejected = service.rejected.as_ref().filter(|rejected| rejected.launch.is_same_but_for_credentials(&launch));
+    let launch = match rejected {
+        Some(rejected) => Launch { needs: launch.needs, ..Launch::clone(&rejected.instead) },
+        None => launch,
     };
     if service.launch().is_some_and(|current| **current == launch) {
         return;

@@ -178,7 +178,7 @@ fn what_is_nobodys_fault_says_nothing() {
     let mut tale = Tale::begin();
     tale.ready("cache-1").pass(HOUR).sick("cache-1").pass(MINUTE);
     let (question, answer) = ("which?".to_owned(), "this".to_owned());
-    tale.tell(FactKind::Held { instance: instance("cache-1"), question, answer });
+    tale.tell(FactKind::Held { instance: instance("cache-1"), question, answer, goes_on: false });
     assert_eq!(tale.pass(DAY).seconds(), (HOUR + MINUTE, MINUTE));
 
     // What it needs is not there.

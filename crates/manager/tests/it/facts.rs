@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ostler_manager::diagnosis::{Cause, Changed, Fault, Finding};
+use ostler_manager::remedy::Remedy;
 use ostler_manager::{
     Command, Diagnosis, Event, Fact, FactKind, Knowledge, Launch, Outcome, Process, ResumeCause, Scope, check, decide,
     evolve, status,
@@ -176,7 +178,44 @@ fn happened() -> impl Strategy<Value = FactKind> {
         2 => instance().prop_map(|instance| FactKind::RepairEnded { instance }),
         3 => (instance(), time(), any::<u32>())
             .prop_map(|(instance, until, failures)| FactKind::BackedOff { instance, until, failures }),
-        1 => instance().prop_map(|instance| FactKind::Held { instance, question: "?".to_owned(), answer: "!".to_owned() }),
+        1 => (instance(), any::<bool>()).prop_map(|(instance, goes_on)| {
+            FactKind::Held { instance, question: "?".to_owned(), answer: "!".to_owned(), goes_on }
+        }),
+        5 => (instance(), cause()).prop_map(|(instance, cause)| {
+            FactKind::Concluded { instance, finding: Finding { cause, evidence: Vec::new() } }
+        }),
+        5 => (instance(), remedy()).prop_map(|(instance, remedy)| {
+            FactKind::RemedyChosen { instance, remedy, weighed: Vec::new() }
+        }),
+        2 => (service(), 0..4_u32).prop_map(|(service, generation)| {
+            FactKind::LaunchRejected { service, generation, why: "bad".to_owned() }
+        }),
+        2 => (service(), service()).prop_map(|(consumer, need)| {
+            FactKind::CredentialsDoubted { binding: BindingId { consumer, need } }
+        }),
+    ]
+}
+
+fn cause() -> impl Strategy<Value = Cause> {
+    prop_oneof![
+        Just(Cause::Instance(Fault::Hung)),
+        Just(Cause::Instance(Fault::CrashLoop)),
+        Just(Cause::Change(Changed::Program)),
+        service().prop_map(Cause::Need),
+        Just(Cause::Provider("here".parse().unwrap())),
+        Just(Cause::Region("eu".to_owned())),
+        Just(Cause::OwnView),
+    ]
+}
+
+fn remedy() -> impl Strategy<Value = Remedy> {
+    prop_oneof![
+        Just(Remedy::Wait),
+        Just(Remedy::Restart),
+        Just(Remedy::RenewBinding),
+        Just(Remedy::RollBack),
+        Just(Remedy::FailOver),
+        Just(Remedy::Ask),
     ]
 }
 

@@ -10,6 +10,7 @@
 
 mod broker;
 mod choosing;
+mod diagnosis;
 mod evidence;
 mod facts;
 mod rehearsal;

@@ -31,14 +31,7 @@ fn web_1(known: &mut Knowledge) -> &mut Instance {
 }
 
 fn sick() -> Repair {
-    Repair {
-        diagnosis: Diagnosis::DiedAndRestarted { exit: Exit::Signal(9) },
-        began: Timestamp::default(),
-        active: false,
-        judged: None,
-        victim: false,
-        unseen: false,
-    }
+    Repair::new(Diagnosis::DiedAndRestarted { exit: Exit::Signal(9) }, Timestamp::default())
 }
 
 /// Breaks what is whole, and expects exactly these violations.

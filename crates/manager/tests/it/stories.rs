@@ -9,12 +9,12 @@
 //! - `ended COMMAND ok | temporary | person | interrupted | cut-off` ends an order: `ended start web-1 ok`; what is cut
 //!   off is done, and whoever did it could not say so; `in-doubt`, `left-behind` and `unclear` are answers of a broker
 //!   that nothing follows from, and `lost` is the same as in doubt, of something that was done;
-//! - `verified web/db ok | broken`: a look at the need with the newest binding found that;
+//! - `verified web/db ok | broken | rejected`: a look at the need with the newest binding found that;
 //! - `gone bought small`: the provider's catalog has this plan of the offering no more;
 //! - `lasts 1h`: from now on what a broker gives to get at instances is good for so long; `0ms`: it is to be renewed at
 //!   once;
 //! - `accepted COMMAND`: a broker will do it; `appear db-1/1`: what was asked for is made late;
-//! - `probe web-1 ready | unready | shallow | unknown`; `hang web-1`, `unhang web-1`, `lose db-1` change the world;
+//! - `probe web-1 ready | unready | hung | slow | silent | shallow | unknown`; `hang web-1`, `unhang web-1`, `lose db-1` change the world;
 //! - `served web 60s 1000 100`: in the last 60 s callers asked 1000 times, and 100 times got nothing;
 //! - `die web-1 [spent|unreported]` kills a process, which is started again at once if that is granted, unless it is
 //!   spent; an unreported death is one that nobody is told of;
@@ -138,8 +138,13 @@ impl Story {
     /// Somebody looked at a need with the newest binding, or with the one before it.
     fn verified(&mut self, binding: &BindingId, outcome: &str) {
         let revision = self.world.known.services[&binding.consumer].bindings[&binding.need].revision;
-        let problem = Symptom { kind: SymptomKind::WrongAnswer, detail: "it is not so".to_owned() };
-        let checks = vec![Checked { name: "it is so".to_owned(), problem: (outcome == "broken").then_some(problem) }];
+        let problem = match outcome {
+            "ok" => None,
+            "broken" => Some(Symptom { kind: SymptomKind::WrongAnswer, detail: "it is not so".to_owned() }),
+            "rejected" => Some(Symptom { kind: SymptomKind::WrongCredentials, detail: "wrong password".to_owned() }),
+            other => panic!("not what a look finds: {other}"),
+        };
+        let checks = vec![Checked { name: "it is so".to_owned(), problem }];
         let _ = self.world.give(&Event::Verified { binding: binding.clone(), revision, checks });
     }
 
@@ -190,6 +195,9 @@ impl Story {
         let health = match health {
             "ready" => Health::Ready,
             "unready" => unready("connection refused"),
+            "hung" => Health::Unready(symptom(SymptomKind::Hung)),
+            "slow" => Health::Unready(symptom(SymptomKind::Slow)),
+            "silent" => Health::Unready(symptom(SymptomKind::TimedOut)),
             "shallow" => Health::Shallow(symptom(SymptomKind::TimedOut)),
             "unknown" => Health::Unready(symptom(SymptomKind::Unknown)),
             other => panic!("not a health: {other}"),
@@ -386,9 +394,22 @@ fn in_line(fact: &FactKind, orders: &BTreeMap<CommandId, Command>) -> Option<Str
             Health::Unready(symptom) => format!("{instance} is not ready: {symptom}"),
         },
         FactKind::RepairBegan { instance, diagnosis } => format!("concluded: {instance} {}", diagnosis.in_words()),
+        FactKind::Concluded { instance, finding } => format!("behind it: {instance}: {}", finding.cause.in_words()),
+        FactKind::RemedyChosen { instance, remedy, weighed } => {
+            let others: Vec<&str> = weighed.iter().skip(1).map(|other| other.remedy.in_words()).collect();
+            let others = if others.is_empty() { String::new() } else { format!(", rather than {}", others.join(", ")) };
+            format!("tried: {instance}: {}{others}", remedy.in_words())
+        }
+        FactKind::LaunchRejected { service, generation, why } => {
+            format!("launch {generation} of {service} is taken back: {why}")
+        }
+        FactKind::CredentialsDoubted { binding } => format!("the credentials of {binding} are made anew"),
         FactKind::RepairEnded { instance } => format!("{instance} works again"),
         FactKind::BackedOff { instance, failures, .. } => format!("{instance}: failure {failures} in a row"),
-        FactKind::Held { instance, answer, .. } => format!("{instance} is held; the answer: {answer}"),
+        FactKind::Held { instance, answer, goes_on, .. } => {
+            let is_held = if *goes_on { "needs a person" } else { "is held" };
+            format!("{instance} {is_held}; the answer: {answer}")
+        }
         FactKind::CallersAffected { service, .. } => format!("callers of {service} had to wait"),
         FactKind::RestartAsked { service } => format!("a restart of {service} is recorded"),
         FactKind::ScaleAsked { service, instances } => format!("{service} is to have {instances}"),
@@ -520,6 +541,7 @@ stories! {
     bought_tidy_refused
     context
     crash_loop
+    credentials
     cut_off
     deadlock_of_repairs
     delete_while_used
@@ -540,15 +562,19 @@ stories! {
     needs_a_person
     never_ready
     nothing_changed
+    own_view
     probe_cannot_be_made
     proven
     release_after_delete
     repair_cut_off
     report_lost
+    rolled_back
     rolling
     scaling
     selling
     selling_elsewhere
     share_at_once
+    slow
     taken_out
+    victims
 }

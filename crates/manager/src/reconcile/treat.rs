@@ -1,0 +1,249 @@
+//! What is tried against a trouble, one remedy after the other.
+//!
+//! Each time something would be done to a sick instance, its cause is concluded and a remedy is chosen; only what was
+//! chosen is done, and it is given time to help. Invariants: a victim is left alone; while ostler's own view is the
+//! likelier fault nothing is done to anything; no remedy begins that the brakes do not allow.
+
+use std::time::Duration;
+
+use ostler_model::ids::{BindingId, InstanceId, ServiceName};
+use ostler_model::time::in_words;
+
+use crate::backoff;
+use crate::brake::Allowed;
+use crate::command::Command;
+use crate::decide::{Draft, Reason};
+use crate::diagnosis::{Cause, Changed, Evidence, Fault, Finding, conclude};
+use crate::event::Scope;
+use crate::fact::{Diagnosis, FactKind};
+use crate::knowledge::{Instance, Phase, Repair, ServiceKnowledge};
+use crate::remedy::{Choice, Remedy, weigh};
+
+/// What was tried without anything being started has this long to help.
+const SETTLES: Duration = Duration::from_secs(30);
+/// How often it is looked again whether ostler sees.
+const OWN_VIEW_EVERY: Duration = Duration::from_secs(5);
+
+/// Concludes what is behind the trouble of `id` as soon as there is one, and again when the need works of which it was
+/// a victim. Returns whether it did: then everything is looked at again with it.
+pub(super) fn concludes(
+    draft: &mut Draft<'_>,
+    service: &ServiceKnowledge,
+    id: &InstanceId,
+    instance: &Instance,
+) -> bool {
+    let Some(repair) = &instance.repair else { return false };
+    let is_due = match repair.finding.as_ref().map(|finding| &finding.cause) {
+        None => true,
+        Some(Cause::Need(_)) => draft.missing_needs(service).is_empty(),
+        Some(Cause::Instance(_) | Cause::Change(_) | Cause::Provider(_) | Cause::Region(_) | Cause::OwnView) => false,
+    };
+    is_due && concludes_anew(draft, id, repair)
+}
+
+/// Concludes it from what is known now. Returns whether that is something else than before.
+fn concludes_anew(draft: &mut Draft<'_>, id: &InstanceId, repair: &Repair) -> bool {
+    let finding = conclude(draft.known, id, &repair.diagnosis, draft.now);
+    let is_same = |known: &Cause| match (known, &finding.cause) {
+        (Cause::Need(_), Cause::Need(_)) => true, // which of them it waits for is seen from them
+        (known, cause) => known == cause,
+    };
+    if repair.finding.as_ref().is_some_and(|known| is_same(&known.cause)) {
+        return false;
+    }
+    draft.fact(FactKind::Concluded { instance: id.clone(), finding });
+    draft.look(Scope::Instance(id.clone()));
+    true
+}
+
+/// Whether an instance that can be started and stopped is to be started now, or stopped to be started, or made. What else
+/// was chosen is done here.
+pub(super) fn goes_on(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId, instance: &Instance) -> bool {
+    let scope = || Scope::Instance(id.clone());
+    let Some(repair) = &instance.repair else { return true };
+    if repair.trying.is_none() && concludes_anew(draft, id, repair) {
+        return false;
+    }
+    let Some(finding) = &repair.finding else { return true };
+    if leaves_alone(draft, service, id, finding) {
+        return false;
+    }
+    match repair.trying {
+        None => choose(draft, service, id, instance, finding),
+        Some((remedy @ (Remedy::Wait | Remedy::RenewBinding), since)) => {
+            let until = since + SETTLES;
+            if draft.now < until {
+                draft.wake(until, scope());
+                draft.withhold(scope(), Reason::Settling(remedy.in_words(), until));
+            } else {
+                let because = format!("it {}", repair.diagnosis.in_words());
+                draft.back_off(id, service, instance, &because);
+                draft.look(scope());
+            }
+            false
+        }
+        Some((Remedy::Restart | Remedy::RollBack | Remedy::FailOver | Remedy::Ask, _)) => true,
+    }
+}
+
+/// One that only its provider can heal: it is looked at again and again, and what else there is to try is tried.
+pub(super) fn elsewhere(
+    draft: &mut Draft<'_>,
+    service: &ServiceKnowledge,
+    id: &InstanceId,
+    instance: &Instance,
+    diagnosis: &Diagnosis,
+) {
+    let Some(repair) = &instance.repair else { return };
+    if repair.trying.is_none() && concludes_anew(draft, id, repair) {
+        return;
+    }
+    let Some(finding) = &repair.finding else { return };
+    if leaves_alone(draft, service, id, finding) {
+        return;
+    }
+    if repair.trying.is_some() {
+        // It has had its time: until now, or until its provider answered.
+        let because = format!("it {}", diagnosis.in_words());
+        draft.back_off(id, service, instance, &because);
+        return draft.look(Scope::Instance(id.clone()));
+    }
+    if choose(draft, service, id, instance, finding) {
+        draft.command(Command::Observe { instance: id.clone() });
+        draft.withhold(Scope::Instance(id.clone()), Reason::ProvidersTurn);
+    }
+}
+
+/// Where the cause lies elsewhere, or with ostler itself, nothing is done.
+fn leaves_alone(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId, finding: &Finding) -> bool {
+    let scope = Scope::Instance(id.clone());
+    match &finding.cause {
+        Cause::Need(_) => {
+            let missing = draft.missing_needs(service);
+            draft.withhold(scope, Reason::WaitsFor(missing));
+            true
+        }
+        Cause::OwnView => {
+            draft.wake(draft.now + OWN_VIEW_EVERY, scope.clone());
+            draft.withhold(scope, Reason::OwnView);
+            true
+        }
+        Cause::Instance(_) | Cause::Change(_) | Cause::Provider(_) | Cause::Region(_) => false,
+    }
+}
+
+/// Chooses a remedy and does it, unless it is what the caller does by itself: then it returns `true`.
+fn choose(
+    draft: &mut Draft<'_>,
+    service: &ServiceKnowledge,
+    id: &InstanceId,
+    instance: &Instance,
+    finding: &Finding,
+) -> bool {
+    let (Some(repair), Some(ailment)) = (&instance.repair, finding.cause.ailment()) else { return true };
+    let choices = choices(draft, service, instance, finding);
+    let weighed = weigh(&draft.known.learned, ailment, &choices, &repair.tried, instance.failures);
+    let Some(best) = weighed.first() else { return true };
+    let remedy = best.remedy;
+    let scope = || Scope::Instance(id.clone());
+    if remedy.acts() {
+        let allowed = Allowed::of(draft.known.instances, draft.known.repairs_at_once());
+        let free = draft.known.brake.free_at(allowed, draft.now);
+        if free > draft.now {
+            draft.wake(free, scope());
+            draft.withhold(scope(), Reason::TooManyRemedies(free));
+            return false;
+        }
+    }
+    draft.fact(FactKind::RemedyChosen { instance: id.clone(), remedy, weighed });
+    match remedy {
+        Remedy::Restart => return true,
+        // Whoever is elsewhere is asked meanwhile how it is.
+        Remedy::Wait if !draft.known.can_be_restarted(service) => return true,
+        Remedy::Wait => draft.look(scope()),
+        Remedy::RenewBinding => {
+            let need = rejecting(finding).unwrap_or(&service.spec.name).clone();
+            draft.fact(FactKind::CredentialsDoubted {
+                binding: BindingId { consumer: service.spec.name.clone(), need },
+            });
+            draft.look(Scope::Service(service.spec.name.clone()));
+        }
+        Remedy::RollBack => roll_back(draft, service, id, instance),
+        Remedy::FailOver => return true, // not among the choices: only a person moves a service
+        Remedy::Ask => ask(draft, id, instance, finding),
+    }
+    false
+}
+
+/// What can be tried here.
+fn choices(draft: &Draft<'_>, service: &ServiceKnowledge, instance: &Instance, finding: &Finding) -> Vec<Choice> {
+    let known = draft.known;
+    let here = known.can_be_restarted(service);
+    let slow = finding.cause == Cause::Instance(Fault::Slow);
+    let rejects = finding.cause == Cause::Instance(Fault::WrongCredentials);
+    let may_be_doubted = |need| service.bindings.get(need).is_some_and(|binding| binding.may_be_doubted(draft.now));
+    let renewable = rejecting(finding).is_some_and(may_be_doubted) || (!here && instance.access_used.is_some());
+    let runs = instance.phase == Phase::Running;
+    let back = match finding.cause {
+        Cause::Change(Changed::Program | Changed::Environment | Changed::Settings) => service.changed.is_some(),
+        Cause::Change(Changed::Version) => service.changed.is_some() && !known.is_durable(service),
+        Cause::Change(Changed::Placement | Changed::Credentials) => false,
+        Cause::Instance(_) | Cause::Need(_) | Cause::Provider(_) | Cause::Region(_) | Cause::OwnView => false,
+    };
+    let can = [
+        (Remedy::Wait, runs && (!here || slow)),
+        (Remedy::Restart, here || !runs),
+        (Remedy::RenewBinding, rejects && renewable),
+        (Remedy::RollBack, back),
+        (Remedy::Ask, instance.held.is_none()),
+    ];
+    can.iter().filter(|(_, can)| *can).map(|(remedy, _)| Choice { remedy: *remedy, besides_ms: 0 }).collect()
+}
+
+/// The need that rejects the credentials.
+fn rejecting(finding: &Finding) -> Option<&ServiceName> {
+    finding.evidence.iter().find_map(|evidence| match evidence {
+        Evidence::Rejected(need) => Some(need),
+        _ => None,
+    })
+}
+
+/// What was used before is used again, by all instances.
+fn roll_back(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId, instance: &Instance) {
+    let (Some(changed), Some(repair)) = (&service.changed, &instance.repair) else { return };
+    let name = &service.spec.name;
+    let why = format!("{id} {}", repair.diagnosis.in_words());
+    let message = format!("the change of {} of {name} was taken back: {why}", changed.what);
+    draft.fact(FactKind::LaunchRejected { service: name.clone(), generation: changed.generation, why });
+    draft.tell(name, ostler_model::estate::Occasion::Failed, message);
+    draft.look(Scope::Service(name.clone()));
+}
+
+fn ask(draft: &mut Draft<'_>, id: &InstanceId, instance: &Instance, finding: &Finding) {
+    let Some(repair) = &instance.repair else { return };
+    let tried: Vec<String> = repair
+        .tried
+        .iter()
+        .filter(|(remedy, _)| **remedy != Remedy::Ask)
+        .map(|(remedy, times)| match times {
+            1 => remedy.in_words().to_owned(),
+            times => format!("{} {times} times", remedy.in_words()),
+        })
+        .collect();
+    let tried = if tried.is_empty() {
+        "nothing that could be tried here is likely to help".to_owned()
+    } else {
+        format!("tried in vain: {}", tried.join(", "))
+    };
+    let signs = repair.diagnosis.in_words();
+    let question = format!("{id} {signs}; {}; {tried}", finding.cause.in_words());
+    let remedy = repair.diagnosis.remedy().unwrap_or("put right what is wrong");
+    let every = in_words(backoff::PAUSE_MAX);
+    let answer = format!(
+        "{}; it is tried again meanwhile, at last every {every}, and at once after `ostler restart {}`",
+        remedy.trim_end_matches('.'),
+        id.service()
+    );
+    draft.ask_for_help(id, question, answer);
+    draft.look(Scope::Instance(id.clone()));
+}
