@@ -2,10 +2,12 @@
 //!
 //! Invariant: what could be refused or looked up beforehand has been, so that a restart only starts.
 
+use std::ffi::OsStr;
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::logs;
 use crate::protocol::{Launch, Refusal, Rlimit};
@@ -104,6 +106,8 @@ pub(crate) struct Prepared {
     socket: Option<Box<str>>,
     tree: bool,
     log: Log,
+    /// How often the kernel has ended something in its cgroups for the memory it used, when that was last counted.
+    out_of_memory: u64,
 }
 
 /// An open log.
@@ -162,7 +166,20 @@ impl Prepared {
             socket: launch.socket.as_deref().map(Into::into),
             tree: launch.tree,
             log: Log { path: launch.log.as_path().into(), file, bytes_max: launch.log_bytes_max },
+            out_of_memory: ended_for_memory(launch.cgroups.iter().map(PathBuf::as_path)),
         })
+    }
+
+    /// Whether the kernel has ended something of it for the memory it used since this was last asked.
+    pub(crate) fn ran_out_of_memory(&mut self) -> bool {
+        if self.cgroups == 0 {
+            return false;
+        }
+        let texts: Vec<&[u8]> = self.strings.split(|byte| *byte == 0).collect();
+        let ours = texts.iter().rev().skip(1).take(self.cgroups); // the last one is what follows the last NUL
+        let before = self.out_of_memory;
+        self.out_of_memory = ended_for_memory(ours.map(|text| Path::new(OsStr::from_bytes(text))));
+        self.out_of_memory > before
     }
 
     pub(crate) fn strings(&self) -> &[u8] {
@@ -256,4 +273,15 @@ fn check(launch: &Launch) -> Result<(), Refusal> {
         return refuse("more than 32 cgroups or limits");
     }
     Ok(())
+}
+/// How often the kernel has ended a process in these cgroups for the memory that it used: version 2 counts that in
+/// `memory.events`, version 1 in `memory.oom_control`. None where nobody counts.
+fn ended_for_memory<'a>(cgroups: impl Iterator<Item = &'a Path>) -> u64 {
+    let count = |folder: &Path| {
+        let text =
+            ["memory.events", "memory.oom_control"].iter().find_map(|name| fs::read_to_string(folder.join(name)).ok());
+        let line = |line: &str| line.strip_prefix("oom_kill ")?.trim().parse::<u64>().ok();
+        text?.lines().find_map(line)
+    };
+    cgroups.filter_map(|file| count(file.parent()?)).sum()
 }

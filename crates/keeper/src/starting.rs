@@ -20,6 +20,8 @@ use crate::protocol::{Answer, Process, Reflex, Refusal, Report};
 use crate::stopping::Clearing;
 use crate::sys::Surroundings;
 
+const KILLED: Exit = Exit::Signal(Signal::KILL.as_raw());
+
 /// A main process that has ended.
 pub(crate) struct Ended {
     pub(crate) process: Process,
@@ -164,10 +166,18 @@ impl Keeper {
             };
             self.answer(waiter, answer, None);
         }
+        let exit = self.explained(id, exit); // only now: whoever waits for it to be started again does not wait for this
         self.reports.push(at, Report::Ended { instance: id.clone(), process, exit, reflex });
         if self.instances.get(id).is_some_and(|instance| instance.launch.is_none()) {
             self.instances.remove(id); // without a launch there is nothing to remember
         }
+    }
+
+    /// The one signal by which the kernel ends what uses more memory than it may tells nothing of why: the cgroup does.
+    fn explained(&mut self, id: &InstanceId, exit: Exit) -> Exit {
+        let launch = self.instances.get_mut(id).and_then(|instance| instance.launch.as_mut());
+        let explained = exit == KILLED && launch.is_some_and(|launch| launch.ran_out_of_memory());
+        if explained { Exit::OutOfMemory } else { exit }
     }
 
     /// Starts the stored launch of an instance that is not running.

@@ -133,10 +133,15 @@ impl Drop for Home {
             let _ = keeper.wait();
         }
         let mark = format!("{MARK}={}", self.path().display());
-        for _ in 0..3 {
-            for pid in processes_with(&[&mark]) {
-                kill(pid, Signal::KILL);
+        // Each round kills what the one before had started meanwhile; nothing starts anything any more in the end.
+        let until = Instant::now() + Duration::from_secs(10);
+        loop {
+            let left = processes_with(&[&mark]);
+            if left.is_empty() || Instant::now() > until {
+                break;
             }
+            left.iter().for_each(|pid| kill(*pid, Signal::KILL));
+            std::thread::yield_now();
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ostler_keeper::protocol::{Answer, Grant, Message, Order, Reflex, Refusal, Report, Role};
+use ostler_keeper::protocol::{Answer, Grant, Launch, Message, Order, Reflex, Refusal, Report, Role};
 use ostler_model::health::Exit;
 use rustix::net::RecvFlags;
 use rustix::process::Signal;
@@ -32,6 +32,35 @@ fn a_killed_program_is_started_again_at_once_every_time() {
     let process = start(&mut manager, home.sleeper("web-1"), Grant { burst: 1, refill_ms: 3_600_000 });
     kill(process.pid, Signal::KILL);
     restarted(ended(&mut manager).4);
+}
+
+/// The cgroup is a folder of files that are as the kernel's: whether it counts rightly is the kernel's concern.
+#[test]
+fn what_the_kernel_ended_for_its_memory_is_told_as_that() {
+    let home = Home::new();
+    let mut manager = home.manager();
+    for (version, file) in [("v2", "memory.events"), ("v1", "memory.oom_control")] {
+        let name = format!("web-{}", if version == "v2" { 1 } else { 2 });
+        let group = home.path().join(version);
+        std::fs::create_dir(&group).unwrap();
+        std::fs::write(group.join("cgroup.procs"), "").unwrap();
+        let count = |times: u32| {
+            std::fs::write(group.join(file), format!("low 0\noom 4\noom_kill {times}\noom_group_kill 0\n")).unwrap();
+        };
+        count(3); // from an earlier life
+        let launch = Launch { cgroups: vec![group.join("cgroup.procs")], ..home.sleeper(&name) };
+        let process = start(&mut manager, launch, PLENTY);
+        kill(process.pid, Signal::KILL);
+        let (_, _, _, exit, reflex) = ended(&mut manager);
+        assert_eq!(exit, Exit::Signal(9), "{version}: nobody ran out of memory");
+        count(4);
+        kill(restarted(reflex).pid, Signal::KILL);
+        let (_, _, _, exit, reflex) = ended(&mut manager);
+        assert_eq!(exit, Exit::OutOfMemory, "{version}");
+        count(5);
+        kill(restarted(reflex).pid, Signal::SEGV);
+        assert_eq!(ended(&mut manager).3, Exit::Signal(11), "{version}: another signal has another reason");
+    }
 }
 
 #[test]
