@@ -240,7 +240,7 @@ impl Prepared {
 
     /// The folder by which its processes can be told, if it is a tree.
     pub(crate) fn tree_folder(&self) -> Option<&Path> {
-        self.tree.then(|| Path::new(std::ffi::OsStr::from_bytes(self.string(1))))
+        self.tree.then(|| Path::new(OsStr::from_bytes(self.string(1))))
     }
 
     fn string(&self, number: usize) -> &[u8] {

@@ -161,9 +161,10 @@ fn takes_ms(prior: &Prior, odds: Odds) -> u64 {
 }
 
 impl Weighed {
-    /// Milliseconds of outage for a whole success.
+    /// Milliseconds of outage for a whole success: without end where there is no chance.
     fn cost_for_chance(&self) -> u64 {
-        self.takes_ms.saturating_add(self.besides_ms).saturating_mul(1000) / u64::from(self.chance.max(1))
+        let cost = self.takes_ms.saturating_add(self.besides_ms).saturating_mul(1000);
+        cost.checked_div(u64::from(self.chance)).unwrap_or(u64::MAX)
     }
 
     /// In words: "restart: 90 % within 2.0 s (helped 3 of 4 times before)".
@@ -288,4 +289,98 @@ fn prior(ailment: Ailment, remedy: Remedy) -> Option<Prior> {
 
 fn millis(length: Duration) -> u64 {
     u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn choices(remedies: &[Remedy]) -> Vec<Choice> {
+        remedies.iter().map(|remedy| Choice { remedy: *remedy, besides_ms: 0 }).collect()
+    }
+
+    fn best(
+        learned: &Learned,
+        fault: Fault,
+        remedies: &[Remedy],
+        tried: &BTreeMap<Remedy, u32>,
+        failures: u32,
+    ) -> Remedy {
+        weigh(learned, Ailment::Fault(fault), &choices(remedies), tried, failures)[0].remedy
+    }
+
+    #[test]
+    fn what_fails_is_tried_less_and_less_and_a_person_is_asked() {
+        for fault in [Fault::Crashed, Fault::CrashLoop, Fault::Hung, Fault::NeverReady, Fault::DiskFull, Fault::Slow] {
+            let mut tried = BTreeMap::new();
+            let mut order = Vec::new();
+            for failures in 1..40 {
+                let remedy =
+                    best(&Learned::new(), fault, &[Remedy::Restart, Remedy::Wait, Remedy::Ask], &tried, failures);
+                order.push(remedy);
+                *tried.entry(remedy).or_default() += 1;
+                if remedy == Remedy::Ask {
+                    break;
+                }
+            }
+            assert_eq!(order.last(), Some(&Remedy::Ask), "{fault:?}: {order:?}");
+            assert!(order.len() > 2, "{fault:?}: people are not asked at once: {order:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_seen_outweighs_the_guess() {
+        let remedies = [Remedy::Restart, Remedy::Ask];
+        let mut learned = Learned::new();
+        assert_eq!(best(&learned, Fault::Hung, &remedies, &BTreeMap::new(), 1), Remedy::Restart);
+        for _ in 0..40_000 {
+            learned.entry(Ailment::Fault(Fault::Hung)).or_default().entry(Remedy::Restart).or_default().fail();
+        }
+        assert_eq!(best(&learned, Fault::Hung, &remedies, &BTreeMap::new(), 1), Remedy::Ask);
+        let odds = learned.get_mut(&Ailment::Fault(Fault::Hung)).unwrap().get_mut(&Remedy::Restart).unwrap();
+        (0..400_000).for_each(|_| odds.help(Duration::from_secs(1)));
+        let weighed = weigh(&learned, Ailment::Fault(Fault::Hung), &choices(&remedies), &BTreeMap::new(), 1);
+        let restart = &weighed[0];
+        assert_eq!((restart.remedy, restart.chance, restart.takes_ms), (Remedy::Restart, 909, 1000));
+        assert_eq!(restart.in_words(), "restart: 90.9 % within 1.0 s (helped 400000 of 440000 times before)");
+    }
+
+    #[test]
+    fn what_is_lost_weighs_against_a_remedy() {
+        let learned = Learned::new();
+        let away = Ailment::Around(Around::ProviderAway);
+        let move_it = |besides_ms| {
+            [Choice { remedy: Remedy::Wait, besides_ms: 0 }, Choice { remedy: Remedy::FailOver, besides_ms }]
+        };
+        let first = |besides_ms| weigh(&learned, away, &move_it(besides_ms), &BTreeMap::new(), 1)[0].remedy;
+        assert_eq!(first(0), Remedy::FailOver);
+        assert_eq!(first(3_600_000), Remedy::Wait);
+    }
+
+    #[test]
+    fn what_was_learned_survives_being_stored() {
+        let mut learned = Learned::new();
+        for ailment in [Ailment::Fault(Fault::Hung), Ailment::Around(Around::RegionAway)] {
+            learned.entry(ailment).or_default().entry(Remedy::FailOver).or_default().help(Duration::from_secs(2));
+        }
+        let text = serde_json::to_string(&learned).unwrap();
+        assert_eq!(serde_json::from_str::<Learned>(&text).unwrap(), learned, "{text}");
+    }
+
+    proptest! {
+        /// Whatever was learned: chances are chances, and the order follows from cost and chance alone.
+        #[test]
+        fn the_best_comes_first(helped in 0_u32..=u32::MAX, failed in 0_u32..=u32::MAX, took in 0..=u64::MAX, tried in 0_u32..100) {
+            let ailment = Ailment::Fault(Fault::Refuses);
+            let odds = Odds { helped, failed, took_ms: took };
+            let learned = Learned::from([(ailment, BTreeMap::from([(Remedy::Restart, odds)]))]);
+            let tried = BTreeMap::from([(Remedy::Restart, tried)]);
+            let weighed = weigh(&learned, ailment, &choices(&[Remedy::Ask, Remedy::Wait, Remedy::Restart]), &tried, 9);
+            prop_assert_eq!(weighed.len(), 3);
+            prop_assert!(weighed.iter().all(|weighed| weighed.chance < 1000));
+            prop_assert!(weighed.is_sorted_by_key(|weighed| weighed.cost_for_chance()));
+        }
+    }
 }

@@ -16,6 +16,7 @@ use ostler_model::window::Window;
 use serde::{Deserialize, Serialize};
 
 use crate::decide::decide;
+use crate::diagnosis::{Cause, Finding};
 use crate::event::{Event, Scope};
 use crate::knowledge::{Instance, Knowledge, OperationKind, Origin, Phase, ServiceKnowledge, Wanted};
 use crate::level::Burn;
@@ -212,6 +213,9 @@ pub struct InstanceView {
     /// What is wrong, or what it waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub because: Option<String>,
+    /// What is behind it, if something is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
     /// How to answer what it waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<String>,
@@ -365,7 +369,19 @@ fn troubles(service: &ServiceKnowledge) -> Vec<String> {
             format!("it cannot rely on {need}: `{name}`: {symptom}; `ostler verify` looks again")
         })
     });
-    endpoint.chain(binding).chain(backup).chain(broken).collect()
+    let rejected = service.rejected.iter().filter(|rejected| {
+        service.launch().is_some_and(|launch| launch.is_same_but_for_credentials(&rejected.instead))
+    });
+    let taken_back = rejected.map(|rejected| {
+        format!(
+            "its change of {} was taken back at {}: {}; declare something else, or `ostler restart {}` tries it again",
+            rejected.what,
+            rejected.at.to_seconds(),
+            rejected.why,
+            service.spec.name
+        )
+    });
+    endpoint.chain(binding).chain(backup).chain(broken).chain(taken_back).collect()
 }
 
 fn instance_view(
@@ -378,6 +394,7 @@ fn instance_view(
     let state = instance_state(known, service, instance);
     InstanceView {
         because: because(known, &id, instance, state, now),
+        cause: finding(instance).map(|finding| finding.cause.clone()),
         answer: instance.held.as_ref().map(|(_, answer)| answer.clone()),
         state,
         address: instance.address(),
@@ -385,6 +402,11 @@ fn instance_view(
         since: instance.since.to_seconds(),
         id,
     }
+}
+
+/// What is behind its trouble.
+fn finding(instance: &Instance) -> Option<&Finding> {
+    instance.repair.as_ref().filter(|_| !instance.is_ready())?.finding.as_deref()
 }
 
 /// What is wrong with it; else what is seen; else what holds back the next step.
@@ -406,7 +428,10 @@ fn because(known: &Knowledge, id: &InstanceId, instance: &Instance, state: State
         (Some(repair), seen) if !instance.is_ready() => {
             let remedy = repair.diagnosis.remedy().map(str::to_owned);
             let unprobed = seen.filter(|_| instance.unprobed.is_some());
-            let parts = [Some(format!("it {}", repair.diagnosis.in_words())), remedy, unprobed, waits()];
+            // What the sign says already is not said again.
+            let around = finding(instance).filter(|finding| !matches!(finding.cause, Cause::Instance(_)));
+            let cause = around.map(|finding| finding.cause.in_words());
+            let parts = [Some(format!("it {}", repair.diagnosis.in_words())), cause, remedy, unprobed, waits()];
             Some(parts.into_iter().flatten().collect::<Vec<String>>().join("; "))
         }
         (_, Some(seen)) => Some(seen),

@@ -31,7 +31,7 @@ mod watch;
 
 pub use contract::keeps;
 pub use exercise::{Exercised, exercise};
-pub use watch::{UNREADY_AFTER, UNREADY_AT_FIRST_AFTER, Watch, Word, watch};
+pub use watch::{UNREADY_AFTER, UNREADY_AFTER_SILENCE, UNREADY_AT_FIRST_AFTER, Watch, Word, watch};
 
 /// What is asked, and with what.
 #[derive(Clone, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 //! instances. Nothing here is random: the same answers lead to the same reports, the same instance to the same pauses.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use ostler_model::catalog::ProbePolicy;
 use ostler_model::estate::Check;
 use ostler_model::health::{Health, Symptom, SymptomKind};
 use ostler_model::ids::InstanceId;
+use ostler_model::time::in_words;
 use tokio::time::Instant;
 
 use crate::{Target, probe};
@@ -19,6 +21,8 @@ use crate::{Target, probe};
 /// a lost packet and two a long pause for collecting garbage; a dead process need not wait for this, because the
 /// keeper sees it die.
 pub const UNREADY_AFTER: u32 = 3;
+/// So many probes in a row that nobody answered in time, which is enough of them: each is a time of silence, not a moment.
+pub const UNREADY_AFTER_SILENCE: u32 = 2;
 /// So many failures in a row from the start, and an instance that was never ready is reported, so that people learn
 /// why. More than after it was ready, because programs refuse connections while they start, and that is no event: with
 /// the pauses below it is about six seconds.
@@ -30,7 +34,11 @@ const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const FIRST_PAUSE_COMMAND: Duration = Duration::from_millis(50);
 /// Pauses of a starting instance grow by this, so that its being ready is seen at most a fifth later than it came.
 const PAUSE_GROWTH: f64 = 1.25;
-/// While something seems wrong, or is, the next answer comes at least so often: it confirms or clears.
+/// While something seems wrong, the next answer comes so soon: it confirms or clears.
+const CONFIRM_EVERY: Duration = Duration::from_millis(200);
+/// After a probe that nobody answered the next one comes at once: its own time is pause enough.
+const CONFIRM_SILENCE: Duration = Duration::from_millis(10);
+/// While something is wrong, the next answer comes at least so often.
 const SUSPECT_EVERY: Duration = Duration::from_secs(1);
 /// Shorter pauses are not taken from anybody, whatever an estate asks for.
 const PAUSE_MIN: Duration = Duration::from_millis(2);
@@ -86,8 +94,14 @@ impl Watch {
         self.ready.add(symptom.kind);
         let changed = match &self.reported {
             None => self.ready.failures >= UNREADY_AT_FIRST_AFTER,
-            Some(Health::Ready | Health::Shallow(_)) => self.ready.failures >= UNREADY_AFTER,
-            Some(Health::Unready(known)) => known.kind != symptom.kind && self.ready.same_kind >= UNREADY_AFTER,
+            Some(Health::Ready | Health::Shallow(_)) => {
+                let silent = symptom.kind == SymptomKind::TimedOut && self.ready.same_kind >= UNREADY_AFTER_SILENCE;
+                silent || self.ready.failures >= UNREADY_AFTER
+            }
+            Some(Health::Unready(known)) => {
+                let is_clear = known.kind == SymptomKind::TimedOut && waited_for_longer(symptom.kind);
+                is_clear || (known.kind != symptom.kind && self.ready.same_kind >= UNREADY_AFTER)
+            }
         };
         if changed { self.report(Health::Unready(symptom)) } else { None }
     }
@@ -123,8 +137,18 @@ impl Watch {
         match &self.reported {
             None => Mood::Starting,
             Some(Health::Ready) if self.ready.failures == 0 && self.deep.failures == 0 => Mood::Calm,
+            Some(Health::Ready | Health::Shallow(_)) if self.ready.failures > 0 => match self.ready.kind {
+                Some(SymptomKind::TimedOut) => Mood::Silent,
+                Some(_) | None => Mood::Confirming,
+            },
             Some(Health::Ready | Health::Shallow(_) | Health::Unready(_)) => Mood::Suspicious,
         }
+    }
+
+    /// Whether the next probe is to wait for longer: it shows whether the instance hangs or is only slow.
+    fn is_patient(&self) -> bool {
+        let waits = |symptom: &Symptom| symptom.kind == SymptomKind::TimedOut || waited_for_longer(symptom.kind);
+        matches!(&self.reported, Some(Health::Unready(symptom)) if waits(symptom))
     }
 
     fn report(&mut self, health: Health) -> Option<Health> {
@@ -133,11 +157,30 @@ impl Watch {
     }
 }
 
+/// Whether this is what a patient probe says.
+fn waited_for_longer(kind: SymptomKind) -> bool {
+    matches!(kind, SymptomKind::Hung | SymptomKind::Slow)
+}
+
+/// What an answer means to a patient probe: one that came too late is slowness, and none is a hang.
+fn judged(answer: Result<Duration, Symptom>, policy: &ProbePolicy, address: SocketAddr) -> Result<Duration, Symptom> {
+    let limit = policy.timeout.get();
+    match answer {
+        Ok(took) if took > limit => {
+            let detail =
+                format!("{address} answers too late: after {}, not within {}", in_words(took), in_words(limit));
+            Err(Symptom { kind: SymptomKind::Slow, detail })
+        }
+        Err(symptom) if symptom.kind == SymptomKind::TimedOut => Err(Symptom { kind: SymptomKind::Hung, ..symptom }),
+        answer => answer,
+    }
+}
+
 /// Probes `target` for ever, and calls `report` with each change of its health. To stop, drop it.
 ///
 /// `before` is what the instance counts as: `None` for one that is just being started, so that it is asked at short
-/// intervals until it is ready. Readiness is reported before the deep check is even asked. Pauses differ by up to a
-/// tenth from instance to instance and from time to time, so that a thousand probes do not come at once; but those that
+/// intervals until it is ready. Readiness is reported before the deep check is even asked. Pauses are shorter than declared by up
+/// to a seventh, from instance to instance and from time to time, so that a thousand probes do not come at once; but those that
 /// come within a 64th of a pause come together.
 pub async fn watch(
     instance: &InstanceId,
@@ -152,7 +195,10 @@ pub async fn watch(
     loop {
         let begin = Instant::now();
         // In a box for as long as it takes: nearly all watchers sleep nearly always, and a thousand of them stay small.
-        let answer = Box::pin(probe(&policy.ready, target, timeout)).await;
+        let patient = watch.is_patient();
+        let limit = if patient { policy.patience() } else { timeout };
+        let answer = Box::pin(probe(&policy.ready, target, limit)).await;
+        let answer = if patient { judged(answer, policy, target.address) } else { answer };
         let is_ready = answer.is_ok();
         if let Ok(took) = &answer {
             report(Word::Answered(*took));
@@ -211,7 +257,11 @@ enum Mood {
     Starting,
     /// All is well: as declared.
     Calm,
-    /// Something failed: soon.
+    /// Something failed that worked: very soon.
+    Confirming,
+    /// Nobody answered: at once.
+    Silent,
+    /// Something is wrong: soon.
     Suspicious,
 }
 
@@ -251,9 +301,11 @@ impl Rhythm {
                 pause
             }
             Mood::Calm => self.every,
+            Mood::Confirming => self.every.min(CONFIRM_EVERY),
+            Mood::Silent => self.every.min(CONFIRM_SILENCE),
             Mood::Suspicious => self.every.min(SUSPECT_EVERY),
         };
-        pause.mul_f64(0.9 + 0.2 * self.fraction())
+        pause.mul_f64(0.85 + 0.15 * self.fraction())
     }
 
     /// The next of a fixed sequence of fractions, from 0 up to but not 1 (SplitMix64).
@@ -279,7 +331,7 @@ mod tests {
     }
 
     /// A script of answers, one character each, and what comes out of it. Ready: `+` good, `r` refused, `t` timed out,
-    /// `?` unknown. Deep: `D` good, `x` wrong answer, `o` timed out, `u` unknown.
+    /// `h` hung, `s` slow, `?` unknown. Deep: `D` good, `x` wrong answer, `o` timed out, `u` unknown.
     fn check(before: Option<Health>, answers: &str, expected: &str) {
         let mut watch = Watch::new(before);
         let mut reports = Vec::new();
@@ -288,6 +340,8 @@ mod tests {
                 '+' => watch.observe_ready(Ok(())),
                 'r' => watch.observe_ready(failing(SymptomKind::Refused)),
                 't' => watch.observe_ready(failing(SymptomKind::TimedOut)),
+                'h' => watch.observe_ready(failing(SymptomKind::Hung)),
+                's' => watch.observe_ready(failing(SymptomKind::Slow)),
                 '?' => watch.observe_ready(failing(SymptomKind::Unknown)),
                 'D' => watch.observe_deep(Ok(())),
                 'x' => watch.observe_deep(failing(SymptomKind::WrongAnswer)),
@@ -317,9 +371,14 @@ mod tests {
         check(ready(), "rr?r", "4:unready-Refused");
         check(ready(), "????????", "");
         check(ready(), "rrrrrtttt", "3:unready-Refused 8:unready-TimedOut");
+        check(ready(), "t+t+tt", "6:unready-TimedOut");
+        check(ready(), "tthhhh", "2:unready-TimedOut 3:unready-Hung");
+        check(ready(), "ttsssh+", "2:unready-TimedOut 3:unready-Slow 7:ready");
+        check(ready(), "ttshhh", "2:unready-TimedOut 3:unready-Slow 6:unready-Hung");
         check(ready(), "rrrtrtrtt", "3:unready-Refused");
         check(unready(), "rrrr+", "5:ready");
         check(unready(), "ttt", "3:unready-TimedOut");
+        check(ready(), "rtt", "3:unready-TimedOut");
         check(None, "+x+x+x+D", "1:ready 6:shallow-WrongAnswer 8:ready");
         check(None, "+x+x+D+x+x", "1:ready");
         check(ready(), "xxxooo", "3:shallow-WrongAnswer 6:shallow-TimedOut");
@@ -343,13 +402,13 @@ mod tests {
         let instance: InstanceId = "web-1".parse().unwrap();
         let mut rhythm = Rhythm::new(&instance, &policy(Check::Tcp, 1000));
         let starting: Vec<Duration> = (0..UNREADY_AT_FIRST_AFTER).map(|_| rhythm.next(Mood::Starting)).collect();
-        assert!(starting[0] <= Duration::from_micros(2200) && starting[0] >= Duration::from_micros(1800));
-        assert!(starting.iter().all(|pause| *pause <= Duration::from_millis(1100)));
+        assert!(starting[0] <= Duration::from_micros(2000) && starting[0] >= Duration::from_micros(1700));
+        assert!(starting.iter().all(|pause| *pause <= Duration::from_millis(1000)));
         let until_told: Duration = starting.iter().sum();
         assert!(until_told > Duration::from_secs(4) && until_told < Duration::from_secs(8), "{until_told:?}");
         let mut slow = Rhythm::new(&instance, &policy(Check::Tcp, 10_000));
-        assert!(slow.next(Mood::Calm) >= Duration::from_secs(9));
-        assert!(slow.next(Mood::Suspicious) <= Duration::from_millis(1100));
+        assert!(slow.next(Mood::Calm) >= Duration::from_millis(8500));
+        assert!(slow.next(Mood::Suspicious) <= Duration::from_millis(1000));
         let mut greedy = Rhythm::new(&instance, &policy(Check::Tcp, 0));
         assert!(greedy.next(Mood::Calm) > Duration::from_millis(1));
     }
@@ -363,8 +422,8 @@ mod tests {
         assert_eq!(pauses("web-1"), pauses("web-1"));
         assert_ne!(pauses("web-1"), pauses("web-2"));
         let all = pauses("web-3");
-        assert!(all.iter().all(|p| (900..=1100).contains(&p.as_millis())));
-        assert!(all.iter().any(|p| p.as_millis() < 940) && all.iter().any(|p| p.as_millis() > 1060));
+        assert!(all.iter().all(|p| (850..=1000).contains(&p.as_millis())));
+        assert!(all.iter().any(|p| p.as_millis() < 880) && all.iter().any(|p| p.as_millis() > 970));
     }
 
     #[test]
@@ -431,7 +490,7 @@ mod tests {
                     failures = if answer.is_ok() { 0 } else { failures + 1 };
                 }
                 if let Some(Health::Unready(_)) = feed(&mut watch, (deep, answer)) {
-                    prop_assert!(failures >= UNREADY_AFTER);
+                    prop_assert!(failures >= UNREADY_AFTER_SILENCE);
                 }
             }
         }

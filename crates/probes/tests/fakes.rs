@@ -8,12 +8,16 @@ mod servers;
 
 use std::io::BufRead;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ostler_model::binding::{Credentials, Secret};
+use ostler_model::catalog::ProbePolicy;
 use ostler_model::estate::Check;
-use ostler_model::health::SymptomKind;
-use ostler_probes::{Target, User, exercise, probe};
+use ostler_model::health::{Health, SymptomKind};
+use ostler_model::time::Span;
+use ostler_probes::{Target, User, Word, exercise, probe, watch};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -209,6 +213,54 @@ async fn http_statuses() {
     }
     let address = answering("HTTP/1.1 200 OK\r\ncontent-le").await;
     finds(&asks, &Target::at(address), LONG, SymptomKind::Broken, "broke").await;
+}
+
+/// What a watch says, one word after the other, of an instance that answers each request as `answers` says then.
+async fn words_of(answer_after: &'static (dyn Fn(usize) -> Option<Duration> + Sync), count: usize) -> Vec<SymptomKind> {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let address = fake(move |mut stream| {
+        let number = asked.fetch_add(1, Ordering::SeqCst);
+        async move {
+            let _ = stream.read(&mut [0; 1024]).await?;
+            let Some(after) = answer_after(number) else { return std::future::pending().await };
+            tokio::time::sleep(after).await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await?;
+            while stream.read(&mut [0; 1024]).await? > 0 {}
+            Ok(())
+        }
+    })
+    .await;
+    let policy = ProbePolicy {
+        ready: Check::Http("/".to_owned()),
+        deep: None,
+        every: Span::millis(50),
+        timeout: Span::millis(250),
+        start_within: Span::seconds(60),
+    };
+    let (said, mut hears) = tokio::sync::mpsc::unbounded_channel();
+    let id = "web-1".parse().unwrap();
+    let report = move |word| {
+        if let Word::Health(Health::Unready(symptom)) = word {
+            said.send(symptom.kind).unwrap();
+        }
+    };
+    let target = Target::at(address);
+    let watching = tokio::spawn(async move { watch(&id, &policy, &target, Some(Health::Ready), report).await });
+    let mut words = Vec::new();
+    for _ in 0..count {
+        words.push(tokio::time::timeout(LONG, hears.recv()).await.expect("it has something to say").unwrap());
+    }
+    watching.abort();
+    words
+}
+
+#[tokio::test]
+async fn who_hangs_is_told_from_who_is_slow() {
+    let hangs = words_of(&|_| None, 2).await;
+    assert_eq!(hangs, [SymptomKind::TimedOut, SymptomKind::Hung]);
+    // Later than a probe waits, and sooner than a patient one does.
+    let is_slow = words_of(&|_| Some(Duration::from_millis(450)), 2).await;
+    assert_eq!(is_slow, [SymptomKind::TimedOut, SymptomKind::Slow]);
 }
 
 #[tokio::test]

@@ -3,17 +3,21 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ostler_manager::Knowledge;
 use ostler_model::catalog::ProbePolicy;
 use ostler_model::estate::Check;
-use ostler_model::health::Health;
+use ostler_model::health::{Health, Symptom, SymptomKind};
 use ostler_model::ids::{InstanceId, SecretId};
 use ostler_probes::{Target, User, Word, watch};
 
 use crate::orders::credentials;
 use crate::turn::Secrets;
+
+/// With less than so many bytes left a disk counts as full: servers that cannot write a block fail.
+const DISK_FULL: u64 = 64 * 1024;
 
 /// A watch that is ready to run.
 pub(crate) struct Prepared {
@@ -23,6 +27,8 @@ pub(crate) struct Prepared {
     before: Option<Health>,
     /// Nobody sees how long its answers take but the probe, and that is to be measured: each answer stands for so long.
     pub(crate) measures: Option<Duration>,
+    /// Where it writes, if that is on this machine.
+    disk: Option<Box<Path>>,
 }
 
 /// How `instance` is watched; `None` if it does not run or nobody knows how. In a box, because it is moved about, and
@@ -42,20 +48,50 @@ pub(crate) fn prepare(known: &Knowledge, secrets: &dyn Secrets, instance: &Insta
     }
     let has_to_be_quick = service.spec.slo.as_ref().is_some_and(|slo| slo.latency_p99.is_some());
     let measures = (has_to_be_quick && known.protocol(service).is_tcp()).then(|| policy.every.get());
-    Some(Box::new(Prepared { instance: instance.clone(), policy, target, before: found.health.clone(), measures }))
+    let disk = found.running.and_then(|running| running.pid).and_then(working_folder);
+    Some(Box::new(Prepared {
+        instance: instance.clone(),
+        policy,
+        target,
+        before: found.health.clone(),
+        measures,
+        disk,
+    }))
 }
 
 /// Watches until it is dropped.
 pub(crate) async fn run(mut prepared: Box<Prepared>, mut report: impl FnMut(&InstanceId, Word)) {
     let before = prepared.before.take();
-    let Prepared { instance, policy, target, .. } = &*prepared;
-    match watch(instance, policy, target, before, |word| report(instance, word)).await {}
+    let Prepared { instance, policy, target, disk, .. } = &*prepared;
+    let explained = |word| match (word, disk) {
+        (Word::Health(Health::Unready(symptom)), Some(disk)) if symptom.kind != SymptomKind::Unknown => {
+            Word::Health(Health::Unready(full(disk, &symptom).unwrap_or(symptom)))
+        }
+        (word, _) => word,
+    };
+    match watch(instance, policy, target, before, |word| report(instance, explained(word))).await {}
+}
+
+/// What is really wrong where nothing can be written any more: whatever the probe found then follows from that.
+fn full(disk: &Path, found: &Symptom) -> Option<Symptom> {
+    let space = rustix::fs::statvfs(disk).ok()?;
+    let left = space.f_bavail.saturating_mul(space.f_frsize);
+    if left >= DISK_FULL {
+        return None;
+    }
+    let detail = format!("its disk is full: {} KiB are left; {}", left / 1024, found.detail);
+    Some(Symptom { kind: SymptomKind::DiskFull, detail })
 }
 
 /// Commands are run as this process is: with its environment, and as its user.
 pub(crate) fn as_the_process(target: &mut Target, pid: u32) {
     target.environment = environment_of(pid).unwrap_or_default();
     target.user = user_of(pid);
+}
+
+/// Where the process works, which is where it writes unless it was told otherwise.
+fn working_folder(pid: u32) -> Option<Box<Path>> {
+    fs::read_link(format!("/proc/{pid}/cwd")).ok().map(PathBuf::into_boxed_path)
 }
 
 /// The environment that a process of this machine was started with: command probes run in the instance's own.

@@ -184,8 +184,9 @@ fn read_service(
         probe: ProbePolicy {
             ready: Check::Scheme,
             deep: None,
-            every: Span::seconds(5),
-            timeout: Span::seconds(5),
+            // So that one that is dead is noticed within 5 s, whether it refuses or says nothing.
+            every: Span::seconds(2),
+            timeout: Span::millis(1200),
             start_within: START_WITHIN,
         },
         stop_grace: Span::seconds(10),

@@ -6,7 +6,7 @@ use ostler_manager::{Command, Event, Process as NewProcess, ResumeCause};
 use ostler_model::health::{Exit, Health, Symptom, SymptomKind};
 use ostler_model::ids::{AttemptId, CommandId, InstanceId};
 use ostler_model::time::Timestamp;
-use ostler_probes::UNREADY_AFTER;
+use ostler_probes::{UNREADY_AFTER, UNREADY_AFTER_SILENCE};
 use ostler_runtime::keeper_link::ReportNumber;
 use ostler_runtime::turn::Incoming;
 
@@ -18,6 +18,8 @@ use crate::sketch::Kind;
 use crate::witness::HEALED_WITHIN;
 
 const SECOND: Duration = Duration::from_secs(1);
+/// How soon a watch asks again after something failed that worked.
+const CONFIRM: Duration = Duration::from_millis(200);
 /// What became a process is ready within this time, or something is wrong with it.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
 /// How soon ostler hears what the keeper saw.
@@ -241,9 +243,24 @@ impl World {
         }
     }
 
+    /// What a watch would find that waits for longer once it has found silence.
+    fn health_with_patience(&self, id: &InstanceId) -> Health {
+        let reported = self.truth.instances.get(id).and_then(|truth| truth.watch.as_ref()?.reported.as_ref());
+        let has_waited = matches!(
+            reported,
+            Some(Health::Unready(symptom)) if matches!(symptom.kind, SymptomKind::TimedOut | SymptomKind::Hung)
+        );
+        match self.health(id) {
+            Health::Unready(symptom) if has_waited && symptom.kind == SymptomKind::TimedOut => {
+                Health::Unready(Symptom { kind: SymptomKind::Hung, ..symptom })
+            }
+            health => health,
+        }
+    }
+
     /// Plans the watch's next look, if it would find something new: at the time at which a real one would say so.
     pub(super) fn plan_look(&mut self, id: &InstanceId) {
-        let health = self.health(id);
+        let health = self.health_with_patience(id);
         let now = self.now;
         let Some(truth) = self.truth.instances.get(id) else { return };
         let Some(watch) = &truth.watch else { return };
@@ -258,11 +275,15 @@ impl World {
         let delay = match (&reported, &health) {
             (None, Health::Ready | Health::Shallow(_)) => now.since(since) / 5 + Duration::from_millis(2),
             (None, Health::Unready(_)) => (since + FIRST_WORD).since(now),
+            (Some(Health::Unready(_)), Health::Unready(s)) if s.kind == SymptomKind::Hung => policy.patience(),
             (Some(Health::Unready(_)), _) => draw.duration(Duration::ZERO, suspect),
             (Some(_), _) => {
                 let times_out = matches!(&health, Health::Unready(s) if s.kind == SymptomKind::TimedOut);
-                let each = if times_out { policy.timeout.get() } else { Duration::ZERO };
-                draw.duration(Duration::ZERO, policy.every.get()) + suspect * (UNREADY_AFTER - 1) + each * UNREADY_AFTER
+                let confirms = match times_out {
+                    true => policy.timeout.get() * UNREADY_AFTER_SILENCE,
+                    false => policy.every.get().min(CONFIRM) * (UNREADY_AFTER - 1),
+                };
+                draw.duration(Duration::ZERO, policy.every.get()) + confirms
             }
         };
         let delay = delay.max(Duration::from_millis(1));
@@ -273,7 +294,7 @@ impl World {
     }
 
     pub(super) fn sees(&mut self, id: &InstanceId, watch_id: CommandId) {
-        let health = self.health(id);
+        let health = self.health_with_patience(id);
         let Some(watch) = self.truth.instances.get_mut(id).and_then(|truth| truth.watch.as_mut()) else { return };
         if watch.id != watch_id {
             return;
@@ -290,6 +311,7 @@ impl World {
         if self.ostler.is_some() {
             self.inbox.push_back(event.into());
         }
+        self.plan_look(id); // what is silent is asked again, with more patience
     }
 
     /// Three packets in a row were lost: the watch thinks ill of an instance for a moment.
