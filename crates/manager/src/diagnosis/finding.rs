@@ -243,12 +243,17 @@ impl Evidence {
             Self::NeedAway(need) => format!("{need} does not work"),
             Self::NeedsWork => "everything that it needs works".to_owned(),
             Self::Rejected(need) => format!("{need} rejects its credentials"),
-            Self::OthersWork { working } => format!("{working} others of its service work"),
-            Self::ProviderWorks { working } => format!("{working} others bought at its provider work"),
-            Self::ProviderAway { away } => format!("none of {away} bought there works"),
+            Self::OthersWork { working } => format!("{} of its service", others(*working)),
+            Self::ProviderWorks { working } => format!("{} that its provider runs", others(*working)),
+            Self::ProviderAway { away } => match away {
+                1 => "what was bought there does not work".to_owned(),
+                away => format!("none of {away} bought there works"),
+            },
             Self::ProviderDoesNotAnswer { since } => format!("the provider has not answered for {}", ago(since)),
             Self::ProvidersAway { providers } => format!("none of {providers} providers there works"),
-            Self::ElsewhereWorks { working } => format!("{working} bought elsewhere work"),
+            Self::ElsewhereWorks { working: 0 } => "nothing was bought elsewhere that works".to_owned(),
+            Self::ElsewhereWorks { working: 1 } => "one that was bought elsewhere works".to_owned(),
+            Self::ElsewhereWorks { working } => format!("{working} that were bought elsewhere work"),
             Self::ChangedBefore { what, at } => format!("{what} was changed {} before", ago(at)),
             Self::WorkedBefore { generation } => format!("it worked with launch {generation}"),
             Self::NothingAnswers { silent } => {
@@ -259,4 +264,8 @@ impl Evidence {
             }
         }
     }
+}
+
+fn others(working: u32) -> String {
+    if working == 1 { "another one works".to_owned() } else { format!("{working} others work") }
 }

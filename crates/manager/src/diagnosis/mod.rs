@@ -266,7 +266,8 @@ impl Scene<'_> {
             evidence.push(Evidence::OthersWork { working: u32::try_from(self.service.ready).unwrap_or(u32::MAX) });
         }
         let provider = self.service.placement.as_ref().map(|placement| &placement.provider);
-        if let Some(seen) = provider.and_then(|name| self.known.evidence.get(name)).filter(|seen| seen.working > 0) {
+        let works = |seen: &&crate::evidence::Evidence| seen.working > 0;
+        if let Some(seen) = provider.and_then(|name| self.known.evidence.get(name)).filter(works) {
             evidence.push(Evidence::ProviderWorks { working: seen.working });
         }
         Finding { cause: Cause::Instance(Fault::of(self.sign)), evidence }

@@ -49,7 +49,9 @@ fn a_hung_program_is_restarted_and_people_are_told() {
     ostler.until_replaced("fine", 0, pid);
     ostler.until_settled();
     let why = ostler.ok(&["why", "fine"]).out;
-    assert!(why.contains("does not answer"), "{why}");
+    for part in ["does not answer", "diagnosis: it hangs", "weighed: restart: 88.8 % within "] {
+        assert!(why.contains(part), "no `{part}` in {why}");
+    }
     let are_told = |occasion: &str| {
         let text = fs::read_to_string(&told).unwrap_or_default();
         serde_json::Deserializer::from_str(&text).into_iter::<serde_json::Value>().any(|notice| {
@@ -66,6 +68,39 @@ fn a_hung_program_is_restarted_and_people_are_told() {
         assert!(why.contains(part), "no `{part}` in {why}");
     }
     assert!(ostler.ok(&["status"]).out.contains("SERVICE LEVEL"));
+}
+
+/// What worked before is used again, by itself, and what was declared is not tried again until somebody says so.
+#[test]
+fn a_change_that_does_no_good_is_taken_back() {
+    let good = fine();
+    let ostler = Ostler::up(&good);
+    let run = good.lines().find(|line| line.starts_with("run = ")).expect("it has a program");
+    let bad = good.replace(run, "run = [\"/bin/sh\", \"-c\", \"exit 3\"]");
+    ostler.write("ostler.toml", &bad);
+    ostler.ok(&["apply", "--no-wait", "ostler.toml"]);
+    let status = ostler.until("the change is taken back", |status| {
+        let service = &status["services"][0];
+        service["state"] == "ready" && service["troubles"].to_string().contains("was taken back")
+    });
+    let trouble = status["services"][0]["troubles"].to_string();
+    assert!(trouble.contains("its change of its program") && trouble.contains("exit code 3"), "{trouble}");
+    assert_eq!(http::get(ostler.endpoint("fine"), "/readyz").unwrap().0, 200);
+    let pids = ostler.pids("fine");
+    ostler.ok(&["apply", "ostler.toml"]); // the same again is no other change
+    assert_eq!(ostler.pids("fine"), pids);
+    let why = ostler.ok(&["why", "fine"]).out;
+    for part in ["diagnosis: the change of its program", "take the change back: ", "it works again"] {
+        assert!(why.contains(part), "no `{part}` in {why}");
+    }
+    ostler.ok(&["restart", "fine"]);
+    // It is tried again, and does no good again.
+    let tried = || ostler.ok(&["why", "fine"]).out.matches("take the change back: ").count();
+    wait_until("it is taken back again", || tried() == 2);
+    ostler.until_settled();
+    ostler.write("ostler.toml", &good);
+    ostler.ok(&["apply", "ostler.toml"]);
+    assert_eq!(http::get(ostler.endpoint("fine"), "/readyz").unwrap().0, 200);
 }
 
 /// It is ready, as its own probe has it, and answers callers that it cannot serve them.
