@@ -8,6 +8,7 @@
     reason = "helpers of tests, which are not pure"
 )]
 
+mod brakes;
 mod broker;
 mod choosing;
 mod diagnosis;
