@@ -40,6 +40,8 @@ pub enum Mutant {
     LosesOutcomes,
     /// The manager stops things for no reason.
     StopsForNothing,
+    /// The manager stops what fails only because its needs do.
+    HealsVictims,
     /// The manager goes on ordering when all is well.
     NeverAtRest,
     /// Whoever asks brokers uses one name for all asks.
@@ -62,7 +64,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them, each with the promises that it breaks: at least one of these must be seen to be broken.
-    pub const ALL: [(Self, &'static [Promise]); 24] = [
+    pub const ALL: [(Self, &'static [Promise]); 25] = [
         (Self::ForgetfulDisk, &[Promise::FactsKept]),
         (Self::SwappingDisk, &[Promise::FactsKept]),
         (Self::SecretlessDisk, &[Promise::SecretsKept]),
@@ -78,6 +80,7 @@ impl Mutant {
         (Self::RoutesWrong, &[Promise::RoutesRight]),
         (Self::LosesOutcomes, &[Promise::HealedOrAsked, Promise::Converges]),
         (Self::StopsForNothing, &[Promise::Explained]),
+        (Self::HealsVictims, &[Promise::VictimsSpared]),
         (Self::NeverAtRest, &[Promise::SettledLeftAlone]),
         (Self::RepeatsAsks, &[Promise::AskedOnce]),
         (Self::TidiesUsed, &[Promise::UsedKept]),
@@ -147,6 +150,20 @@ impl Mutant {
             Self::StopsForNothing if !wrong.is_empty() => {
                 let stop = |instance| Command::Stop { instance, drain: Span::millis(0), grace: Span::seconds(1) };
                 wrong.extend(ready.take(1).map(|instance| (id, stop(instance))));
+            }
+            Self::HealsVictims => {
+                let victims = known.services.values().filter(|service| {
+                    service.spec.needs.iter().any(|need| known.services.get(need).is_some_and(|need| need.ready == 0))
+                });
+                let sick = victims.flat_map(|service| {
+                    let runs = service
+                        .instances
+                        .iter()
+                        .filter(|(_, i)| i.repair.is_some() && i.running.is_some() && i.operation.is_none());
+                    runs.map(|(number, _)| service.instance_id(*number))
+                });
+                let stop = |instance| Command::Stop { instance, drain: Span::millis(0), grace: Span::seconds(1) };
+                wrong.extend(sick.take(1).map(|instance| (id, stop(instance))));
             }
             Self::NeverAtRest if was_settled => {
                 wrong.extend(ready.take(1).map(|instance| (id, Command::Unwatch { instance })));

@@ -37,6 +37,8 @@ pub enum Promise {
     HealedOrAsked,
     /// No process is stopped without a stored reason.
     Explained,
+    /// Who fails while nothing works of something that it needs is left alone.
+    VictimsSpared,
     /// A settled estate gets no commands.
     SettledLeftAlone,
     /// Folding the stored facts gives what is known, and its counters are right.
@@ -63,7 +65,7 @@ pub enum Promise {
 
 impl Promise {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::FactsKept,
         Self::SecretsKept,
         Self::OneOperation,
@@ -77,6 +79,7 @@ impl Promise {
         Self::RoutesRight,
         Self::HealedOrAsked,
         Self::Explained,
+        Self::VictimsSpared,
         Self::SettledLeftAlone,
         Self::ReplayEqual,
         Self::Converges,

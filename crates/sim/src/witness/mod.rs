@@ -245,6 +245,14 @@ impl Witness {
         if wanted && !scene.is_part && known.repair.is_none() && !service.outdated.contains(&instance.number()) {
             self.broken(Promise::Explained, scene.now, format!("{instance} is to be stopped, and nothing says why"));
         }
+        let is_replaced = service.outdated.contains(&instance.number());
+        if wanted && !scene.is_part && known.repair.is_some() && !is_replaced {
+            let away = service.spec.needs.iter().find(|need| is_away(need, scene));
+            if let Some(need) = away {
+                let what = format!("{instance} is to be stopped, and nothing works of {need}, which it needs");
+                self.broken(Promise::VictimsSpared, scene.now, what);
+            }
+        }
     }
 
     fn treat(&mut self, id: CommandId, instance: &InstanceId, scene: &Scene<'_>) {
@@ -392,6 +400,14 @@ fn treated<'a>(command: &'a Command, scene: &Scene<'_>) -> Option<&'a InstanceId
 }
 
 /// Whether a person was asked about the instance, or about one of its service, or of what it needs.
+/// Whether nothing of the service answers, and ostler has seen that.
+fn is_away(service: &ServiceName, scene: &Scene<'_>) -> bool {
+    let is_seen = scene.known.services.get(service).is_some_and(|service| service.ready == 0);
+    let instances = scene.truth.instances.iter().filter(|(id, _)| id.service() == service);
+    let mut processes = instances.filter_map(|(_, truth)| truth.process.as_ref());
+    is_seen && !processes.any(|process| process.answers(scene.now))
+}
+
 fn is_asked_about(
     known: &Knowledge,
     service: &ServiceKnowledge,
