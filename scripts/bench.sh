@@ -28,6 +28,7 @@ readonly BENCHES=(
     "ostler-sim|years|one year of 1,000 services at 8 providers with all kinds of fault: below 60 s, and the same seed gives the same bytes of facts; 1,000,000 instances within 8 GiB; the cost of a death flat within a factor of 4"
     "ostler-providers|osb|10,000 instances made asynchronously at a broker that answers in 50 ms: at most 1.1 times the ideal that its limits set, with less than 100 MB; a broker that hangs, drips or answers 1 GB takes nothing from the others, and memory stays bounded"
     "ostler-probes|cost|no bar of its own: what one probe costs"
+    "ostler-probes|noticed|a dead remote endpoint is noticed within 5 s, a hang within two probe intervals"
 )
 
 main() {
