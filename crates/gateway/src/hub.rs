@@ -130,7 +130,9 @@ impl Hub {
             }
             if let Some(table) = entry.service.table().filter(|_| !self.sent.tables.contains(name)) {
                 match keeper {
-                    Keeper::Same => entry.service.set_table(None),
+                    Keeper::Same => {
+                        let _ = entry.service.set_table(None);
+                    }
                     Keeper::Other => offers.extend(offer_table(name, &table)),
                 }
             }
@@ -206,7 +208,7 @@ impl Hub {
         if body.is_empty() {
             self.sent.tables.remove(&key);
             if let Some(entry) = self.services.get_mut(&key) {
-                entry.service.set_table(None);
+                let _ = entry.service.set_table(None); // an end is of any epoch
                 if entry.is_unused() {
                     self.services.remove(&key);
                 }
@@ -221,7 +223,9 @@ impl Hub {
             // A service in front of itself would call itself until nothing is left.
             table.targets.retain(|target| target.address != listening.address);
         }
-        entry.service.set_table(Some(table));
+        if !entry.service.set_table(Some(table)) {
+            note(format_args!("left out a table of {key} that is of an epoch which is over"));
+        }
         self.sent.tables.insert(key);
     }
 
@@ -234,6 +238,13 @@ impl Hub {
                 }
                 None => {
                     let _ = self.says.try_send(Says::Drained { id, left: 0 });
+                }
+            },
+            Tell::Fence { id, service, epoch } => match self.services.get(&service) {
+                Some(entry) => drop(tokio::spawn(Arc::clone(&entry.service).report_fenced(id))),
+                None => {
+                    // Nobody gets at anything of a service that is not here.
+                    let _ = self.says.try_send(Says::Fenced { id, epoch, left: 0 });
                 }
             },
         }

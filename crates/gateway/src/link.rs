@@ -209,7 +209,10 @@ impl<'a> Link<'a> {
     /// was served: if this keeper did take it, it would be counted twice.
     fn keep_unanswered(&mut self, session: Session) {
         for asked in session.asked.into_values().rev() {
-            if let Asked::Says(says @ (Says::Drained { .. } | Says::Trouble { .. } | Says::SetAside { .. })) = asked {
+            if let Asked::Says(
+                says @ (Says::Drained { .. } | Says::Fenced { .. } | Says::Trouble { .. } | Says::SetAside { .. }),
+            ) = asked
+            {
                 self.repeat.push_front(says);
             }
         }

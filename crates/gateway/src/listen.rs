@@ -105,7 +105,7 @@ async fn carry(mut caller: TcpStream, service: Arc<Service>, accepted: Instant, 
         }
         Some((mut target, lease)) => {
             service.served(Protocol::Tcp, Some(&lease.target.instance), Went::Well(accepted.elapsed()));
-            if pump(&mut caller, &mut target, &service.traffic).await == Ended::Broken {
+            if pump_unless_fenced(&mut caller, &mut target, &lease).await == Ended::Broken {
                 reset_on_close(&caller);
                 reset_on_close(&target);
             }
@@ -114,6 +114,15 @@ async fn carry(mut caller: TcpStream, service: Arc<Service>, accepted: Instant, 
         }
     }
     drop(held);
+}
+
+/// Carries until both are done, or the target may not be got at any more.
+pub(crate) async fn pump_unless_fenced(caller: &mut TcpStream, target: &mut TcpStream, lease: &Lease) -> Ended {
+    let service = lease.service();
+    tokio::select! {
+        ended = pump(caller, target, &service.traffic) => ended,
+        () = service.until_fenced(|service| service.is_fenced(&lease.target.instance)) => Ended::Broken,
+    }
 }
 
 /// As [`reach`], until somebody is at the other end.

@@ -29,6 +29,19 @@ pub struct Table {
     /// What the gateway understands of what it carries. A connection keeps what was in force when it was accepted.
     #[serde(default, skip_serializing_if = "Protocol::is_tcp")]
     pub protocol: Protocol,
+    /// Counts how often callers were cut off from instances for good. A table of an earlier epoch than one that was in
+    /// force is left out, whoever sends it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub epoch: u64,
+    /// Instances that get nothing any more: open connections to them are cut, and none of them is a target, whatever
+    /// else the table says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fenced: Vec<InstanceId>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(epoch: &u64) -> bool {
+    *epoch == 0
 }
 
 impl Table {
@@ -36,7 +49,12 @@ impl Table {
     pub fn read(body: &str) -> Option<Self> {
         let mut table: Self = serde_json::from_str(body).ok()?;
         let mut seen = BTreeSet::new();
-        table.targets.retain(|target| target.address.port() != 0 && seen.insert(target.address));
+        let fenced = std::mem::take(&mut table.fenced);
+        table.targets.retain(|target| {
+            let is_open = target.address.port() != 0 && !fenced.contains(&target.instance);
+            is_open && seen.insert(target.address)
+        });
+        table.fenced = fenced;
         table.hold_ms = table.hold_ms.min(HOLD_MS_MAX);
         Some(table)
     }
@@ -73,6 +91,16 @@ pub enum Tell {
         /// Milliseconds, at most [`DRAIN_MS_MAX`].
         within_ms: u64,
     },
+    /// Answer [`Says::Fenced`] once no connection is left to what the table in force has fenced. The manager sends that
+    /// table first.
+    Fence {
+        /// Repeated in the answer.
+        id: u64,
+        /// The service.
+        service: String,
+        /// The epoch of the table that the manager has sent.
+        epoch: u64,
+    },
 }
 
 /// What the gateway reports: the body of a [`GatewaySays`](ostler_keeper::protocol::Order::GatewaySays).
@@ -85,6 +113,15 @@ pub enum Says {
         /// As asked.
         id: u64,
         /// Connections that were still open when the time was over. 0: all are gone.
+        left: u64,
+    },
+    /// The answer to [`Tell::Fence`].
+    Fenced {
+        /// As asked.
+        id: u64,
+        /// The epoch in force: that of the question, or a later one, if all is well.
+        epoch: u64,
+        /// Connections to what is fenced that were still there after a few seconds. 0: all are gone.
         left: u64,
     },
     /// Callers of a service were affected: one report for each interval, when it is over. It opens with the first
@@ -169,6 +206,9 @@ mod tests {
         let body = format!(r#"{{"targets":[{target},{target},{nowhere}],"hold_ms":18446744073709551615}}"#);
         let table = Table::read(&body).unwrap();
         assert_eq!((table.targets.len(), table.hold_ms), (1, HOLD_MS_MAX));
+        let body = format!(r#"{{"targets":[{target}],"hold_ms":1,"epoch":3,"fenced":["web-1"]}}"#);
+        let table = Table::read(&body).unwrap();
+        assert_eq!((table.targets.len(), table.epoch, table.fenced.len()), (0, 3, 1), "what is fenced is no target");
         for wrong in ["", "null", "[]", "{}", r#"{"targets":[{}],"hold_ms":1}"#, r#"{"targets":[],"hold_ms":-1}"#] {
             assert_eq!(Table::read(wrong), None, "{wrong}");
         }
@@ -183,8 +223,16 @@ mod tests {
         assert_eq!(serde_json::from_str::<Says>(says).unwrap(), Says::Drained { id: 7, left: 0 });
         let served = r#"{"served":{"service":"web","instance":"web-1","protocol":"http","from":1,"until":9,"asked":3,"failed":1,"times":[[319,2]]}}"#;
         assert_eq!(serde_json::to_string(&serde_json::from_str::<Says>(served).unwrap()).unwrap(), served);
-        let table = Table { targets: Vec::new(), hold_ms: 5, protocol: Protocol::Tcp };
+        let table = Table { hold_ms: 5, ..Table::default() };
         assert_eq!(serde_json::to_string(&table).unwrap(), r#"{"targets":[],"hold_ms":5}"#);
+        let fence = Tell::Fence { id: 7, service: "db".into(), epoch: 2 };
+        let text = r#"{"fence":{"id":7,"service":"db","epoch":2}}"#;
+        assert_eq!(serde_json::to_string(&fence).unwrap(), text);
+        let says = r#"{"fenced":{"id":7,"epoch":2,"left":0}}"#;
+        assert_eq!(serde_json::from_str::<Says>(says).unwrap(), Says::Fenced { id: 7, epoch: 2, left: 0 });
+        let fenced = Table { epoch: 2, fenced: vec!["db-1".parse().unwrap()], ..table.clone() };
+        let text = r#"{"targets":[],"hold_ms":5,"epoch":2,"fenced":["db-1"]}"#;
+        assert_eq!(serde_json::to_string(&fenced).unwrap(), text);
         let table = Table { protocol: Protocol::Http, ..table };
         assert_eq!(serde_json::to_string(&table).unwrap(), r#"{"targets":[],"hold_ms":5,"protocol":"http"}"#);
     }

@@ -248,7 +248,6 @@ fn is_our_own_lack(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use ostler_model::estate::Protocol;
     use tokio::net::{TcpListener, TcpSocket};
     use tokio::sync::mpsc;
 
@@ -266,7 +265,7 @@ mod tests {
         Table {
             targets: vec![Target { instance: "web-1".parse().unwrap(), address }],
             hold_ms: HOLD_MS,
-            protocol: Protocol::Tcp,
+            ..Table::default()
         }
     }
 
@@ -348,7 +347,7 @@ mod tests {
     #[tokio::test]
     async fn a_table_ends_the_wait_for_one() {
         let (service, mut said) = service();
-        service.set_table(Some(Table { targets: Vec::new(), hold_ms: HOLD_MS, protocol: Protocol::Tcp }));
+        service.set_table(Some(Table { hold_ms: HOLD_MS, ..Table::default() }));
         let callers = held_callers(&service, 3).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         service.set_table(Some(table(listener.local_addr().unwrap())));

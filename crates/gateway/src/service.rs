@@ -3,7 +3,7 @@
 //! Invariant: a connection counts for its target from before it is attempted until it is gone, so that a drained
 //! target with no count has no connection, and none on its way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,6 +37,9 @@ const IDLE_MAX: usize = 256;
 /// For so long; most servers close what is idle for longer by themselves.
 const IDLE_FOR: Duration = Duration::from_secs(30);
 
+/// So long a report on what is fenced waits for connections to end: they are cut, which takes no time.
+const FENCED_WITHIN: Duration = Duration::from_secs(5);
+
 /// How many callers of one service try again at the same time while nothing can be reached. The others wait for one
 /// of these to get through: a thousand held callers must not become a storm of connects.
 pub(crate) const RETRYING_MAX: usize = 8;
@@ -54,6 +57,8 @@ pub(crate) struct Service {
     pub(crate) changed: Notify,
     /// Told when a target has lost its last connection.
     released: Notify,
+    /// Told when something was fenced.
+    fenced: Notify,
     state: Mutex<State>,
     says: mpsc::Sender<Says>,
 }
@@ -65,6 +70,9 @@ struct State {
     targets: Vec<Entry>,
     /// No longer in the table, but perhaps still connected.
     leaving: Vec<Entry>,
+    /// The last word on who is fenced, and which it is.
+    epoch: u64,
+    fenced: BTreeSet<InstanceId>,
     /// Where equals take turns.
     turn: usize,
     account: Account,
@@ -116,6 +124,7 @@ impl Service {
             retrying: Semaphore::new(RETRYING_MAX),
             changed: Notify::new(),
             released: Notify::new(),
+            fenced: Notify::new(),
             state: Mutex::default(),
             says,
         }
@@ -127,9 +136,19 @@ impl Service {
     }
 
     /// Puts a table in force, or with `None` removes it, and wakes the callers that wait. Counts of targets that stay
-    /// are kept; what was held against them is forgotten, as the manager has just looked.
-    pub(crate) fn set_table(&self, table: Option<Table>) {
+    /// are kept; what was held against them is forgotten, as the manager has just looked. Connections to what the table
+    /// fences are cut.
+    ///
+    /// False if it is of an epoch that is over, and was left out.
+    pub(crate) fn set_table(&self, table: Option<Table>) -> bool {
         let mut state = self.state();
+        if let Some(table) = &table {
+            if table.epoch < state.epoch {
+                return false;
+            }
+            state.epoch = table.epoch;
+            state.fenced = table.fenced.iter().cloned().collect();
+        }
         let mut before = std::mem::take(&mut state.targets);
         before.append(&mut state.leaving);
         for target in table.iter().flat_map(|table| &table.targets) {
@@ -143,8 +162,60 @@ impl Service {
         state.relieve();
         state.leaving = before;
         state.table = table;
+        let fences = !state.fenced.is_empty();
         drop(state);
         self.changed.notify_waiters();
+        if fences {
+            self.tell_fenced();
+        }
+        true
+    }
+
+    /// Has everybody look who waits for something to be fenced.
+    pub(crate) fn tell_fenced(&self) {
+        self.fenced.notify_waiters();
+    }
+
+    /// Whether nothing may get at the instance any more.
+    pub(crate) fn is_fenced(&self, instance: &InstanceId) -> bool {
+        self.state().fenced.contains(instance)
+    }
+
+    /// Waits until something is fenced, and `is_it` says that it is what is meant.
+    pub(crate) async fn until_fenced(&self, is_it: impl Fn(&Self) -> bool) {
+        loop {
+            let mut fenced = std::pin::pin!(self.fenced.notified());
+            fenced.as_mut().enable(); // before the question, so that nothing is missed between
+            if is_it(self) {
+                return;
+            }
+            fenced.await;
+        }
+    }
+
+    /// Waits until no connection is left to what is fenced, and reports.
+    pub(crate) async fn report_fenced(self: Arc<Self>, id: u64) {
+        let gone = async {
+            loop {
+                let mut released = std::pin::pin!(self.released.notified());
+                released.as_mut().enable();
+                if self.connections_to_fenced() == 0 {
+                    return;
+                }
+                released.await;
+            }
+        };
+        // Whether the time was over or not, the count tells.
+        let _ = tokio::time::timeout(FENCED_WITHIN, gone).await;
+        let epoch = self.state().epoch;
+        self.say(Says::Fenced { id, epoch, left: self.connections_to_fenced() });
+    }
+
+    fn connections_to_fenced(&self) -> u64 {
+        let state = self.state();
+        let entries = state.targets.iter().chain(&state.leaving);
+        let fenced = entries.filter(|entry| state.fenced.contains(&entry.target.instance));
+        fenced.map(|entry| entry.active.load(Ordering::Acquire)).sum()
     }
 
     /// How long a caller may be held.
@@ -408,6 +479,13 @@ pub(crate) struct Lease {
     pub(crate) target: Target,
     active: Arc<AtomicU64>,
     service: Arc<Service>,
+}
+
+impl Lease {
+    /// Whose target it is.
+    pub(crate) fn service(&self) -> &Arc<Service> {
+        &self.service
+    }
 }
 
 impl Drop for Lease {

@@ -23,6 +23,7 @@ pub fn check(known: &Knowledge) -> Vec<Violation> {
             let id = InstanceId::new(name.clone(), *number);
             check_process(service, &id, instance, &mut found);
             check_repair(known, service, &id, instance, &mut found);
+            check_fence(known, service, &id, instance, &mut found);
             if known.numbers.get(name).is_none_or(|highest| number > highest) {
                 found.push(Violation(format!("{id}'s number may be given again")));
             }
@@ -105,6 +106,53 @@ fn check_repair(
     }
 }
 
+/// What a move left is out of reach, and what it makes is, too, until all that goes with it is there.
+fn check_fence(
+    known: &Knowledge,
+    service: &ServiceKnowledge,
+    id: &InstanceId,
+    instance: &Instance,
+    found: &mut Vec<Violation>,
+) {
+    let mut fail = |text: String| found.push(Violation(text));
+    let Some(left) = &instance.left else {
+        if instance.ending.is_some() {
+            fail(format!("{id} is to be deleted, and no move left it"));
+        }
+        if let Some(moving) = &service.moving {
+            if instance.routed && !(moving.fenced && (moving.proven || moving.returns)) {
+                fail(format!("callers are sent to {id} before its data is there"));
+            }
+            if moving.leaves.contains(&id.number()) && !moving.returns {
+                fail(format!("{id} is open while its service moves away from it"));
+            }
+        }
+        return;
+    };
+    if !instance.retired {
+        fail(format!("{id} was left by a move and is active"));
+    }
+    if instance.routed {
+        fail(format!("callers are sent to {id}, which a move left"));
+    }
+    if left.epoch > service.epoch {
+        fail(format!("{id} was left in an epoch that has not begun"));
+    }
+    let uses = |command: &Command| match command {
+        Command::Bind { instance, .. }
+        | Command::Start { instance, .. }
+        | Command::Before { instance, .. }
+        | Command::Restore { instance, .. }
+        | Command::Prove { instance } => instance == id,
+        _ => false,
+    };
+    if let Some((command, _)) =
+        known.commands.range(left.after..).skip_while(|(c, _)| **c == left.after).find(|(_, c)| uses(c))
+    {
+        fail(format!("{id} is put to use by {command} after a move left it"));
+    }
+}
+
 fn check_service(known: &Knowledge, name: &ServiceName, service: &ServiceKnowledge, found: &mut Vec<Violation>) {
     let mut fail = |text: String| found.push(Violation(text));
     let active = || service.instances.values().filter(|instance| !instance.retired);
@@ -160,8 +208,8 @@ fn check_evidence(known: &Knowledge, found: &mut Vec<Violation>) {
     let mut fail = |text: String| found.push(Violation(text));
     let mut now: BTreeMap<&ProviderName, (u32, u32)> = BTreeMap::new();
     for service in known.services.values() {
-        let Some(provider) = service.answers_for() else { continue };
         for instance in service.instances.values() {
+            let Some(provider) = service.answers_for(instance) else { continue };
             let (working, away) = now.entry(provider).or_default();
             match Seen::of(instance) {
                 Some(Seen::Working) => *working += 1,

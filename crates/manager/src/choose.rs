@@ -6,7 +6,7 @@
 //! whichever two are compared.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -161,9 +161,46 @@ pub fn candidates(
 ) -> Vec<Candidate> {
     let held = known.services.get(&service.name).filter(|known| !known.instances.is_empty());
     let held = held.and_then(|known| known.placement.as_ref());
+    judged(known, estate, catalogs, service, held, &BTreeSet::new(), now)
+}
+
+/// The best plan for a service that has to leave: of none of these providers.
+///
+/// # Errors
+/// Why none will do, if anything can be said of it.
+pub(crate) fn best_elsewhere(
+    known: &Knowledge,
+    estate: &Estate,
+    service: &Service,
+    not_at: &BTreeSet<ProviderName>,
+    now: Timestamp,
+) -> Result<(ProviderName, PlanName), Option<String>> {
+    let all = judged(known, estate, &known.catalogs, service, None, not_at, now);
+    let chosen = all.iter().find(|candidate| matches!(candidate.verdict, Judged::Chosen(_)));
+    if let Some((provider, plan)) = chosen.and_then(|chosen| Some((chosen.provider.clone(), chosen.plan.clone()?))) {
+        return Ok((provider, plan));
+    }
+    let why = |candidate: &Candidate| match &candidate.verdict {
+        Judged::Excluded(why) => Some(format!("{}: {why}", named(candidate))),
+        Judged::Chosen(_) | Judged::Lost(_) => None,
+    };
+    let all: Vec<String> = all.iter().filter_map(why).collect();
+    Err((!all.is_empty()).then(|| all.join("; ")))
+}
+
+/// Every plan of the estate's providers but these, judged as for a service that is there already where `held` says, or nowhere.
+fn judged(
+    known: &Knowledge,
+    estate: &Estate,
+    catalogs: &BTreeMap<ProviderName, Arc<Catalog>>,
+    service: &Service,
+    held: Option<&Placement>,
+    not_at: &BTreeSet<ProviderName>,
+    now: Timestamp,
+) -> Vec<Candidate> {
     let seen = seen_of(known, estate, now);
     let mut all: Vec<Candidate> = Vec::new();
-    for (name, provider) in &estate.providers {
+    for (name, provider) in estate.providers.iter().filter(|(name, _)| !not_at.contains(*name)) {
         // A provider that cannot be asked now offers what it offered last.
         let catalog = catalogs.get(name).or_else(|| known.catalogs.get(name));
         let offering = catalog.and_then(|catalog| catalog.offerings.get(&service.offering));

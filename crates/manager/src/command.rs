@@ -11,6 +11,8 @@ use ostler_model::outcome::{BackupMade, Failure, Observation, Running};
 use ostler_model::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::verified::Checked;
+
 /// Something the world is asked to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -26,6 +28,14 @@ pub enum Command {
     CloseEndpoint {
         /// Whose.
         service: ServiceName,
+    },
+    /// Cut callers of the service off from everything that a move has left, for good: their connections end, and no word
+    /// of an earlier epoch counts any more.
+    Fence {
+        /// Whose.
+        service: ServiceName,
+        /// The epoch that begins.
+        epoch: u64,
     },
     /// Make the instance.
     Provision {
@@ -128,6 +138,11 @@ pub enum Command {
         /// Which backup.
         backup: BackupMade,
     },
+    /// Look at the instance as its consumers will see it: what they rely on has to be so before they get at it.
+    Prove {
+        /// Which.
+        instance: InstanceId,
+    },
     /// Watch the instance's health from now on, as one of which nothing is known; a former watch of it ends, as all do
     /// when everything is looked at again. Has no outcome but [`crate::Event::Probed`].
     Watch {
@@ -201,11 +216,20 @@ impl Command {
         }
     }
 
+    /// The instance that it is done to, if it is done to one.
+    pub fn at_instance(&self) -> Option<&InstanceId> {
+        match self.concerns() {
+            Concern::Instance(instance) => Some(instance),
+            Concern::Service(_) | Concern::Leftover(_) => None,
+        }
+    }
+
     fn concerns(&self) -> Concern<'_> {
         match self {
-            Self::OpenEndpoint { service, .. } | Self::CloseEndpoint { service } | Self::Notify { service, .. } => {
-                Concern::Service(service)
-            }
+            Self::OpenEndpoint { service, .. }
+            | Self::CloseEndpoint { service }
+            | Self::Fence { service, .. }
+            | Self::Notify { service, .. } => Concern::Service(service),
             Self::Provision { instance }
             | Self::Observe { instance }
             | Self::Before { instance, .. }
@@ -219,6 +243,7 @@ impl Command {
             | Self::Release { instance }
             | Self::Backup { instance, .. }
             | Self::Restore { instance, .. }
+            | Self::Prove { instance }
             | Self::Watch { instance, .. }
             | Self::Unwatch { instance }
             | Self::Route { instance, .. } => Concern::Instance(instance),
@@ -250,6 +275,8 @@ impl Command {
             | Self::Stop { .. }
             | Self::Backup { .. }
             | Self::Restore { .. }
+            | Self::Fence { .. }
+            | Self::Prove { .. }
             | Self::Watch { .. }
             | Self::Unwatch { .. }
             | Self::Route { .. }
@@ -263,6 +290,7 @@ impl Command {
             Self::OpenEndpoint { service, address: Some(address) } => format!("open {service}'s endpoint {address}"),
             Self::OpenEndpoint { service, address: None } => format!("open an endpoint for {service}"),
             Self::CloseEndpoint { service } => format!("close {service}'s endpoint"),
+            Self::Fence { service, .. } => format!("cut callers of {service} off from what it leaves"),
             Self::Provision { instance } => format!("provision {instance}"),
             Self::Observe { instance } => format!("observe {instance}"),
             Self::Before { instance, .. } => format!("run {}'s one-off command", instance.service()),
@@ -282,6 +310,7 @@ impl Command {
             }
             Self::Backup { instance, name } => format!("back up {instance} as {name}"),
             Self::Restore { instance, backup } => format!("restore {instance} from {}", backup.name),
+            Self::Prove { instance } => format!("look at {instance} as its consumers will see it"),
             Self::Watch { instance, .. } => format!("watch {instance}"),
             Self::Unwatch { instance } => format!("watch {instance} no more"),
             Self::Route { instance, address: Some(_) } => format!("send callers to {instance}"),
@@ -337,6 +366,11 @@ pub enum Outcome {
     },
     /// Of `Backup`.
     BackedUp(BackupMade),
+    /// Of `Prove`: what was looked at, and what was found wrong.
+    Proved {
+        /// Each check, in the order in which they were made.
+        checks: Vec<Checked>,
+    },
     /// Of all others: it is done.
     Done,
     /// It did not happen.

@@ -147,6 +147,7 @@ fn changed_keys(former: &Service, new: &Service) -> Vec<String> {
         limits,
         stop,
         slo,
+        failover,
         failures: _, // only the simulator reads them: nothing that runs changes
     } = new;
     [
@@ -170,6 +171,7 @@ fn changed_keys(former: &Service, new: &Service) -> Vec<String> {
         ("limits", &former.limits == limits),
         ("stop", &former.stop == stop),
         ("slo", &former.slo == slo),
+        ("failover", &former.failover == failover),
     ]
     .into_iter()
     .filter(|(_, same)| !same)

@@ -218,6 +218,25 @@ pub enum Ask {
         /// The backup's name.
         name: String,
     },
+    /// Move the service to another provider, with its data; also the answer to a move that waits for a person.
+    FailOver {
+        /// Which.
+        service: ServiceName,
+        /// To whom; the best that is allowed if `None`.
+        to: Option<ProviderName>,
+        /// What no backup holds may be lost, however much that is.
+        accept_loss: bool,
+    },
+    /// Take back a move whose new instance is not in use yet.
+    FailBack {
+        /// Of which service.
+        service: ServiceName,
+    },
+    /// Delete an instance that a move left, with its data.
+    Discard {
+        /// Which.
+        instance: InstanceId,
+    },
 }
 
 /// What a person lets become of something in quarantine.

@@ -251,9 +251,9 @@ pub(crate) fn see(
 }
 
 impl ServiceKnowledge {
-    /// Whose doing it is whether its instances work: nobody's where they run the buyer's own program.
-    pub(crate) fn answers_for(&self) -> Option<&ProviderName> {
-        self.placement.as_ref().filter(|_| self.spec.run.is_empty()).map(|placement| &placement.provider)
+    /// Whose doing it is whether the instance works: nobody's where it runs the buyer's own program.
+    pub(crate) fn answers_for<'a>(&'a self, instance: &'a Instance) -> Option<&'a ProviderName> {
+        self.placement_of(instance).filter(|_| self.spec.run.is_empty()).map(|placement| &placement.provider)
     }
 }
 
@@ -279,12 +279,11 @@ impl Knowledge {
                 | Command::Deprovision { .. }
         );
         let Some(service) = self.services.get(command.at_service()).filter(|_| is_order) else { return };
-        let Some(provider) = service.answers_for() else { return };
+        let Some(instance) = command.at_instance().and_then(|id| service.instances.get(&id.number())) else { return };
+        let Some(provider) = service.answers_for(instance) else { return };
         let evidence = self.evidence.entry(provider.clone()).or_insert_with(|| Evidence::new(at));
         evidence.end(outcome, at);
-        if let (Command::Provision { instance }, Outcome::Done) = (command, outcome)
-            && let Some(instance) = service.instances.get(&instance.number())
-        {
+        if let (Command::Provision { .. }, Outcome::Done) = (command, outcome) {
             evidence.made = evidence.made.saturating_add(1);
             // It was asked for when it last changed for people.
             evidence.making_us = evidence.making_us.saturating_add(micros(at.since(instance.since)));
@@ -326,17 +325,21 @@ impl Knowledge {
     /// Changes what it depends on whose doing it is whether the service's instances work.
     pub(crate) fn reassign(&mut self, name: &ServiceName, change: impl FnOnce(&mut ServiceKnowledge)) {
         let Some(service) = self.services.get_mut(name) else { return };
-        let before = service.answers_for().cloned();
+        let seen = |service: &ServiceKnowledge| -> Vec<(Option<ProviderName>, Seen)> {
+            let of = |instance: &Instance| Some((service.answers_for(instance).cloned(), Seen::of(instance)?));
+            service.instances.values().filter_map(|instance| of(instance)).collect()
+        };
+        let before = seen(service);
         change(service);
-        let after = service.answers_for().cloned();
+        let after = seen(service);
         if before == after {
             return;
         }
-        for seen in service.instances.values().filter_map(|instance| Seen::of(instance)) {
-            for (provider, before, after) in [(&before, Some(seen), None), (&after, None, Some(seen))] {
-                if let Some(provider) = provider {
-                    see(&mut self.evidence, provider, before, after, self.latest);
-                }
+        let former = before.into_iter().map(|(provider, seen)| (provider, Some(seen), None));
+        let new = after.into_iter().map(|(provider, seen)| (provider, None, Some(seen)));
+        for (provider, before, after) in former.chain(new) {
+            if let Some(provider) = provider {
+                see(&mut self.evidence, &provider, before, after, self.latest);
             }
         }
     }

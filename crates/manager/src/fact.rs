@@ -19,6 +19,7 @@ use crate::diagnosis::Finding;
 use crate::event::{Process, ResumeCause, Settlement};
 use crate::knowledge::Launch;
 use crate::level::Traffic;
+use crate::moving::Brings;
 use crate::remedy::{Remedy, Weighed};
 use crate::verified::Checked;
 
@@ -331,6 +332,65 @@ pub enum FactKind {
         /// Of what.
         objective: Objective,
     },
+    /// The service moves to another provider: from now on nothing gets at the instances that it has.
+    MoveBegan {
+        /// Which.
+        service: ServiceName,
+        /// To where.
+        to: Placement,
+        /// With which data.
+        brings: Brings,
+        /// A person accepts that what no backup holds is lost, however much that is.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        accepts_loss: bool,
+        /// Why.
+        why: String,
+    },
+    /// The move goes on in another way: with other data, or to somewhere else.
+    MoveTurned {
+        /// Of which service.
+        service: ServiceName,
+        /// To where, if not to where it went: what was made there is deleted, as it was never used.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<Placement>,
+        /// With which data.
+        brings: Brings,
+        /// The backup that is no good.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bad: Option<String>,
+        /// A person accepts that what no backup holds is lost, however much that is.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        accepts_loss: bool,
+        /// Why.
+        why: String,
+    },
+    /// The move waits for a person.
+    MoveHeld {
+        /// Of which service.
+        service: ServiceName,
+        /// The question.
+        question: String,
+        /// How to answer.
+        answer: String,
+    },
+    /// A person takes the move back: what it left serves again, and what was made for it is deleted, as it was never
+    /// used.
+    MoveReturned {
+        /// Of which service.
+        service: ServiceName,
+    },
+    /// The move is over: callers get at the service where it is now.
+    MoveEnded {
+        /// Of which service.
+        service: ServiceName,
+    },
+    /// An instance that a move left is to be deleted with its data.
+    InstanceDiscarded {
+        /// Which.
+        instance: InstanceId,
+        /// Why.
+        why: String,
+    },
 }
 
 /// What is concluded to be the cause, with the evidence.
@@ -404,7 +464,7 @@ impl Diagnosis {
 
 impl FactKind {
     /// What [`FactKind::word`] can be.
-    pub const WORDS: [&'static str; 41] = [
+    pub const WORDS: [&'static str; 47] = [
         "estate-founded",
         "resumed",
         "estate-declared",
@@ -446,6 +506,12 @@ impl FactKind {
         "traffic-measured",
         "budget-burns",
         "budget-calm",
+        "move-began",
+        "move-turned",
+        "move-held",
+        "move-returned",
+        "move-ended",
+        "instance-discarded",
     ];
 
     /// A short word for filters and tables: the `fact` tag of its JSON.
@@ -492,6 +558,12 @@ impl FactKind {
             Self::TrafficMeasured { .. } => "traffic-measured",
             Self::BudgetBurns { .. } => "budget-burns",
             Self::BudgetCalm { .. } => "budget-calm",
+            Self::MoveBegan { .. } => "move-began",
+            Self::MoveTurned { .. } => "move-turned",
+            Self::MoveHeld { .. } => "move-held",
+            Self::MoveReturned { .. } => "move-returned",
+            Self::MoveEnded { .. } => "move-ended",
+            Self::InstanceDiscarded { .. } => "instance-discarded",
         }
     }
 }

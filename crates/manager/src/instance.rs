@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::diagnosis::Finding;
 use crate::fact::Diagnosis;
+use crate::knowledge::Ending;
+use crate::moving::LeftBehind;
 use crate::remedy::Remedy;
 use crate::rounds::{Accepted, RoundState, Rounds};
 
@@ -102,6 +104,12 @@ pub struct Instance {
     /// What its provider has agreed to do and not said to be over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted: Option<Accepted>,
+    /// A move left it behind: nothing is routed or bound to it any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<Arc<LeftBehind>>,
+    /// What is to become of it, where that is not what becomes of its service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ending: Option<Ending>,
 }
 
 /// What a provider was asked to make an instance.
@@ -163,6 +171,8 @@ pub enum OperationKind {
     Restore,
     /// It is being changed where it is.
     Update,
+    /// It is being looked at as its consumers see it.
+    Prove,
 }
 
 impl OperationKind {
@@ -172,7 +182,13 @@ impl OperationKind {
         match self {
             Self::Provision | Self::Before | Self::Stop => true,
             Self::Start => phase != Phase::Running,
-            Self::Observe | Self::Deprovision | Self::Bind | Self::Backup | Self::Restore | Self::Update => false,
+            Self::Observe
+            | Self::Deprovision
+            | Self::Bind
+            | Self::Backup
+            | Self::Restore
+            | Self::Update
+            | Self::Prove => false,
         }
     }
 }
@@ -265,6 +281,8 @@ impl Instance {
             access_put_off: false,
             access_left: Vec::new(),
             accepted: None,
+            left: None,
+            ending: None,
         }
     }
 

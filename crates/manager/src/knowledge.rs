@@ -25,6 +25,7 @@ use crate::diagnosis::Changed;
 use crate::evidence::Evidence;
 pub use crate::instance::{Instance, MadeAs, Operation, OperationKind, Phase, Repair};
 use crate::level::Level;
+use crate::moving::{Moved, Moving};
 use crate::remedy::Learned;
 use crate::rounds::{LeftBinding, Leftover, Rounds};
 use crate::verified::{Checked, Verification};
@@ -150,6 +151,16 @@ pub struct ServiceKnowledge {
     /// A change that was taken back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejected: Option<Box<Rejected>>,
+    /// Its move to another provider, while one is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moving: Option<Box<Moving>>,
+    /// Its last move that is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved: Option<Box<Moved>>,
+    /// Counts how often its callers were cut off from what they could get at until then: whoever carries them knows by
+    /// it which word is the last.
+    #[serde(default)]
+    pub epoch: u64,
 }
 
 /// A change of what a service's instances are started from.
@@ -390,6 +401,8 @@ impl Knowledge {
     pub fn wanted(&self, service: &ServiceKnowledge, instance: &Instance) -> Wanted {
         if let Some(ending) = service.ending {
             Wanted::Gone(ending)
+        } else if let Some(ending) = instance.ending.filter(|_| !self.down) {
+            Wanted::Gone(ending)
         } else if self.down || !service.declared || instance.retired {
             Wanted::AtRest
         } else {
@@ -418,7 +431,20 @@ impl Knowledge {
 
     /// How the service's instances are asked for their health: the estate's word before the offering's.
     pub fn probe_policy(&self, service: &ServiceKnowledge) -> Option<ostler_model::catalog::ProbePolicy> {
-        let offered = &self.offering(service)?.probe;
+        self.policy_by(service, self.offering(service)?)
+    }
+
+    /// How this instance of the service is asked for its health.
+    pub fn probe_policy_of(
+        &self,
+        service: &ServiceKnowledge,
+        instance: &Instance,
+    ) -> Option<ostler_model::catalog::ProbePolicy> {
+        self.policy_by(service, self.offering_of(service, instance)?)
+    }
+
+    fn policy_by(&self, service: &ServiceKnowledge, offering: &Offering) -> Option<ostler_model::catalog::ProbePolicy> {
+        let offered = &offering.probe;
         let ProbeOverride { ready, deep, every, timeout, start_within } = &service.spec.probe;
         let every = every.unwrap_or(offered.every);
         Some(ostler_model::catalog::ProbePolicy {
@@ -455,6 +481,12 @@ impl Knowledge {
         service.spec.stop.grace.unwrap_or(offered)
     }
 
+    /// How long this instance of the service may take to stop.
+    pub fn stop_grace_of(&self, service: &ServiceKnowledge, instance: &Instance) -> Span {
+        let offered = self.offering_of(service, instance).map_or(Span::seconds(10), |offering| offering.stop_grace);
+        service.spec.stop.grace.unwrap_or(offered)
+    }
+
     /// Whether the service's data outlives its instances' stops.
     pub fn is_durable(&self, service: &ServiceKnowledge) -> bool {
         service.spec.data.durable.unwrap_or_else(|| self.offering(service).is_some_and(|offering| offering.durable))
@@ -468,7 +500,10 @@ impl Knowledge {
         };
         binding.state == BindingState::Made
             && Some(binding.endpoint) == needed.endpoint.address
-            && needed.instances.get(&binding.instance.number()).is_some_and(|i| !i.retired || needed.active == 0)
+            && needed
+                .instances
+                .get(&binding.instance.number())
+                .is_some_and(|i| !i.is_fenced() && (!i.retired || needed.active == 0))
     }
 
     /// Whether something still uses `need`.
@@ -513,6 +548,7 @@ impl Knowledge {
                 && self.is_bound_as_declared(service)
                 && !(wanted && (service.backup_wanted.is_some() || service.restore_wanted.is_some()))
                 && service.ending.is_none()
+                && !(wanted && service.moving.is_some())
                 && service.instances.values().all(|instance| self.is_at_peace(service, instance))
         })
     }
@@ -531,6 +567,10 @@ impl Knowledge {
     }
 
     fn is_at_peace(&self, service: &ServiceKnowledge, instance: &Instance) -> bool {
+        // What a move left at a provider that does not answer keeps nobody waiting.
+        if instance.is_fenced() && instance.ending.is_none() && instance.failures > 0 {
+            return true;
+        }
         let is_what_is_wanted = match self.wanted(service, instance) {
             Wanted::Running => {
                 instance.entrusted && instance.held.is_none() && matches!(instance.health, Some(Health::Ready))
@@ -665,6 +705,9 @@ impl ServiceKnowledge {
             level: None,
             changed: None,
             rejected: None,
+            moving: None,
+            moved: None,
+            epoch: 0,
         }
     }
 

@@ -22,9 +22,11 @@ mod event;
 mod evidence;
 mod evolve;
 mod fact;
+mod failover;
 mod instance;
 mod knowledge;
 pub mod level;
+mod moving;
 mod place;
 mod reconcile;
 mod rehearse;
@@ -43,15 +45,17 @@ pub use event::{Ask, Event, Process, ResumeCause, Scope, Settlement};
 pub use evidence::{Delivered, Evidence, ORDERS_MIN, WATCHED_MIN};
 pub use evolve::evolve;
 pub use fact::{Diagnosis, Fact, FactKind};
+pub use failover::{Move, WhyNot, can_be_moved, can_move};
 pub use knowledge::{
     BeforeTrouble, Binding, BindingState, Ending, Endpoint, Healed, Instance, Knowledge, Launch, MadeAs, Operation,
     OperationKind, Origin, Phase, Repair, ServiceKnowledge, Wanted,
 };
+pub use moving::{Brings, LeftBehind, MoveStep, Moved, Moving, StepTrouble};
 pub use place::{PlacementProblem, place};
 pub use rehearse::{Rehearsal, rehearse};
 pub use rounds::{APPEARS_WITHIN, Accepted, LeftBinding, Leftover, RoundState, Rounds};
 pub use verified::{Checked, Verification};
 pub use view::{
-    BackupView, BurnView, ExcludedView, InstanceView, LeftoverView, LevelView, NeedView, ServiceView, StatusView,
-    status,
+    BackupView, BurnView, ExcludedView, InstanceView, LeftView, LeftoverView, LevelView, MovedView, MovingView,
+    NeedView, ServiceView, StatusView, status,
 };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ostler_model::catalog::{Catalog, Offering, Placement, Plan};
 use ostler_model::estate::{Estate, Service};
-use ostler_model::ids::{ProviderName, ServiceName};
+use ostler_model::ids::{PlanName, ProviderName, ServiceName};
 use ostler_model::time::Timestamp;
 use ostler_model::version::Version;
 
@@ -119,6 +119,45 @@ pub(crate) fn place_one(
     })
 }
 
+/// The plan of this provider, for a service that moves there. `held` is the version whose data has to be read there.
+///
+/// # Errors
+/// Why it will not do.
+pub(crate) fn at_provider(
+    known: &Knowledge,
+    estate: &Estate,
+    service: &Service,
+    provider: &ProviderName,
+    plan: &PlanName,
+    held: Option<&Version>,
+) -> Result<Placement, String> {
+    let offered = offered_by(known, estate, &known.catalogs, service, provider);
+    let (_, offering) = offered.ok_or_else(|| format!("{provider} does not offer `{}`", service.offering))?;
+    let plan = offering.plans.iter().find(|offered| offered.name == *plan);
+    let plan = plan.ok_or_else(|| format!("{provider} has no such plan of `{}`", service.offering))?;
+    check_run(service, offering).map_err(|(cause, _)| cause)?;
+    let of_plan = plan.version.as_ref().map(std::slice::from_ref);
+    let offered = of_plan.unwrap_or(&offering.versions);
+    let fits = |version: &&Version| {
+        let reads = held.is_none_or(|held| held.major() == version.major());
+        reads && service.version.contains(version)
+    };
+    // The same one where it can be had, so that a move is not an upgrade in passing.
+    let same = held.and_then(|held| offered.iter().filter(fits).find(|version| *version == held));
+    let version = same.or_else(|| offered.iter().filter(fits).max()).cloned();
+    if version.is_none() && !offered.is_empty() {
+        let wanted = held.map_or_else(|| service.version.to_string(), |held| format!("major version {}", held.major()));
+        return Err(format!("{provider} has no `{}` of {wanted}", service.offering));
+    }
+    Ok(Placement {
+        provider: provider.clone(),
+        offering: service.offering.clone(),
+        plan: plan.name.clone(),
+        version,
+        handle: plan.handle.clone(),
+    })
+}
+
 fn offered_by<'a>(
     known: &'a Knowledge,
     estate: &'a Estate,
@@ -167,7 +206,7 @@ fn choose_provider<'a>(
     offers.find(|(provider, _)| **provider == current.provider).ok_or_else(|| {
         let cause = format!("`{name}` exists at {}, which does not offer it here any more", current.provider);
         let remedy = format!(
-            "keep {} among its providers, with `{}` in its catalog: ostler does not move what exists",
+            "keep {} among its providers, with `{}` in its catalog: `ostler failover {name}` moves what exists",
             current.provider, service.offering
         );
         ("offering", cause, remedy)

@@ -20,6 +20,8 @@ use crate::diagnosis::{Cause, Finding};
 use crate::event::{Event, Scope};
 use crate::knowledge::{Instance, Knowledge, OperationKind, Origin, Phase, ServiceKnowledge, Wanted};
 use crate::level::Burn;
+use crate::moving::{Brings, MoveStep, Moved, Moving};
+use crate::reconcile::lost_in_words;
 use crate::rounds::Leftover;
 use crate::verified::Checked;
 
@@ -82,11 +84,67 @@ pub struct ServiceView {
     /// How it stands with its service level objectives.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub levels: Vec<LevelView>,
+    /// Its move to another provider, while one is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moving: Option<MovingView>,
+    /// Its last move that is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved: Option<MovedView>,
     /// Its instances, by number.
     pub instances: Vec<InstanceView>,
     /// What asks for instances may have left behind at its provider.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub leftovers: Vec<LeftoverView>,
+}
+
+/// A move that is under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MovingView {
+    /// From whom.
+    pub from: ProviderName,
+    /// To whom.
+    pub to: ProviderName,
+    /// Since when; RFC 3339.
+    pub began: String,
+    /// Why.
+    pub why: String,
+    /// At which step it is.
+    pub step: MoveStep,
+    /// The backup whose data goes with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<String>,
+    /// Since when what was written until it began is lost; RFC 3339. `None` if nothing is, or all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_since: Option<String>,
+    /// What is lost, in words.
+    pub loses: String,
+    /// What a person is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question: Option<String>,
+    /// How to answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<String>,
+}
+
+/// A move that is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MovedView {
+    /// From whom.
+    pub from: ProviderName,
+    /// To whom.
+    pub to: ProviderName,
+    /// Since when; RFC 3339.
+    pub began: String,
+    /// Until when; RFC 3339.
+    pub ended: String,
+    /// It was taken back: the service is where it was.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub returned: bool,
+    /// Since when what was written until it began is lost; RFC 3339. `None` if nothing is, or all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_since: Option<String>,
+    /// What is lost, in words.
+    pub lost: String,
 }
 
 /// How a service stands with one of its objectives.
@@ -219,6 +277,20 @@ pub struct InstanceView {
     /// How to answer what it waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<String>,
+    /// Where it is, if a move left it there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_at: Option<LeftView>,
+}
+
+/// Where a move left an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftView {
+    /// At whom.
+    pub provider: ProviderName,
+    /// Since when nothing gets at it; RFC 3339.
+    pub since: String,
+    /// What it costs, if the provider says.
+    pub price: Option<Price>,
 }
 
 /// The status as of `now`.
@@ -274,8 +346,50 @@ fn service_view(known: &Knowledge, service: &ServiceKnowledge, now: Timestamp) -
         needs: needs(service),
         sold: sold(known, service),
         levels: levels(service, now),
+        moving: service.moving.as_ref().and_then(|moving| moving_view(service, moving)),
+        moved: service.moved.as_ref().map(|moved| moved_view(moved)),
         instances,
     }
+}
+
+fn moving_view(service: &ServiceKnowledge, moving: &Moving) -> Option<MovingView> {
+    let backup = match &moving.brings {
+        Brings::Backup { made, .. } => Some(made.name.clone()),
+        Brings::Nothing | Brings::LastBackup => None,
+    };
+    Some(MovingView {
+        from: moving.from.provider.clone(),
+        to: moving.to.provider.clone(),
+        began: moving.began.to_seconds(),
+        why: moving.why.clone(),
+        step: service.move_step()?,
+        backup,
+        lost_since: moving.brings.lost_since().map(Timestamp::to_seconds),
+        loses: lost_in_words(&moving.brings, moving.accepts_loss, moving.began),
+        question: moving.held.as_ref().map(|(question, _)| question.clone()),
+        answer: moving.held.as_ref().map(|(_, answer)| answer.clone()),
+    })
+}
+
+fn moved_view(moved: &Moved) -> MovedView {
+    MovedView {
+        from: moved.from.provider.clone(),
+        to: moved.to.provider.clone(),
+        began: moved.began.to_seconds(),
+        ended: moved.ended.to_seconds(),
+        returned: moved.returned,
+        lost_since: moved.lost_since.map(Timestamp::to_seconds),
+        lost: moved.lost_in_words(),
+    }
+}
+
+fn left_view(known: &Knowledge, instance: &Instance) -> Option<LeftView> {
+    let left = instance.left.as_ref()?;
+    let place = &left.placement;
+    let offering = known.catalogs.get(&place.provider).and_then(|catalog| catalog.offerings.get(&place.offering));
+    let plan = offering.and_then(|offering| offering.plans.iter().find(|plan| plan.name == place.plan));
+    let price = plan.and_then(|plan| plan.price.clone());
+    Some(LeftView { provider: place.provider.clone(), since: left.since.to_seconds(), price })
 }
 
 fn needs(service: &ServiceKnowledge) -> Vec<NeedView> {
@@ -393,6 +507,7 @@ fn instance_view(
 ) -> InstanceView {
     let state = instance_state(known, service, instance);
     InstanceView {
+        left_at: left_view(known, instance),
         because: because(known, &id, instance, state, now),
         cause: finding(instance).map(|finding| finding.cause.clone()),
         answer: instance.held.as_ref().map(|(_, answer)| answer.clone()),
@@ -488,8 +603,12 @@ fn service_state(known: &Knowledge, service: &ServiceKnowledge, instances: &[Ins
     if known.down {
         return State::Stopped;
     }
-    if has(State::Held) {
+    if has(State::Held) || service.moving.as_ref().is_some_and(|moving| moving.held.is_some()) {
         return State::Held;
+    }
+    // However its new instance is: nobody gets at it before the move is over.
+    if service.moving.is_some() {
+        return State::Healing;
     }
     // Nobody can reach it, whatever its instances are.
     if service.endpoint.trouble.is_some() && !service.endpoint.open {

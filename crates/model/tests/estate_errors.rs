@@ -117,7 +117,6 @@ fn tables() {
             ),
             ("no provider kind", "[provider.there]\nregion = \"eu\""),
             ("an unknown provider kind", "[provider.acme]\nkind = \"osbb\""),
-            ("a second host", "[provider.there]\nkind = \"host\""),
             ("a wrong provider name", "[provider.Acme_1]\nkind = \"host\""),
             ("an empty offerings folder", "[provider.there]\nkind = \"host\"\nofferings = \"\""),
             ("a wrong share", "[heal]\nat_once = \"0%\""),
@@ -273,6 +272,23 @@ macro_rules! broker {
     ($lines:literal) => {
         concat!("[estate]\nname = \"shop\"\n\n[provider.acme]\nkind = \"osb\"\n", $lines)
     };
+}
+
+#[test]
+fn failovers() {
+    let wrong = |failover: &str| {
+        format!(
+            "[estate]\nname = \"shop\"\n\n[provider.here]\nkind = \"host\"\n\n[service.a]\noffering = \"redis\"\nfailover = {failover}"
+        )
+    };
+    let cases = [
+        ("no table", "false"),
+        ("no truth value", "{ by_itself = \"no\" }"),
+        ("no time", "{ loses_at_most = \"little\", keep_old = \"5m\" }"),
+        ("an unknown key", "{ looses_at_most = \"5m\" }"),
+    ];
+    let texts: Vec<(&str, String)> = cases.iter().map(|(what, failover)| (*what, wrong(failover))).collect();
+    check("failovers", &texts.iter().map(|(what, text)| (*what, text.as_str())).collect::<Vec<_>>());
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use ostler_model::catalog::Limits;
 use ostler_model::estate::contract::{AmqpCheck, ContractCheck};
+use ostler_model::estate::failover::Failover;
 use ostler_model::estate::failures::{FailureKind, FailureRate, FailureScope, Failures};
 use ostler_model::estate::osb::{ApiVersion, OsbAuth, OsbManners, OsbProvider, OsbTls, SecretSource};
 use ostler_model::estate::provide::{PortRange, Provide, ProvideTls};
@@ -39,6 +40,11 @@ fn db() -> Service {
         plan: Some("small".parse().unwrap()),
         prefer: vec!["here".parse().unwrap()],
         data: DataPolicy { durable: Some(true), backup_every: Some(Span::seconds(900)) },
+        failover: Failover {
+            by_itself: false,
+            loses_at_most: Some(Span::seconds(1800)),
+            keep_old: Some(Span::seconds(30 * 86_400)),
+        },
         limits: Limits {
             memory_bytes: Some(512 << 20),
             cpu_millicores: Some(500),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ostler_manager::FactKind;
-use ostler_model::ids::{AttemptId, EstateUuid, ProviderName, ServiceName};
+use ostler_model::ids::{AttemptId, EstateUuid, InstanceId, ProviderName, ServiceName};
 
 /// Buys the services your business needs, wires them together, and keeps them working.
 #[derive(Debug, Parser)]
@@ -67,6 +67,10 @@ pub(crate) enum Command {
     Backup(Backup),
     /// Replace a service's data by a backup
     Restore(Restore),
+    /// Move a service to another provider, with its data; also the answer to a move that waits for a person
+    Failover(FailOver),
+    /// Delete an instance that a move left
+    Discard(Discard),
     /// Take over an instance that a provider has already
     Adopt(Adopt),
     /// Leave a service that is no longer declared to its provider, and forget it
@@ -317,6 +321,39 @@ pub(crate) struct Restore {
     pub service: ServiceName,
     /// The backup's name [default: the newest]
     pub backup: Option<String>,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FailOver {
+    /// The service
+    pub service: ServiceName,
+    /// To this provider [default: the best that is allowed]
+    #[arg(long, value_name = "PROVIDER", conflicts_with = "back")]
+    pub to: Option<ProviderName>,
+    /// Accept that what no backup holds is lost, however much that is
+    #[arg(long, conflicts_with = "back")]
+    pub accept_loss: bool,
+    /// Take a move back whose new instance is not in use yet
+    #[arg(long)]
+    pub back: bool,
+    /// Show what would be done and what would be lost, and change nothing
+    #[arg(long, conflicts_with = "back")]
+    pub preview: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    /// Give up waiting after this long; what was begun goes on
+    #[arg(long, value_name = "TIME", default_value = "1h")]
+    pub within: ostler_model::time::Span,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Discard {
+    /// The instance, as `ostler status` names it: `db-1`
+    pub instance: InstanceId,
     /// Do not ask
     #[arg(long)]
     pub yes: bool,

@@ -16,7 +16,7 @@ use ostler_runtime::{clock, server, turn, why};
 use crate::args::{Adopt, Command, Common, HomeCommand, How, Journal, ProviderCommand, Settle};
 use crate::client::{ask, cut_off, is_running, next, open};
 use crate::failure::{EXIT_CHANGES, Failure, Outcome};
-use crate::{logs, place, provide, provider, show, simulate, up, verify};
+use crate::{failover, logs, place, provide, provider, show, simulate, up, verify};
 
 /// How long a change that was asked for is waited for by default.
 const DONE_WITHIN: Duration = Duration::from_secs(300);
@@ -53,6 +53,8 @@ pub(crate) async fn run(command: Command, common: &Common) -> Outcome<u8> {
         }
         Command::Backup(arguments) => back_up(common, arguments.service, arguments.name).await?,
         Command::Restore(arguments) => restore(common, arguments.service, arguments.backup, arguments.yes).await?,
+        Command::Failover(arguments) => failover::fail_over(arguments, common).await?,
+        Command::Discard(arguments) => failover::discard(arguments, common).await?,
         Command::Adopt(Adopt { service, provider, instance_id }) => {
             order(common, Ask::Adopt { service, provider, name: instance_id }).await?;
         }

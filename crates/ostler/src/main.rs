@@ -3,6 +3,7 @@
 mod args;
 mod client;
 mod commands;
+mod failover;
 mod failure;
 mod logs;
 mod place;

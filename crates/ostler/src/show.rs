@@ -2,7 +2,7 @@
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{Cell, CellAlignment, Table, presets};
-use ostler_manager::{Change, InstanceView, LeftoverView, ServiceView, StatusView};
+use ostler_manager::{Change, InstanceView, LeftView, LeftoverView, MovingView, ServiceView, StatusView};
 use ostler_model::health::State;
 use ostler_model::time::in_words;
 use ostler_runtime::history;
@@ -117,7 +117,10 @@ fn remarks(service: &ServiceView) -> Vec<String> {
     for trouble in &service.troubles {
         lines.push(format!("\n{}: {trouble}\n", service.name));
     }
+    lines.extend(service.moving.as_ref().map(|moving| moves(service, moving)));
     for instance in &service.instances {
+        let left = instance.left_at.as_ref().filter(|_| instance.state == State::Retained);
+        lines.extend(left.map(|left| left_behind(instance, left)));
         if !matches!(instance.state, State::Ready | State::Retained | State::Stopped) {
             lines.push(remark(instance));
         }
@@ -144,6 +147,30 @@ fn remarks(service: &ServiceView) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// A move that is under way.
+fn moves(service: &ServiceView, moving: &MovingView) -> String {
+    let MovingView { from, to, began, step, loses, why, .. } = moving;
+    let mut out =
+        format!("\n{} moves from {from} to {to} since {began} ({why}): {}; {loses}.\n", service.name, step.in_words());
+    if let (Some(question), Some(answer)) = (&moving.question, &moving.answer) {
+        out.push_str(&format!("  It waits for a person: {question}\n  What to do: {answer}\n"));
+    }
+    out
+}
+
+/// What a move left, and what it costs.
+fn left_behind(instance: &InstanceView, left: &LeftView) -> String {
+    let LeftView { provider, since, price } = left;
+    let price = price.as_ref().map_or_else(
+        || "its provider states no price".to_owned(),
+        |price| format!("it costs {} {} a {}", price.amount, price.currency, price.per),
+    );
+    let id = &instance.id;
+    format!(
+        "\n{id} is kept at {provider}, which it was moved from at {since}; {price}. `ostler discard {id}` deletes it.\n"
+    )
 }
 
 /// What may be paid for and is used by nobody.

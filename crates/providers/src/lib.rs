@@ -236,6 +236,17 @@ pub trait Provider: Send + Sync {
     /// Ends the credentials of the asks in [`Asks::ends`], which nobody uses, and leaves the binding as it is.
     fn tidy<'a>(&'a self, order: &'a InstanceOrder, binding: &'a BindingId) -> Answer<'a, ()>;
 
+    /// Credentials with which the running instance can be looked at as a consumer will see it. They are to be ended by
+    /// [`Provider::end_sight`]; asked again, it gives others in their place.
+    fn sight<'a>(&'a self, order: &'a InstanceOrder) -> Answer<'a, Credentials> {
+        Box::pin(async move { Ok(order.secret.clone()) })
+    }
+
+    /// Ends what [`Provider::sight`] has given.
+    fn end_sight<'a>(&'a self, _order: &'a InstanceOrder) -> Answer<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
     /// Makes a backup of the running instance's data.
     fn backup<'a>(&'a self, order: &'a InstanceOrder, name: &'a str) -> Answer<'a, BackupMade>;
 

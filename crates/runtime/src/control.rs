@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use ostler_keeper::wire::with_short_path;
 use ostler_manager::{Ask, StatusView};
 use ostler_model::diagnostics::Located;
-use ostler_model::ids::ServiceName;
+use ostler_model::ids::{ProviderName, ServiceName};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
+use crate::failover::MovePreview;
 use crate::history::FactView;
 use crate::preview::Preview;
 use crate::seen::Seen;
@@ -50,6 +51,15 @@ pub enum Request {
     Seen,
     /// What an estate file would change.
     Preview(EstateFile),
+    /// What a move of a service to another provider would be like.
+    WeighMove {
+        /// Which.
+        service: ServiceName,
+        /// To whom; the best that is allowed if `None`.
+        to: Option<ProviderName>,
+        /// What no backup holds may be lost.
+        accept_loss: bool,
+    },
     /// Bring the estate to this file.
     Apply(EstateFile),
     /// Something that a person asks of the estate.
@@ -124,6 +134,8 @@ pub enum Response {
     Seen(BTreeMap<ServiceName, Seen>),
     /// To `Preview`.
     Preview(Box<Preview>),
+    /// To `WeighMove`.
+    Move(Box<MovePreview>),
     /// It was taken and is being done.
     Accepted,
     /// The home was copied.

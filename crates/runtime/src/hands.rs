@@ -11,9 +11,9 @@ use std::time::Duration;
 use ostler_gateway::messages::{Says, Table, Target as TableTarget, Tell};
 use ostler_journal::SealedChange;
 use ostler_keeper::protocol::{Answer, Order, Refusal};
-use ostler_manager::{Command, Event, Knowledge, Outcome, Started, Target};
+use ostler_manager::{Command, Event, Knowledge, Outcome, ServiceKnowledge, Started, Target};
 use ostler_model::binding::Credentials;
-use ostler_model::ids::{AttemptId, CommandId, InstanceId, ProviderName, SecretId, ServiceName};
+use ostler_model::ids::{AttemptId, BindingId, CommandId, InstanceId, ProviderName, SecretId, ServiceName};
 use ostler_model::outcome::{Failure, FailureClass};
 use ostler_model::time::Timestamp;
 use ostler_probes::Word;
@@ -28,6 +28,7 @@ use crate::clock;
 use crate::keeper_link::{Keeper, ReportNumber};
 use crate::notify;
 use crate::orders::{credentials, leftover_order, order_for};
+use crate::prove;
 use crate::providers::Providers;
 use crate::served::{Counts, Gatherer};
 use crate::turn::{Hands, Incoming, Secrets};
@@ -41,6 +42,10 @@ const LIGHT_AT_ONCE: usize = 64;
 const JOBS_UNTIDY: usize = 128;
 /// How long the gateway lets callers wait for an instance before it gives them up.
 const HOLD: Duration = Duration::from_secs(15);
+
+/// How long the gateway may take to say that nobody gets at what is fenced any more: it cuts connections itself, and
+/// answers a few seconds later even if it could not.
+const FENCED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Where outcomes go.
 pub type Events = Arc<dyn Fn(Incoming) + Send + Sync>;
@@ -66,14 +71,14 @@ pub struct Executor {
     light: Arc<Semaphore>,
 }
 
-/// Drains that the gateway has been asked for and has not answered.
+/// Drains and fences that the gateway has been asked for and has not answered.
 #[derive(Clone, Default)]
 pub struct Drains(Arc<Mutex<BTreeMap<u64, oneshot::Sender<u64>>>>);
 
 impl Drains {
-    /// What the gateway said about a drain.
+    /// What the gateway said about a drain, or a fence.
     pub fn said(&self, says: &Says) {
-        if let Says::Drained { id, left } = says
+        if let Says::Drained { id, left } | Says::Fenced { id, left, .. } = says
             && let Some(waiting) = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(id)
         {
             let _ = waiting.send(*left); // whoever waited may have been stopped
@@ -125,7 +130,8 @@ impl Executor {
                 .filter_map(|(number, instance)| Some((service.instance_id(*number), instance.address()?)))
                 .collect();
             targets.shrink_to_fit(); // most services have one, and lists grow to four at once
-            if !targets.is_empty() {
+            // What is fenced stays so, also where nothing else is to be got at.
+            if !targets.is_empty() || service.epoch > 0 {
                 self.routes.insert(name.clone(), targets);
                 self.keeper.table(name.to_string(), self.table(name, known));
             }
@@ -134,12 +140,18 @@ impl Executor {
 
     /// The body of the service's table.
     fn table(&self, service: &ServiceName, known: &Knowledge) -> String {
+        let found = known.services.get(service);
+        let fenced: Vec<InstanceId> = found.map(|found| fenced(found).collect()).unwrap_or_default();
         let targets = self.routes.get(service).into_iter().flatten();
-        let targets =
-            targets.map(|(instance, address)| TableTarget { instance: instance.clone(), address: *address }).collect();
+        let targets = targets
+            .filter(|(instance, _)| !fenced.contains(instance))
+            .map(|(instance, address)| TableTarget { instance: instance.clone(), address: *address })
+            .collect();
         let hold_ms = u64::try_from(HOLD.as_millis()).expect("the hold is a few seconds");
-        let protocol = known.services.get(service).map(|service| known.protocol(service)).unwrap_or_default();
-        serde_json::to_string(&Table { targets, hold_ms, protocol }).expect("a table has only string keys")
+        let protocol = found.map(|found| known.protocol(found)).unwrap_or_default();
+        let epoch = found.map_or(0, |found| found.epoch);
+        serde_json::to_string(&Table { targets, hold_ms, protocol, epoch, fenced })
+            .expect("a table has only string keys")
     }
 
     fn route(&mut self, instance: InstanceId, address: Option<SocketAddr>, known: &Knowledge) {
@@ -227,6 +239,33 @@ impl Executor {
         self.providers.get(declared, &estate.folder)
     }
 
+    /// Tells the gateway what it is to cut callers off from, and waits until it has. Where there is no gateway, the next
+    /// one is told before anything else.
+    fn fence(&mut self, id: CommandId, service: &ServiceName, epoch: u64, known: &Knowledge) {
+        let targets = self.routes.entry(service.clone()).or_default();
+        targets.retain(|(instance, _)| known.instance(instance).is_some_and(|found| !found.is_fenced()));
+        self.keeper.table(service.to_string(), self.table(service, known));
+        let answered = self.drains.expect(id.0);
+        let tell = Tell::Fence { id: id.0, service: service.to_string(), epoch };
+        let body = serde_json::to_string(&tell).expect("an order has only string keys");
+        let told = self.keeper.ask(Order::GatewayTell { body });
+        let service = service.clone();
+        self.run(id, Target::Endpoint(service.clone()), async move {
+            if told.await != Answer::Done {
+                return (Outcome::Done, Vec::new()); // no gateway, no callers
+            }
+            match tokio::time::timeout(FENCED_WITHIN, answered).await {
+                Ok(Ok(0)) => (Outcome::Done, Vec::new()),
+                Ok(Ok(left)) => {
+                    (Outcome::Failed(not_fenced(&service, &format!("{left} connections are left"))), Vec::new())
+                }
+                Ok(Err(_)) | Err(_) => {
+                    (Outcome::Failed(not_fenced(&service, "the gateway does not answer")), Vec::new())
+                }
+            }
+        });
+    }
+
     fn drain(&self, id: CommandId, service: &ServiceName, address: Option<SocketAddr>, within: Duration) -> Drain {
         let Some(address) = address.filter(|_| !within.is_zero()) else { return Drain::none() };
         let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
@@ -282,7 +321,10 @@ impl Executor {
             Command::Release { .. } => Box::pin(release(provider, order)),
             Command::Bind { binding, endpoint, .. } => {
                 let secret = SecretId::of_binding(&binding);
-                let former = credentials(secrets, &secret)?;
+                let former = match self.may_be_kept(known, &binding, instance, is_elsewhere) {
+                    true => credentials(secrets, &secret)?,
+                    false => None,
+                };
                 Box::pin(async move {
                     match provider.bind(&order, &binding, endpoint, former.as_ref()).await {
                         Ok(made) => bound(secret, &made.credentials, made.renew_at),
@@ -300,8 +342,13 @@ impl Executor {
                 Box::pin(async move { answer(provider.backup(&order, &name).await.map(Outcome::BackedUp)) })
             }
             Command::Restore { backup, .. } => Box::pin(async move { done(provider.restore(&order, &backup).await) }),
+            Command::Prove { instance } => {
+                let look = prove::prepare(known, &instance);
+                Box::pin(prove_it(provider, order, look))
+            }
             Command::OpenEndpoint { .. }
             | Command::CloseEndpoint { .. }
+            | Command::Fence { .. }
             | Command::Mitigate { .. }
             | Command::Watch { .. }
             | Command::Unwatch { .. }
@@ -322,6 +369,20 @@ impl Executor {
             job.await
         });
         Ok(())
+    }
+
+    /// Whether the binding's credentials may stay what they are, so that its consumer need not be started anew: where
+    /// they were made at this instance, or, before a move, by this very machine. What another party made it knows.
+    fn may_be_kept(&self, known: &Knowledge, binding: &BindingId, at: &InstanceId, is_elsewhere: bool) -> bool {
+        let held = known.services.get(&binding.consumer).and_then(|consumer| consumer.bindings.get(&binding.need));
+        let Some(held) = held.filter(|held| held.instance != *at) else { return true };
+        let service = known.services.get(&binding.need);
+        let placement = service.and_then(|service| {
+            let instance = service.instances.get(&held.instance.number());
+            instance.map_or(service.placement.as_ref(), |instance| service.placement_of(instance))
+        });
+        let provider = placement.and_then(|placement| self.provider(known, &placement.provider).ok());
+        !is_elsewhere && provider.is_some_and(|provider| !provider.is_elsewhere())
     }
 
     /// Deletes what an ask for an instance may have left behind.
@@ -373,6 +434,7 @@ fn is_heavy(command: &Command) -> bool {
             | Command::Unbind { .. }
             | Command::Backup { .. }
             | Command::Restore { .. }
+            | Command::Prove { .. }
     )
 }
 
@@ -382,6 +444,20 @@ fn answer(result: Result<Outcome, Failure>) -> Done {
 
 fn done(result: Result<(), Failure>) -> Done {
     answer(result.map(|()| Outcome::Done))
+}
+
+async fn prove_it(provider: Arc<dyn Provider>, order: InstanceOrder, look: Option<prove::Look>) -> Done {
+    let Some(look) = look else {
+        let detail = format!("cannot look at {}: it does not run any more", order.instance);
+        let (class, remedy) = (FailureClass::Interrupted, "nothing: it is looked at again".to_owned());
+        return (Outcome::Failed(Failure { class, detail, remedy }), Vec::new());
+    };
+    let proved = async {
+        let checks = prove::take(look, provider.sight(&order).await?).await;
+        provider.end_sight(&order).await?;
+        Ok(Outcome::Proved { checks })
+    };
+    answer(proved.await)
 }
 
 async fn provision(provider: Arc<dyn Provider>, order: InstanceOrder, progress: Progress) -> Done {
@@ -446,6 +522,20 @@ fn gone(name: &ProviderName) -> Failure {
     }
 }
 
+fn not_fenced(service: &ServiceName, why: &str) -> Failure {
+    Failure {
+        class: FailureClass::Temporary,
+        detail: format!("cannot cut callers of {service} off from what it leaves: {why}"),
+        remedy: "nothing: it is tried again".to_owned(),
+    }
+}
+
+/// The instances of a service that a move has left.
+fn fenced(service: &ServiceKnowledge) -> impl Iterator<Item = InstanceId> {
+    let left = service.instances.iter().filter(|(_, instance)| instance.is_fenced());
+    left.map(|(number, _)| service.instance_id(*number))
+}
+
 fn not_open(service: &ServiceName, refusal: &Refusal) -> Failure {
     let remedy = match refusal {
         Refusal::CannotListen { address, .. } => format!(
@@ -484,6 +574,7 @@ impl Hands for Executor {
                     (Outcome::Done, Vec::new())
                 });
             }
+            Command::Fence { service, epoch } => self.fence(id, service, *epoch, known),
             Command::Watch { instance, .. } => {
                 self.watch(id, instance, known, secrets);
                 // A change of what the endpoint understands comes with a new watch, and with nothing else.
@@ -517,7 +608,8 @@ impl Hands for Executor {
             | Command::Bind { instance, .. }
             | Command::Unbind { instance, .. }
             | Command::Backup { instance, .. }
-            | Command::Restore { instance, .. } => {
+            | Command::Restore { instance, .. }
+            | Command::Prove { instance } => {
                 if let Err(failure) = self.on_instance(id, &command, instance, known, secrets) {
                     self.fail(id, failure);
                 }

@@ -1,7 +1,7 @@
 //! Facts as people and scripts see them: `ostler journal`.
 
 use ostler_manager::level::Rate;
-use ostler_manager::{Command, Fact, FactKind, Outcome, Settlement};
+use ostler_manager::{Brings, Command, Fact, FactKind, Outcome, Settlement};
 use ostler_model::estate::slo::Objective;
 use ostler_model::health::{Health, SymptomKind};
 use ostler_model::ids::{CommandId, InstanceId, ServiceName};
@@ -62,6 +62,11 @@ pub fn service_of(kind: &FactKind) -> Option<&ServiceName> {
         | FactKind::ReleaseAsked { service }
         | FactKind::BackupAsked { service, .. }
         | FactKind::SaleEnded { service }
+        | FactKind::MoveBegan { service, .. }
+        | FactKind::MoveTurned { service, .. }
+        | FactKind::MoveHeld { service, .. }
+        | FactKind::MoveReturned { service }
+        | FactKind::MoveEnded { service }
         | FactKind::RestoreAsked { service, .. } => Some(service),
         FactKind::ServiceSold { spec, .. } => Some(&spec.name),
         FactKind::GuestAdmitted { guest, .. } => Some(&guest.sold),
@@ -69,6 +74,7 @@ pub fn service_of(kind: &FactKind) -> Option<&ServiceName> {
         FactKind::InstanceDeclared { instance }
         | FactKind::InstanceRetired { instance }
         | FactKind::InstanceAdopted { instance, .. }
+        | FactKind::InstanceDiscarded { instance, .. }
         | FactKind::InstanceDied { instance, .. }
         | FactKind::HealthChanged { instance, .. }
         | FactKind::RepairBegan { instance, .. }
@@ -230,7 +236,31 @@ pub fn in_plain_words(kind: &FactKind) -> String {
         FactKind::DownAsked => "a person asked to stop everything".to_owned(),
         FactKind::DeleteAsked { service } => format!("a person asked to delete {service} with its data"),
         FactKind::BackupAsked { service, name } => format!("{service} is to be backed up as {name}"),
+        FactKind::MoveBegan { service, to, brings, why, .. } => {
+            format!("{service} moves to {}, {}: {why}", to.provider, brought(brings))
+        }
+        FactKind::MoveTurned { service, to, brings, bad, why, .. } => {
+            let to = to.as_ref().map_or_else(String::new, |to| format!(" to {}", to.provider));
+            let bad = bad.as_ref().map_or_else(String::new, |bad| format!("; backup {bad} is no good"));
+            format!("the move of {service} goes on{to}, {}{bad}: {why}", brought(brings))
+        }
+        FactKind::MoveHeld { service, question, .. } => format!("the move of {service} waits for a person: {question}"),
+        FactKind::MoveReturned { service } => format!("a person takes the move of {service} back"),
+        FactKind::MoveEnded { service } => format!("the move of {service} is over"),
+        FactKind::InstanceDiscarded { instance, why } => format!("{instance} is to be deleted with its data: {why}"),
         FactKind::RestoreAsked { service, name } => format!("a person asked to restore {service} from {name}"),
+    }
+}
+
+/// With which data a service moves.
+fn brought(brings: &Brings) -> String {
+    match brings {
+        Brings::Nothing => "without data".to_owned(),
+        Brings::LastBackup => "with a last backup, so that nothing is lost".to_owned(),
+        Brings::Backup { made, lost_since: None } => format!("with backup {}, so that nothing is lost", made.name),
+        Brings::Backup { made, lost_since: Some(since) } => {
+            format!("with backup {}; what was written since {} is lost", made.name, since.to_seconds())
+        }
     }
 }
 
@@ -278,6 +308,10 @@ pub fn outcome_in_words(outcome: &Outcome) -> String {
         }
         Outcome::Bound { .. } => "bound".to_owned(),
         Outcome::BackedUp(made) => format!("backed up as {}, {} bytes", made.name, made.bytes),
+        Outcome::Proved { checks } => match checks.iter().find_map(|c| Some((&c.name, c.problem.as_ref()?))) {
+            None => format!("all of {} checks are as relied on", checks.len()),
+            Some((name, problem)) => format!("`{name}` is not as relied on: {problem}"),
+        },
         Outcome::Done => "done".to_owned(),
         Outcome::Failed(failure) => format!("failed: {}", failure.detail),
     }

@@ -85,6 +85,6 @@ fn from_gateway(body: &str, drains: &Drains, served: &Gatherer, note: &dyn Fn(St
             served.add(service.parse().ok()?, Counts { from, until, asked, failed, times });
             None
         }
-        Says::Drained { .. } | Says::Traffic { .. } => None,
+        Says::Drained { .. } | Says::Fenced { .. } | Says::Traffic { .. } => None,
     }
 }

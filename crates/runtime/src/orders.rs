@@ -70,8 +70,10 @@ fn instance_order(
     let found = service.instances.get(&instance.number());
     // What is changed in place is what it was made, until it has been changed.
     let made_as = found.filter(|_| generation.is_none()).and_then(|found| found.made_as.as_ref());
-    let placement = made_as
-        .map(|made| made.placement.clone())
+    let left = found.and_then(|found| found.left.as_ref());
+    let placement = left
+        .map(|left| left.placement.clone())
+        .or_else(|| made_as.map(|made| made.placement.clone()))
         .or_else(|| launch.map(|launch| launch.placement.clone()))
         .or_else(|| service.placement.clone())
         .ok_or_else(|| missing("where it is bought"))?;
@@ -127,7 +129,8 @@ fn asks(known: &Knowledge, instance: &Instance) -> Asks {
             | OperationKind::Stop
             | OperationKind::Bind
             | OperationKind::Backup
-            | OperationKind::Restore => return None, // these are over, or done again
+            | OperationKind::Restore
+            | OperationKind::Prove => return None, // these are over, or done again
         };
         Some(Accepted { kind, operation: accepted.operation.clone(), since: accepted.since })
     });

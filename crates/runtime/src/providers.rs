@@ -9,7 +9,7 @@ use ostler_model::estate::{Provider as Declared, ProviderKind};
 use ostler_model::ids::ProviderName;
 use ostler_model::outcome::{Failure, FailureClass};
 use ostler_providers::Provider;
-use ostler_providers::host::{Definitions, HostConfig, HostProvider, KeeperPort};
+use ostler_providers::host::{Definitions, HostConfig, HostProvider, KeeperPort, Ports};
 use ostler_providers::osb::OsbProvider;
 
 /// The providers of one home.
@@ -17,6 +17,8 @@ pub struct Providers {
     home: PathBuf,
     keeper: Arc<dyn KeeperPort>,
     made: Mutex<BTreeMap<ProviderName, (ProviderKind, Made)>>,
+    /// However many providers of this machine there are, its ports are the same.
+    ports: Ports,
 }
 
 /// A provider, as what it is.
@@ -50,7 +52,7 @@ pub enum Unmade {
 impl Providers {
     /// None made yet.
     pub fn new(home: PathBuf, keeper: Arc<dyn KeeperPort>) -> Self {
-        Self { home, keeper, made: Mutex::new(BTreeMap::new()) }
+        Self { home, keeper, made: Mutex::new(BTreeMap::new()), ports: Ports::default() }
     }
 
     /// The provider that is declared like this, in an estate file that lies in `folder`.
@@ -109,7 +111,8 @@ impl Providers {
                     None => Definitions::builtin(),
                 };
                 let definitions = definitions.map_err(Unmade::Definitions)?;
-                let config = HostConfig { home: self.home.clone(), definitions, keeper: self.keeper.clone() };
+                let (home, keeper, ports) = (self.home.clone(), self.keeper.clone(), self.ports.clone());
+                let config = HostConfig { home, definitions, keeper, ports };
                 Ok(Made::Host(Arc::new(HostProvider::new(config))))
             }
             ProviderKind::Osb(osb) => {

@@ -12,7 +12,7 @@ use ostler_keeper::wire::with_short_path;
 use ostler_manager::{Ask, Ending, Event, Knowledge, Origin, Reason, candidates, decide, status};
 use ostler_model::catalog::Limits;
 use ostler_model::diagnostics::Problems;
-use ostler_model::ids::ServiceName;
+use ostler_model::ids::{ProviderName, ServiceName};
 use ostler_model::nearest::nearest;
 use tokio::net::{UnixListener, UnixStream};
 
@@ -21,6 +21,7 @@ use crate::control::{EstateFile, FactQuery, Line, Refused, Request, Response};
 use crate::daemon::{Engine, Loop, Troubles};
 use crate::declare::{Prepared, prepare};
 use crate::envelope;
+use crate::failover::weigh;
 use crate::history::{self, FactView};
 use crate::home::Home;
 use crate::keeper_link::Keeper;
@@ -114,6 +115,9 @@ async fn answer(mut line: Line, context: Context) -> io::Result<()> {
         Request::Facts(query) => line.send(&facts(&context, query).await).await,
         Request::Seen => line.send(&seen_so_far(&context).await).await,
         Request::Preview(file) => line.send(&preview_of(&context, file).await).await,
+        Request::WeighMove { service, to, accept_loss } => {
+            line.send(&weighed(&context, service, to, accept_loss).await).await
+        }
         Request::Apply(file) => line.send(&apply(&context, file).await).await,
         Request::Ask(ask) => line.send(&asked(&context, ask).await).await,
         Request::Down { delete_data } => down(line, &context, delete_data).await,
@@ -373,6 +377,26 @@ async fn preview_of(context: &Context, file: EstateFile) -> Response {
     }
 }
 
+async fn weighed(context: &Context, service: ServiceName, to: Option<ProviderName>, accept_loss: bool) -> Response {
+    let what = format!("cannot move `{service}`");
+    let weighed = context.handle.known(move |known| {
+        if !known.services.contains_key(&service) {
+            return Err(no_such_service(what, known, &service));
+        }
+        weigh(known, &service, to.as_ref(), accept_loss, clock::now()).map_err(|cause| Refused {
+            what,
+            causes: vec![cause],
+            remedy: "see `ostler status`, and `ostler why` for its providers".to_owned(),
+            problems: Vec::new(),
+            rendered: None,
+        })
+    });
+    match weighed.await {
+        Ok(shown) => Response::Move(Box::new(shown)),
+        Err(refused) => Response::Refused(refused),
+    }
+}
+
 async fn apply(context: &Context, file: EstateFile) -> Response {
     match prepared(context, "cannot apply the estate file", file).await {
         Ok(prepared) => {
@@ -410,6 +434,9 @@ fn refusal_of(known: &Knowledge, ask: &Ask) -> Option<Refused> {
         Ask::Adopt { service, .. } => ("adopt an instance for", service),
         Ask::Release { service } => ("release", service),
         Ask::Settle { leftover, .. } => ("settle what was asked for of", leftover.instance.service()),
+        Ask::FailOver { service, .. } => ("move", service),
+        Ask::FailBack { service } => ("take back the move of", service),
+        Ask::Discard { instance } => ("discard an instance of", instance.service()),
         Ask::Down => return None, // everything may always be stopped
         Ask::Sell { spec, .. } => ("sell", &spec.name),
         Ask::Admit { service, .. } => ("admit", service),

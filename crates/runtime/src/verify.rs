@@ -13,17 +13,18 @@ use ostler_model::estate::contract::Contract;
 use ostler_model::health::{Health, Symptom, SymptomKind};
 use ostler_model::ids::{BindingId, ProviderName, SecretId, ServiceName};
 use ostler_model::time::Timestamp;
-use ostler_probes::{Target, exercise, keeps};
+use ostler_probes::{Target, keeps};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::clock;
 use crate::daemon::{Engine, Loop};
+use crate::prove::use_it;
 use crate::watching;
 
 /// How long one check may take.
-const CHECK_TIME: Duration = Duration::from_secs(5);
+pub(crate) const CHECK_TIME: Duration = Duration::from_secs(5);
 /// Needs that are looked at together.
 const AT_ONCE: usize = 4;
 /// Without a change, a need is looked at again after this; …
@@ -33,7 +34,7 @@ const EVERY_WRONG: Duration = Duration::from_secs(60);
 /// After a change, looks begin once nothing has changed for so long.
 const CALM: Duration = Duration::from_secs(1);
 /// What every binding has to give.
-const USABLE: &str = "it can be used";
+pub(crate) const USABLE: &str = "it can be used";
 
 /// What a look at one need of one consumer found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,7 +101,7 @@ pub(crate) async fn look(handle: &Loop, only: Option<ServiceName>) -> Vec<Looked
 
 async fn look_at(handle: Loop, edge: Edge, room: Arc<Semaphore>) -> Looked {
     let _place = room.acquire_owned().await.expect("the semaphore is never closed");
-    let mut checks = vec![Checked { name: USABLE.to_owned(), problem: use_it(&edge).await.err() }];
+    let mut checks = vec![Checked { name: USABLE.to_owned(), problem: use_it(&edge.target, CHECK_TIME).await.err() }];
     for contract in &edge.contracts {
         let problem = keeps(&contract.check, &edge.target, CHECK_TIME).await.err();
         checks.push(Checked { name: contract.name.clone(), problem });
@@ -109,13 +110,6 @@ async fn look_at(handle: Loop, edge: Edge, room: Arc<Semaphore>) -> Looked {
     handle.tell(Event::Verified { binding: binding.clone(), revision, checks: checks.clone() });
     let at = Some(clock::now().to_seconds());
     Looked { consumer: binding.consumer, need: binding.need, provider, at, checks, not_seen: None }
-}
-
-async fn use_it(edge: &Edge) -> Result<(), Symptom> {
-    let mut bits = [0_u8; 8];
-    let _ = getrandom::fill(&mut bits); // without randomness two looks at the same time may meet, and one of them fails
-    let word: String = bits.iter().map(|byte| format!("{byte:02x}")).collect();
-    exercise(&edge.target, &word, CHECK_TIME).await.map(drop)
 }
 
 /// What can be looked at, and what cannot.
@@ -183,7 +177,8 @@ fn shape(known: &Knowledge, consumer: &ServiceKnowledge, need: &ServiceName) -> 
     };
     let trouble = consumer.instances.values().any(|instance| in_trouble(instance));
     let settled = consumer.ready > 0 && consumer.outdated.is_empty();
-    let works = needed.ready > 0 && needed.outdated.is_empty() && (settled || trouble);
+    // Nor is it while the need moves to another provider: who looked then would wait with everybody else.
+    let works = needed.moving.is_none() && needed.ready > 0 && needed.outdated.is_empty() && (settled || trouble);
     let since = needed.instances.values().filter_map(|instance| Some(instance.running?.since)).max();
     works.then_some((binding.revision, consumer.generation, needed.generation, since, trouble))
 }

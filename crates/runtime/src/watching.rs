@@ -36,7 +36,7 @@ pub(crate) struct Prepared {
 pub(crate) fn prepare(known: &Knowledge, secrets: &dyn Secrets, instance: &InstanceId) -> Option<Box<Prepared>> {
     let service = known.services.get(instance.service())?;
     let found = known.instance(instance)?;
-    let policy = known.probe_policy(service)?;
+    let policy = known.probe_policy_of(service, found)?;
     let mut target = Target::at(found.address()?);
     // Without them the probe says that it lacks them, which is the right thing to see.
     target.credentials = credentials(secrets, &SecretId::of_instance(instance)).ok().flatten();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ostler_manager::{Candidate, Command, Diagnosis, Fact, FactKind, Judged, Outcome, ServiceView};
+use ostler_manager::{Candidate, Command, Diagnosis, Fact, FactKind, Judged, MovedView, Outcome, ServiceView};
 use ostler_model::health::{Health, State};
 use ostler_model::ids::{CommandId, InstanceId, ServiceName};
 use ostler_model::time::{Timestamp, in_words, rfc3339};
@@ -307,13 +307,18 @@ impl Fold {
             | FactKind::DeleteAsked { service }
             | FactKind::ReleaseAsked { service }
             | FactKind::BackupAsked { service, .. }
-            | FactKind::RestoreAsked { service, .. } => self.is(service),
+            | FactKind::RestoreAsked { service, .. }
+            | FactKind::MoveBegan { service, .. }
+            | FactKind::MoveTurned { service, .. }
+            | FactKind::MoveHeld { service, .. }
+            | FactKind::MoveReturned { service }
+            | FactKind::MoveEnded { service } => self.is(service),
             FactKind::Quarantined { leftover, .. } | FactKind::SettleAsked { leftover, .. } => {
                 self.is_mine(&leftover.instance)
             }
-            FactKind::InstanceRetired { instance } | FactKind::InstanceAdopted { instance, .. } => {
-                self.is_mine(instance)
-            }
+            FactKind::InstanceRetired { instance }
+            | FactKind::InstanceDiscarded { instance, .. }
+            | FactKind::InstanceAdopted { instance, .. } => self.is_mine(instance),
             FactKind::Resumed { .. } | FactKind::DownAsked => true,
             _ => false,
         };
@@ -361,6 +366,24 @@ pub fn in_words_of(report: &WhyReport) -> String {
     out.push_str(&format!("{ready} of {} ready\n", counted(service.instances_wanted as usize, "instance")));
     for trouble in &service.troubles {
         out.push_str(&format!("  {trouble}\n"));
+    }
+    if let Some(moving) = &service.moving {
+        let (from, to, why) = (&moving.from, &moving.to, &moving.why);
+        let step = moving.step.in_words();
+        out.push_str(&format!(
+            "  it moves from {from} to {to} since {} ({why}): {step}; {}\n",
+            moving.began, moving.loses
+        ));
+        if let (Some(question), Some(answer)) = (&moving.question, &moving.answer) {
+            out.push_str(&format!("    a person is asked: {question}\n    what to do: {answer}\n"));
+        }
+    }
+    if let Some(moved) = &service.moved {
+        let MovedView { from, to, ended, lost, returned, .. } = moved;
+        out.push_str(&match returned {
+            true => format!("  its move from {from} to {to} was taken back at {ended}\n"),
+            false => format!("  it was moved from {from} to {to} at {ended}: {lost}\n"),
+        });
     }
     for instance in service.instances.iter().filter(|instance| instance.state != State::Ready) {
         let because = instance.because.as_deref().map_or(String::new(), |because| format!(": {because}"));

@@ -316,6 +316,7 @@ impl ServiceSketch {
             limits: Limits::default(),
             stop: StopPolicy::default(),
             slo: None,
+            failover: Default::default(),
             failures: Failures::default(),
         }
     }

@@ -4,8 +4,8 @@
 //! to the caller, and then only once; or if it is certain that nothing of it was sent.
 
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -55,8 +55,33 @@ pub(crate) struct Caller {
     /// An answer is under way whose end only the end of the connection tells: should the connection end before, then not
     /// as if the answer were complete.
     pub(crate) incomplete: Arc<AtomicBool>,
+    /// Whose answer is on its way.
+    pub(crate) at: Arc<At>,
     /// As long as any of it is under way.
     pub(crate) _held: Held,
+}
+
+/// Whose answer is on its way to the caller.
+#[derive(Debug, Default)]
+pub(crate) struct At(Mutex<Option<InstanceId>>);
+
+impl At {
+    pub(crate) fn get(&self) -> Option<InstanceId> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Its answer begins.
+    fn answers(&self, service: &Service, instance: Option<&InstanceId>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = instance.cloned();
+        if instance.is_some_and(|instance| service.is_fenced(instance)) {
+            service.tell_fenced(); // since it was asked: whoever was told before did not know of it
+        }
+    }
+
+    /// Its answer is over.
+    fn is_over(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
 }
 
 /// Answers a request.
@@ -84,7 +109,12 @@ pub(crate) async fn answer(caller: Arc<Caller>, mut request: Request<Incoming>) 
         begun: Instant::now(),
         repeatable,
         upgrades,
-        tale: Tale { service: Arc::clone(&caller.service), instance: None, went: Went::BrokenOff },
+        tale: Tale {
+            service: Arc::clone(&caller.service),
+            instance: None,
+            went: Went::BrokenOff,
+            at: Arc::clone(&caller.at),
+        },
     };
     let outcome = attempt.ask(Request::from_parts(head, body)).await;
     let Attempt { begun, mut tale, .. } = attempt;
@@ -96,6 +126,7 @@ pub(crate) async fn answer(caller: Arc<Caller>, mut request: Request<Incoming>) 
             // To such a caller the end of the connection is the end of the answer.
             let ends_with_connection = version == Version::HTTP_10 && body.size_hint().exact().is_none();
             caller.incomplete.store(ends_with_connection, Ordering::Relaxed);
+            caller.at.answers(&caller.service, tale.instance.as_ref());
             let incomplete = ends_with_connection.then(|| Arc::clone(&caller.incomplete));
             Response::from_parts(head, Answer { body, told: Some(Told { tale, incomplete }) })
         }
@@ -178,7 +209,12 @@ impl Attempt<'_> {
             let reached = reach_or_reuse(service, self.begun, lost.as_ref(), takes).await;
             let (line, lease) = reached.ok_or(Failure::NobodyReady)?;
             self.tale.instance = Some(lease.target.instance.clone());
-            match self.try_once(question, line, lease).await {
+            let target = lease.target.clone();
+            let tried = tokio::select! {
+                tried = self.try_once(question, line, lease) => tried,
+                () = service.until_fenced(|service| service.is_fenced(&target.instance)) => Try::Lost(target.clone()),
+            };
+            match tried {
                 Try::Asked(asked) => return Ok(asked),
                 Try::Failed(failure) => return Err(failure),
                 Try::NotSent(same, target, was_new) if not_sent < NOT_SENT_MAX => {
@@ -341,10 +377,12 @@ struct Tale {
     service: Arc<Service>,
     instance: Option<InstanceId>,
     went: Went,
+    at: Arc<At>,
 }
 
 impl Drop for Tale {
     fn drop(&mut self) {
+        self.at.is_over();
         self.service.served(Protocol::Http, self.instance.as_ref(), self.went);
     }
 }

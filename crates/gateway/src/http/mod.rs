@@ -66,7 +66,9 @@ pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, service: Arc<Serv
     let counted = Counted { service: Arc::clone(&service), incomplete: Arc::clone(&incomplete), resets: false };
     let Common { shelf, patience, mut ending, .. } = common;
     let name = head::CallerName::of(peer.ip());
-    let caller = Arc::new(ask::Caller { service, name, shelf, patience, incomplete, _held: held });
+    let at = Arc::new(ask::At::default());
+    let asked = Arc::clone(&service);
+    let caller = Arc::new(ask::Caller { service, name, shelf, patience, incomplete, at: Arc::clone(&at), _held: held });
     let requests = service_fn(|request| {
         let caller = Arc::clone(&caller);
         async move { Ok::<_, Infallible>(ask::answer(caller, request).await) }
@@ -83,6 +85,8 @@ pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, service: Arc<Serv
     // However it ends, there is nobody left to be told.
     tokio::select! {
         _ = connection.as_mut() => {}
+        // The rest of an answer does not come any more: what has come of it is broken off.
+        () = asked.until_fenced(|service| at.get().is_some_and(|instance| service.is_fenced(&instance))) => {}
         _ = ending.changed() => {
             connection.as_mut().graceful_shutdown();
             let _ = connection.await;

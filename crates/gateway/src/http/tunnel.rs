@@ -12,11 +12,12 @@ use super::ask::Caller;
 use super::tap::Tapped;
 use super::upstream::Upstream;
 use super::{Counted, reset_both};
-use crate::pump::{Ended, pump};
+use crate::listen::pump_unless_fenced;
+use crate::pump::Ended;
 use crate::service::Lease;
 
 /// Carries until both sides have ended. The place of the caller's connection is held for as long.
-pub(crate) async fn carry(caller: Arc<Caller>, on_upgrade: OnUpgrade, upstream: Upstream, lease: Lease) {
+pub(crate) async fn carry(held: Arc<Caller>, on_upgrade: OnUpgrade, upstream: Upstream, lease: Lease) {
     let (mut target, from_target) = upstream.into_socket();
     // If the caller has gone before it was told, so does the connection to the instance.
     if let Ok(upgraded) = on_upgrade.await
@@ -24,13 +25,14 @@ pub(crate) async fn carry(caller: Arc<Caller>, on_upgrade: OnUpgrade, upstream: 
     {
         let mut stream = parts.io.into_inner().stream;
         let begun = begin(&mut stream, &from_target, &mut target, &parts.read_buf).await;
-        if begun.is_err() || pump(&mut stream, &mut target, &caller.service.traffic).await == Ended::Broken {
+        if begun.is_err() || pump_unless_fenced(&mut stream, &mut target, &lease).await == Ended::Broken {
             reset_both(&stream, &target);
         }
         drop(stream);
     }
     drop(target); // closed before the target counts as free of it
     drop(lease);
+    drop(held);
 }
 
 /// What either side had said already behind its head.

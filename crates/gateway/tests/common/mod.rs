@@ -148,7 +148,9 @@ impl Keeper {
         loop {
             match self.says().await {
                 Says::Traffic { .. } | Says::Served { .. } => {}
-                says @ (Says::Drained { .. } | Says::Trouble { .. } | Says::SetAside { .. }) => return says,
+                says @ (Says::Drained { .. } | Says::Fenced { .. } | Says::Trouble { .. } | Says::SetAside { .. }) => {
+                    return says;
+                }
             }
         }
     }
@@ -169,7 +171,7 @@ impl Keeper {
 
 pub fn table(service: &str, targets: &[SocketAddr], hold_ms: u64) -> Table {
     let target = |(index, &address)| Target { instance: format!("{service}-{}", index + 1).parse().unwrap(), address };
-    Table { targets: targets.iter().enumerate().map(target).collect(), hold_ms, protocol: Protocol::Tcp }
+    Table { targets: targets.iter().enumerate().map(target).collect(), hold_ms, ..Table::default() }
 }
 
 /// A keeper's socket, a gateway and its first keeper.

@@ -11,7 +11,7 @@ use super::Draft;
 use crate::event::{Ask, Scope};
 use crate::evolve::{all_with_bought, with_withdrawn};
 use crate::fact::FactKind;
-use crate::knowledge::{Origin, Phase, ServiceKnowledge};
+use crate::knowledge::{Knowledge, Origin, Phase, ServiceKnowledge};
 use crate::place::{place, place_one};
 
 /// The longest name of an instance that is taken over.
@@ -69,9 +69,8 @@ impl Draft<'_> {
             return;
         }
         self.fact(FactKind::CatalogSeen { provider: provider.clone(), catalog: catalog.clone() });
-        let bought = |service: &ServiceKnowledge| {
-            service.placement.as_ref().is_some_and(|placement| placement.provider == *provider)
-        };
+        let bought =
+            |service: &ServiceKnowledge| Knowledge::places(service).any(|placement| placement.provider == *provider);
         let services =
             known.services.values().filter(|service| bought(service)).map(|service| service.spec.name.clone());
         self.decision.look.extend(services.map(Scope::Service));
@@ -94,14 +93,27 @@ impl Draft<'_> {
             | Ask::Backup { service, .. }
             | Ask::Release { service }
             | Ask::Adopt { service, .. }
+            | Ask::FailOver { service, .. }
+            | Ask::FailBack { service }
             | Ask::Restore { service, .. } => service,
+            Ask::Discard { instance } => instance.service(),
             Ask::Settle { leftover, .. } => leftover.instance.service(),
         };
         let Some(known) = self.known.services.get(service).filter(|service| !service.is_guest()) else {
             return self.refuse(service, format!("there is no service `{service}`"));
         };
+        let of_move = match ask {
+            Ask::FailOver { to, accept_loss, .. } => Some(self.fail_over(known, to.as_ref(), *accept_loss)),
+            Ask::FailBack { .. } => Some(self.fail_back(known)),
+            Ask::Discard { instance } => Some(self.discard(known, instance)),
+            _ => None,
+        };
+        if let Some(Err(why)) = of_move {
+            return self.refuse(service, why);
+        }
         match (ask, self.refusal(known, ask)) {
             (_, Some(why)) => return self.refuse(service, why),
+            (Ask::FailOver { .. } | Ask::FailBack { .. } | Ask::Discard { .. }, None) => {}
             (Ask::Down | Ask::Sell { .. } | Ask::Admit { .. } | Ask::EndSale { .. }, None) => {}
             (Ask::Restart { service }, None) => self.fact(FactKind::RestartAsked { service: service.clone() }),
             (Ask::Scale { service, instances }, None) => {
@@ -167,6 +179,7 @@ impl Draft<'_> {
         let resting = self.known.down || !service.declared;
         match ask {
             Ask::Down | Ask::Sell { .. } | Ask::Admit { .. } | Ask::EndSale { .. } => None,
+            Ask::FailOver { .. } | Ask::FailBack { .. } | Ask::Discard { .. } => None, // they look for themselves
             Ask::Release { .. } if !self.known.is_unrepeatable(service) => {
                 Some(format!("`{name}` is not bought elsewhere: nobody would look after it"))
             }
@@ -200,6 +213,9 @@ impl Draft<'_> {
             }
             Ask::Backup { .. } | Ask::Restore { .. } if resting => {
                 Some(format!("`{name}` is stopped: its data can be backed up and restored while it runs"))
+            }
+            Ask::Backup { .. } | Ask::Restore { .. } if service.moving.is_some() => {
+                Some(format!("`{name}` is being moved: its data can be backed up and restored when that is over"))
             }
             Ask::Backup { .. } if !can_back_up() => {
                 Some(format!("`{}` has no data that can be backed up", service.spec.offering))

@@ -47,6 +47,7 @@ impl Draft<'_> {
                     _ => {}
                 }
                 self.look(Scope::Instance(instance.clone()));
+                self.look_at_move(instance.service()); // it may have been a step of that
                 self.follow_up(&instance, command);
             }
             Target::Leftover(leftover) => {
@@ -104,6 +105,7 @@ impl Draft<'_> {
             Command::Before { .. }
             | Command::Backup { .. }
             | Command::Restore { .. }
+            | Command::Prove { .. }
             | Command::Stop { .. }
             | Command::Provision { .. }
             | Command::Observe { .. }
@@ -243,10 +245,21 @@ impl Draft<'_> {
     /// People are told once: what comes up again with the same words, because the file was given again, is known.
     fn hold(&mut self, id: &InstanceId, question: String, answer: String) {
         let told = self.known.instance(id).and_then(|instance| instance.told_question.as_ref());
-        if told != Some(&question) {
+        // A move takes another way, or asks for itself.
+        let moves = self.known.services.get(id.service()).and_then(|service| service.moving.as_ref());
+        let has_another_way = moves.is_some_and(|moving| moving.can_be_given_up());
+        if told != Some(&question) && !has_another_way {
             self.tell(id.service(), Occasion::Held, format!("{id} waits for a person: {question}"));
         }
         self.fact(FactKind::Held { instance: id.clone(), question, answer, goes_on: false });
+        self.look_at_move(id.service());
+    }
+
+    /// A service that moves may have to take another way.
+    fn look_at_move(&mut self, service: &ServiceName) {
+        if self.known.services.get(service).is_some_and(|service| service.moving.is_some()) {
+            self.look(Scope::Service(service.clone()));
+        }
     }
 
     /// People are told, and what can be tried goes on meanwhile.
@@ -259,6 +272,7 @@ impl Draft<'_> {
             self.tell(id.service(), Occasion::Held, format!("{id} needs a person: {question}"));
         }
         self.fact(FactKind::Held { instance: id.clone(), question, answer, goes_on: true });
+        self.look_at_move(id.service());
     }
 
     fn observed(&mut self, id: &InstanceId, observation: &Observation) {
@@ -282,7 +296,10 @@ impl Draft<'_> {
         if wanted == Wanted::Running && instance.phase == Phase::Running {
             self.begin_repair(id, Diagnosis::FoundDead { exit });
         }
-        let lost = *observation == Observation::Absent && instance.phase != Phase::Declared;
+        // What was to be brought to a new place is still where it was brought from.
+        let holds_nothing =
+            service.moving.as_ref().is_some_and(|moving| moving.can_be_given_up()) && !instance.is_fenced();
+        let lost = *observation == Observation::Absent && instance.phase != Phase::Declared && !holds_nothing;
         if lost && !matches!(wanted, Wanted::Gone(_)) && known.is_durable(service) {
             self.hold_as_lost(id);
         }
@@ -353,7 +370,7 @@ impl Draft<'_> {
             return;
         }
         // Only the first one to become ready, and the last one to go, change anything for all others.
-        if service.ready <= 1 {
+        if service.ready <= 1 || service.moving.is_some() {
             self.look(Scope::Service(id.service().clone()));
         }
         if !ready {
@@ -438,6 +455,7 @@ impl Draft<'_> {
     fn back_off_after(&mut self, id: &InstanceId, service: &ServiceKnowledge, failures: u32, because: &str) {
         let until = self.now + backoff::pause(failures);
         self.fact(FactKind::BackedOff { instance: id.clone(), until, failures });
+        self.look_at_move(id.service());
         if failures >= backoff::FAILURES_TOLD && !service.instances.values().any(|i| i.told_failed) {
             let message = format!("{id} has failed {failures} times in a row: {because}");
             self.tell(id.service(), Occasion::Failed, message);

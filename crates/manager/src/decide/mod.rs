@@ -19,6 +19,7 @@ use crate::knowledge::{Knowledge, OperationKind};
 use crate::reconcile;
 
 mod asked;
+mod failover;
 mod heard;
 mod sold;
 
@@ -95,6 +96,7 @@ impl Reason {
                 OperationKind::Backup => "its data is being backed up".to_owned(),
                 OperationKind::Restore => "its data is being restored".to_owned(),
                 OperationKind::Update => "it is being updated".to_owned(),
+                OperationKind::Prove => "it is being looked at as its consumers see it".to_owned(),
             },
             Self::WaitsFor(needs) => {
                 let names: Vec<&str> = needs.iter().map(ServiceName::as_str).collect();

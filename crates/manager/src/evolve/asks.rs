@@ -25,7 +25,7 @@ const RENEWED_AGAIN: Duration = Duration::from_secs(600);
 
 /// A command was issued: what it asks for gets its number.
 pub(super) fn issue(known: &mut Knowledge, id: CommandId, command: &Command, at: Timestamp) {
-    let unrepeatable = known.services.get(command.at_service()).is_some_and(|service| known.is_unrepeatable(service));
+    let unrepeatable = known.is_unrepeatable_at(command);
     match command {
         Command::Provision { instance } if unrepeatable => {
             // What became of the former ask is known: it was observed before.
@@ -55,6 +55,7 @@ pub(super) fn issue(known: &mut Knowledge, id: CommandId, command: &Command, at:
             with_instance(known, instance, |i| i.changes_to = Some(*generation));
         }
         Command::Bind { binding, instance, .. } if unrepeatable => ask_for_binding(known, binding, instance),
+        Command::Bind { binding, instance, .. } => leave_elsewhere(known, binding, instance),
         Command::Unbind { binding, .. } if unrepeatable => with_service(known, &binding.consumer, |service| {
             if let Some(binding) = service.bindings.get_mut(&binding.need) {
                 leave(binding);
@@ -115,6 +116,18 @@ fn ask_for_binding(known: &mut Knowledge, id: &BindingId, at: &InstanceId) {
         leave(binding);
         binding.rounds.ask();
         binding.asked_at = Some(at.clone());
+    });
+}
+
+/// What was asked for at another provider, where asks have names, is left there: it is ended once nobody uses it.
+fn leave_elsewhere(known: &mut Knowledge, id: &BindingId, at: &InstanceId) {
+    with_service(known, &id.consumer, |service| {
+        if let Some(binding) = service.bindings.get_mut(&id.need).filter(|binding| binding.asked_at.is_some())
+            && binding.asked_at.as_ref() != Some(at)
+        {
+            leave(binding);
+            binding.asked_at = None;
+        }
     });
 }
 
@@ -240,7 +253,8 @@ fn observed(known: &mut Knowledge, id: &InstanceId, observation: &Observation, a
             i.lose_access();
         }),
         Observation::Stopped { .. } | Observation::Running(_) => {
-            let is_restarted_elsewhere = known.services.get(id.service()).is_some_and(|s| !known.can_be_restarted(s));
+            let offering = known.services.get(id.service()).and_then(|service| known.offering_of(service, instance));
+            let is_restarted_elsewhere = offering.is_some_and(|offering| !offering.actions.start_stop);
             with_instance(known, id, |i| {
                 if is_open {
                     i.attempts.state = RoundState::Made;
@@ -252,15 +266,16 @@ fn observed(known: &mut Knowledge, id: &InstanceId, observation: &Observation, a
 }
 
 /// The instance is free for another ask; what the last one may have made is on the list.
-fn leave_behind(known: &mut Knowledge, id: &InstanceId, attempt: u32, why: &str, unclear: bool, at: Timestamp) {
+fn leave_behind(known: &mut Knowledge, id: &InstanceId, attempt: u32, why: &str, unclear: bool, since: Timestamp) {
     with_instance(known, id, |instance: &mut Instance| {
         instance.attempts.state = RoundState::Over;
         instance.lose_access();
         instance.observed = true; // there is nothing to look at
     });
     with_service(known, id.service(), |service| {
-        let Some(placement) = service.placement.clone() else { return };
-        let mut leftover = Leftover::new(placement, why, at);
+        let at = service.instances.get(&id.number()).and_then(|instance| service.placement_of(instance));
+        let Some(placement) = at.cloned() else { return };
+        let mut leftover = Leftover::new(placement, why, since);
         leftover.quarantined = unclear.then(|| why.to_owned());
         service.leftovers.insert(AttemptId { instance: id.clone(), attempt }, leftover);
     });
@@ -378,10 +393,11 @@ fn merged(
 ) -> Arc<Catalog> {
     let mut catalog = catalog.clone();
     if let Some(former) = known.catalogs.get(provider) {
-        for service in known.services.values() {
-            let Some(placement) = service.placement.as_ref().filter(|placement| placement.provider == *provider) else {
-                continue;
-            };
+        let of_services = known
+            .services
+            .values()
+            .flat_map(|service| Knowledge::places(service).map(move |placement| (service, placement)));
+        for (service, placement) in of_services.filter(|(_, placement)| placement.provider == *provider) {
             let offering = former.offerings.get(&placement.offering).filter(|offering| is_kept(offering));
             let Some(offering) = offering else { continue };
             let Some(plan) = offering.plans.iter().find(|plan| plan.name == placement.plan) else { continue };

@@ -5,6 +5,7 @@ use ostler_model::time::Timestamp;
 
 use crate::evidence::{Seen, see};
 use crate::knowledge::{Instance, Knowledge, Phase, ServiceKnowledge};
+use crate::moving::LeftBehind;
 
 pub(super) fn with_service(known: &mut Knowledge, service: &ServiceName, change: impl FnOnce(&mut ServiceKnowledge)) {
     if let Some(service) = known.services.get_mut(service) {
@@ -18,16 +19,18 @@ pub(super) fn with_instance(known: &mut Knowledge, id: &InstanceId, change: impl
     let (generation, round) = (service.generation, service.restart_round);
     let Some(instance) = service.instances.get_mut(&id.number()) else { return };
     let before = Indexed::of(instance, generation, round);
+    let was_at = instance.left.clone();
     change(instance);
     let after = Indexed::of(instance, generation, round);
-    if before == after {
+    let moved = was_at != instance.left;
+    if before == after && !moved {
         return;
     }
-    if before.seen != after.seen
-        && let Some(provider) = service.answers_for()
-    {
-        see(&mut known.evidence, provider, before.seen, after.seen, known.latest);
+    if before.seen != after.seen || moved {
+        let left = instance.left.clone();
+        count_seen(known, id, (was_at.as_deref(), before.seen), (left.as_deref(), after.seen));
     }
+    let Some(service) = known.services.get_mut(id.service()) else { return };
     service.ready = service.ready - usize::from(before.ready) + usize::from(after.ready);
     if after.outdated {
         service.outdated.insert(id.number());
@@ -46,6 +49,33 @@ pub(super) fn with_instance(known: &mut Knowledge, id: &InstanceId, change: impl
         known.repairing.insert(id.clone());
     } else if before.repairing {
         known.repairing.remove(id);
+    }
+}
+
+/// Counts what is seen of the instance for its provider: for who has it after the change, and no more for who had it
+/// before.
+fn count_seen(
+    known: &mut Knowledge,
+    id: &InstanceId,
+    (was_at, before): (Option<&LeftBehind>, Option<Seen>),
+    (is_at, after): (Option<&LeftBehind>, Option<Seen>),
+) {
+    let Some(service) = known.services.get(id.service()).filter(|service| service.spec.run.is_empty()) else { return };
+    let provider = |left: Option<&LeftBehind>| {
+        let placement = left.map(|left| &left.placement).or(service.placement.as_ref())?;
+        Some(placement.provider.clone())
+    };
+    let (former, new) = (provider(was_at), provider(is_at));
+    if former == new {
+        if let Some(provider) = new {
+            see(&mut known.evidence, &provider, before, after, known.latest);
+        }
+        return;
+    }
+    for (provider, before, after) in [(former, before, None), (new, None, after)] {
+        if let Some(provider) = provider {
+            see(&mut known.evidence, &provider, before, after, known.latest);
+        }
     }
 }
 

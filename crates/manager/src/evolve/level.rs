@@ -38,10 +38,14 @@ pub(super) fn touched(known: &Knowledge, kind: &FactKind) -> Touched {
         | FactKind::RepairBegan { instance, .. }
         | FactKind::InstanceRetired { instance }
         | FactKind::InstanceAdopted { instance, .. }
+        | FactKind::InstanceDiscarded { instance, .. }
         | FactKind::InstanceDeclared { instance } => Touched::One(instance.service().clone()),
         FactKind::ScaleAsked { service, .. }
         | FactKind::DeleteAsked { service }
         | FactKind::ReleaseAsked { service }
+        | FactKind::MoveBegan { service, .. }
+        | FactKind::MoveTurned { service, .. }
+        | FactKind::MoveReturned { service }
         | FactKind::TrafficMeasured { service, .. } => Touched::One(service.clone()),
         FactKind::EstateFounded { .. }
         | FactKind::CatalogSeen { .. }
@@ -68,7 +72,9 @@ pub(super) fn touched(known: &Knowledge, kind: &FactKind) -> Touched {
         | FactKind::GuestAdmitted { .. }
         | FactKind::SaleEnded { .. }
         | FactKind::BudgetBurns { .. }
-        | FactKind::BudgetCalm { .. } => Touched::Nobodys,
+        | FactKind::BudgetCalm { .. }
+        | FactKind::MoveHeld { .. }
+        | FactKind::MoveEnded { .. } => Touched::Nobodys,
     }
 }
 

@@ -21,6 +21,7 @@ use crate::knowledge::{
 use crate::verified::Verification;
 
 mod asks;
+mod failover;
 mod index;
 mod level;
 mod outcome;
@@ -116,6 +117,12 @@ pub fn evolve(known: &mut Knowledge, fact: &Fact) {
                 level.burning.retain(|burning| burning != objective);
             }
         }),
+        FactKind::MoveBegan { .. }
+        | FactKind::MoveTurned { .. }
+        | FactKind::MoveHeld { .. }
+        | FactKind::MoveReturned { .. }
+        | FactKind::MoveEnded { .. }
+        | FactKind::InstanceDiscarded { .. } => failover::evolve(known, &fact.kind, at),
     }
     level::observe(known, &touched, at);
 }
@@ -299,7 +306,7 @@ fn keep_providers(known: &mut Knowledge, new: &Estate) {
     known.former_providers.extend(before.map(|(name, provider)| (name.clone(), provider.clone())).collect::<Vec<_>>());
     let has_something = |name: &ProviderName| {
         known.services.values().any(|service| {
-            let bought = service.placement.iter().any(|placement| placement.provider == *name);
+            let bought = Knowledge::places(service).any(|placement| placement.provider == *name);
             let left = service.leftovers.values().any(|leftover| leftover.placement.provider == *name);
             (bought && !service.instances.is_empty()) || left
         })
@@ -415,6 +422,10 @@ fn ask_restart(known: &mut Knowledge, name: &ServiceName) {
         service.restart_round = service.restart_round.saturating_add(1);
         service.backup_trouble = None;
         service.rejected = None;
+        if let Some(moving) = &mut service.moving {
+            moving.trouble = None;
+            moving.held = None;
+        }
         // A person wants it anew, whatever was found.
         service.bindings.values_mut().for_each(|binding| binding.relied_on = false);
         try_service_again(service);

@@ -8,7 +8,7 @@ use ostler_model::outcome::{Failure, FailureClass, Observation, Running};
 use ostler_model::time::Timestamp;
 
 use super::index::{with_instance, with_service};
-use super::{asks, set_health};
+use super::{asks, failover, set_health};
 use crate::backoff;
 use crate::command::{Command, Outcome};
 use crate::knowledge::{
@@ -23,6 +23,7 @@ pub(super) fn issue(known: &mut Knowledge, id: CommandId, command: &Command, at:
     known.last_command = known.last_command.max(id);
     issue_to(known, id, command, at);
     asks::issue(known, id, command, at);
+    failover::put_to_use(known, command);
 }
 
 fn issue_to(known: &mut Knowledge, id: CommandId, command: &Command, at: Timestamp) {
@@ -31,7 +32,7 @@ fn issue_to(known: &mut Knowledge, id: CommandId, command: &Command, at: Timesta
         Command::Unwatch { instance } => with_instance(known, instance, |i| i.watch = None),
         Command::Route { instance, address } => with_instance(known, instance, |i| i.routed = address.is_some()),
         Command::Notify { .. } => {}
-        Command::OpenEndpoint { service, .. } | Command::CloseEndpoint { service } => {
+        Command::OpenEndpoint { service, .. } | Command::CloseEndpoint { service } | Command::Fence { service, .. } => {
             known.commands.insert(id, command.clone());
             with_service(known, service, |service| {
                 service.endpoint.operation = Some(id);
@@ -58,6 +59,7 @@ fn issue_to(known: &mut Knowledge, id: CommandId, command: &Command, at: Timesta
         Command::Mitigate { .. } => {}
         Command::Backup { instance, .. } => operate(known, id, command, instance, OperationKind::Backup, at),
         Command::Restore { instance, .. } => operate(known, id, command, instance, OperationKind::Restore, at),
+        Command::Prove { instance } => operate(known, id, command, instance, OperationKind::Prove, at),
     }
 }
 
@@ -115,13 +117,25 @@ pub(super) fn end(known: &mut Knowledge, id: CommandId, outcome: &Outcome, at: T
             });
             remove_if_gone(known, service);
         }
+        Command::Fence { service, epoch } => {
+            with_service(known, service, |service| {
+                service.endpoint.operation = None;
+                match outcome {
+                    Outcome::Failed(_) => pause_endpoint(&mut service.endpoint, at),
+                    _ => service.endpoint.failures = 0,
+                }
+            });
+            failover::fence_ended(known, service, *epoch, outcome);
+        }
         Command::Bind { instance, .. }
         | Command::Unbind { instance, .. }
         | Command::Tidy { instance, .. }
         | Command::Backup { instance, .. }
+        | Command::Prove { instance }
         | Command::Restore { instance, .. } => {
             end_operation(known, instance, id, false, outcome, at);
             end_of_service(known, &command, outcome, at);
+            failover::step_ended(known, &command, outcome, at);
         }
         Command::Provision { instance }
         | Command::Observe { instance }
@@ -394,6 +408,7 @@ fn observe(known: &mut Knowledge, id: &InstanceId, observation: &Observation, at
     });
     if *observation == Observation::Absent {
         lose_bindings(known, id);
+        failover::lost(known, id);
     }
 }
 
@@ -511,6 +526,7 @@ fn remove_instance(known: &mut Knowledge, id: &InstanceId) {
     }
     if service.instances.is_empty() {
         service.ending = None;
+        service.moving = None; // there is nothing left to be moved
     }
     lose_bindings(known, id);
     remove_if_gone(known, id.service());

@@ -32,8 +32,14 @@ const REPAIR_EVERY: i64 = 5_000_000; // microseconds
 
 /// Wires before anything else (they keep callers right whatever is under way), then one step.
 pub(super) fn look(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId, instance: &Instance) {
+    // First of all callers are cut off from what a move leaves.
+    if super::failover::comes_first(draft.known, service) {
+        return draft.withhold(Scope::Instance(id.clone()), Reason::StillUsed);
+    }
     let wanted = draft.known.wanted(service, instance);
-    let used = wanted != Wanted::Running && instance.phase == Phase::Running && still_used(draft, service);
+    let used = wanted != Wanted::Running
+        && instance.phase == Phase::Running
+        && (still_used(draft, service) || (draft.known.is_wanted(service) && service.is_needed_by_move(instance)));
     let serves = wanted == Wanted::Running || used;
     route(draft, service, id, instance, serves);
     watch(draft, id, instance, serves);
@@ -61,13 +67,16 @@ pub(super) fn look(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &Insta
         return draft.command(Command::Observe { instance: id.clone() });
     }
     match (wanted, instance.phase) {
+        // It is started as what it is to be where it is, and not as what it was elsewhere.
+        (Wanted::Running, Phase::Stopped | Phase::Running) if !service.launch_is_here() => {}
         (Wanted::Running, Phase::Declared) => make(draft, service, id, instance),
         (Wanted::Running, Phase::Stopped) => start(draft, service, id, instance),
         (Wanted::Running, Phase::Running) => keep_running(draft, service, id, instance),
         (Wanted::AtRest | Wanted::Gone(_), Phase::Running) if used => draft.withhold(scope(), Reason::StillUsed),
         (Wanted::AtRest | Wanted::Gone(_), Phase::Running) => {
             let drain = if instance.is_ready() { service.spec.stop.drain } else { Span::millis(0) };
-            stop(draft, id, instance, drain, draft.known.stop_grace(service));
+            let grace = draft.known.stop_grace_of(service, instance);
+            stop(draft, id, instance, drain, grace);
         }
         (Wanted::Gone(ending), Phase::Declared | Phase::Stopped) => {
             let instance = id.clone();
@@ -92,10 +101,18 @@ fn route(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId, ins
     // Nothing is known yet of an instance that nothing is known against: ostler has only just come back.
     let trusted = instance.health.is_none() && instance.repair.is_none();
     let works = instance.is_ready() || (instance.was_ready && (trusted || service.ready == 0));
-    let open = serves && instance.phase == Phase::Running && works && !stopping;
+    // What a move left gets nothing any more, and what it makes nothing before all is there: those who used the old
+    // one with credentials of the old one wait for theirs.
+    let may_be = !instance.is_fenced()
+        && service.may_be_routed()
+        && (service.moving.is_none() || instance.routed || draft.known.consumers_are_bound(service));
+    let open = serves && may_be && instance.phase == Phase::Running && works && !stopping;
     let address = instance.address().filter(|_| open);
     if address.is_some() != instance.routed {
         draft.command(Command::Route { instance: id.clone(), address });
+        if service.moving.is_some() {
+            draft.look(Scope::Service(service.spec.name.clone())); // with that a move ends
+        }
     }
 }
 
@@ -347,7 +364,10 @@ fn stop(draft: &mut Draft<'_>, id: &InstanceId, instance: &Instance, drain: Span
         Command::Route { address, .. } => Some(address.is_some()),
         _ => None,
     });
-    if routed.unwrap_or(instance.routed) {
+    // Of what a move left, callers are cut off by the fence; if it is stopped before, that comes first.
+    let moving = draft.known.services.get(id.service()).and_then(|service| service.moving.as_ref());
+    let unfenced = instance.is_fenced() && moving.is_some_and(|moving| !moving.fenced);
+    if routed.unwrap_or(instance.routed || unfenced) {
         draft.command(Command::Route { instance: id.clone(), address: None });
     }
     let watched = draft.decision.commands.iter().rev().find_map(|(_, command)| match command {

@@ -3,6 +3,7 @@
 //! Invariant: each step is decided from the full state, takes one step, and makes its own reason go away. On a settled
 //! estate a look gives nothing.
 
+mod failover;
 mod instance;
 mod level;
 mod service;
@@ -10,6 +11,8 @@ mod treat;
 
 use crate::decide::Draft;
 use crate::event::Scope;
+
+pub(crate) use self::failover::{lost_in_words, tried as tried_by};
 
 /// Looks at `scope`.
 pub(crate) fn look(draft: &mut Draft<'_>, scope: &Scope) {

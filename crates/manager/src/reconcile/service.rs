@@ -6,6 +6,7 @@ use ostler_model::estate::Occasion;
 use ostler_model::ids::{InstanceId, ServiceName};
 use ostler_model::time::{Timestamp, in_words};
 
+use super::failover;
 use crate::command::Command;
 use crate::decide::{Draft, HEALED_TOLD_EVERY, Reason};
 use crate::event::Scope;
@@ -16,6 +17,7 @@ use crate::knowledge::{BindingState, Instance, Knowledge, Launch, Operation, Ope
 /// that it leads to, by the next look.
 pub(super) fn look(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
     let steps = [
+        failover::look,
         endpoint,
         count_instances,
         doubt_bindings,
@@ -32,6 +34,9 @@ pub(super) fn look(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
         step(draft, service);
         if draft.decision.facts.len() > facts {
             draft.look(Scope::Service(service.spec.name.clone()));
+            return;
+        }
+        if failover::comes_first(draft.known, service) {
             return;
         }
     }
@@ -78,13 +83,13 @@ fn count_instances(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
     let wanted = service.wanted_instances() as usize;
     if service.active < wanted {
         let missing = wanted - service.active;
-        let retired = service.instances.iter().filter(|(_, i)| i.retired).map(|(number, _)| *number);
+        let retired = service.unfenced().filter(|(_, i)| i.retired).map(|(number, _)| number);
         let highest = draft.known.numbers.get(&service.spec.name).copied().unwrap_or(0);
         let mut adopted = to_adopt(draft.known, service).into_iter();
         for number in retired.take(missing) {
             draft.fact(FactKind::InstanceDeclared { instance: service.instance_id(number) });
         }
-        let new = missing.saturating_sub(service.instances.len() - service.active);
+        let new = missing.saturating_sub(service.unfenced().count() - service.active);
         for number in (highest.saturating_add(1)..=u32::MAX).take(new) {
             let instance = service.instance_id(number);
             draft.fact(match adopted.next() {
@@ -140,8 +145,9 @@ fn bind(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
     let known = draft.known;
     for need in &service.spec.needs {
         let Some(needed) = known.services.get(need) else { continue };
-        // Not while it is being moved: what points at where it was would have to be made again at once.
-        let there = needed.endpoint.open && needed.endpoint.operation.is_none();
+        // Not while it is being moved: what points at where it was would have to be made again at once. And not at a new
+        // place before the data is there.
+        let there = needed.endpoint.open && needed.endpoint.operation.is_none() && needed.may_be_routed();
         let Some(endpoint) = needed.endpoint.address.filter(|_| there) else { continue };
         if is_being_bound(known, needed, &service.spec.name) {
             continue;
@@ -283,6 +289,9 @@ fn tidy_bindings(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
             continue;
         }
         let Some(first) = binding.left.iter().find(|left| !binding.is_in_use(left)) else { continue };
+        if service.instances.values().any(|instance| instance.retired && runs_with_other(service, instance, need)) {
+            continue;
+        }
         let Some(holder) = draft.known.instance(&first.instance).filter(|holder| holder.operation.is_none()) else {
             continue;
         };
@@ -297,6 +306,13 @@ fn tidy_bindings(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
         let (binding, instance) = (service.binding_id(need), first.instance.clone());
         return draft.command(Command::Tidy { binding, instance, rounds });
     }
+}
+
+/// Whether what is to be stopped runs still, with other credentials than those that are in use.
+fn runs_with_other(service: &ServiceKnowledge, instance: &Instance, need: &ServiceName) -> bool {
+    let launch = instance.generation.and_then(|generation| service.launches.get(&generation));
+    let given = launch.and_then(|launch| launch.needs.get(need));
+    service.is_user(instance, need) && given != service.bindings.get(need).map(|binding| &binding.revision)
 }
 
 /// What asks for instances may have left behind is deleted, and asked for again for as long as it may appear late.
@@ -320,6 +336,9 @@ fn mitigate(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
 fn back_up(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
     if !draft.known.is_wanted(service) {
         return;
+    }
+    if service.moving.is_some() {
+        return; // what there is of it is in a backup already, or is not here yet
     }
     let name: &ServiceName = &service.spec.name;
     let backs_up = |operation: Operation| matches!(operation.kind, OperationKind::Backup | OperationKind::Restore);

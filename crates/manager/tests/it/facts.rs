@@ -7,8 +7,8 @@ use std::time::Duration;
 use ostler_manager::diagnosis::{Cause, Changed, Fault, Finding};
 use ostler_manager::remedy::Remedy;
 use ostler_manager::{
-    Command, Diagnosis, Event, Fact, FactKind, Knowledge, Launch, Outcome, Process, ResumeCause, Scope, check, decide,
-    evolve, status,
+    Brings, Command, Diagnosis, Event, Fact, FactKind, Knowledge, Launch, Outcome, Process, ResumeCause, Scope, check,
+    decide, evolve, status,
 };
 use ostler_model::catalog::{Limits, Placement};
 use ostler_model::estate::{Listen, Occasion};
@@ -78,6 +78,8 @@ fn command() -> impl Strategy<Value = Command> {
         (service(), prop::option::of(1..4_u16))
             .prop_map(|(service, port)| { Command::OpenEndpoint { service, address: port.map(local) } }),
         service().prop_map(|service| Command::CloseEndpoint { service }),
+        (service(), 0..3_u64).prop_map(|(service, epoch)| Command::Fence { service, epoch }),
+        instance().prop_map(|instance| Command::Prove { instance }),
         instance().prop_map(|instance| Command::Provision { instance }),
         instance().prop_map(|instance| Command::Observe { instance }),
         (instance(), 0..4_u32).prop_map(|(instance, generation)| Command::Before { instance, generation }),
@@ -125,6 +127,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         (0..2_u8).prop_map(|digest| Outcome::Bound { digest: digest.to_string(), renew_at: None }),
         Just(Outcome::BackedUp(made)),
         Just(Outcome::Done),
+        Just(Outcome::Proved { checks: Vec::new() }),
         prop_oneof![
             Just(FailureClass::Temporary),
             Just(FailureClass::NeedsPerson),
@@ -250,6 +253,43 @@ fn asked() -> impl Strategy<Value = FactKind> {
             longest: Duration::MAX
         }),
         Just(FactKind::LossAccepted { acknowledged: None }),
+        moved(),
+    ]
+}
+
+fn moved() -> impl Strategy<Value = FactKind> {
+    let made = BackupMade { name: "b".to_owned(), bytes: 1, sha256: String::new() };
+    let brings = || {
+        prop_oneof![
+            Just(Brings::Nothing),
+            Just(Brings::LastBackup),
+            Just(Brings::Backup { made: made.clone(), lost_since: Some(START) })
+        ]
+    };
+    let place = |there: bool| Placement {
+        provider: if there { "there" } else { "here" }.parse().unwrap(),
+        offering: "program".parse().unwrap(),
+        plan: "small".parse().unwrap(),
+        version: None,
+        handle: None,
+    };
+    let why = String::new;
+    prop_oneof![
+        (service(), any::<bool>(), brings()).prop_map(move |(service, there, brings)| FactKind::MoveBegan {
+            service,
+            to: place(there),
+            brings,
+            accepts_loss: there,
+            why: why()
+        }),
+        (service(), prop::option::of(any::<bool>()), brings()).prop_map(move |(service, to, brings)| {
+            let (to, bad) = (to.map(place), Some("b".to_owned()));
+            FactKind::MoveTurned { service, to, brings, bad, accepts_loss: false, why: why() }
+        }),
+        service().prop_map(|service| FactKind::MoveHeld { service, question: "?".to_owned(), answer: "!".to_owned() }),
+        service().prop_map(|service| FactKind::MoveReturned { service }),
+        service().prop_map(|service| FactKind::MoveEnded { service }),
+        instance().prop_map(|instance| FactKind::InstanceDiscarded { instance, why: String::new() }),
     ]
 }
 

@@ -14,6 +14,7 @@ mod choosing;
 mod diagnosis;
 mod evidence;
 mod facts;
+mod failover;
 mod rehearsal;
 mod rolling;
 mod rules;

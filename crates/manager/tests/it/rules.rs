@@ -1,14 +1,15 @@
 //! Each rule of `check`, broken on purpose: it says so, and says nothing of what is whole.
 
 use ostler_manager::{
-    Command, Diagnosis, Evidence, Fact, FactKind, Instance, Knowledge, Operation, OperationKind, Phase, Repair,
-    ServiceKnowledge, check, evolve,
+    Brings, Command, Diagnosis, Ending, Evidence, Fact, FactKind, Instance, Knowledge, Operation, OperationKind, Phase,
+    Repair, ServiceKnowledge, check, evolve,
 };
+use ostler_model::catalog::Placement;
 use ostler_model::health::{Exit, Health};
-use ostler_model::ids::CommandId;
+use ostler_model::ids::{CommandId, ProviderName};
 use ostler_model::time::Timestamp;
 
-use crate::support::{estate, given, here, instance, name, service};
+use crate::support::{estate, given, here, instance, local, name, service};
 use crate::world::World;
 
 /// A settled estate of `db` and `web`, which needs it.
@@ -196,6 +197,66 @@ fn miscounted_repairs() {
 #[test]
 fn a_need_that_does_not_know_its_consumer() {
     breaks(|known| known.consumers.clear(), &["db does not know its consumer web"]);
+}
+
+/// A move of `db`, decided and not begun by anybody.
+fn leaves_db(known: &mut Knowledge) {
+    let to = Placement { provider: "there".parse().unwrap(), ..known.services[&name("db")].placement.clone().unwrap() };
+    let kind = FactKind::MoveBegan {
+        service: name("db"),
+        to,
+        brings: Brings::LastBackup,
+        accepts_loss: false,
+        why: String::new(),
+    };
+    evolve(known, &Fact { at: Timestamp::default(), kind });
+    assert_eq!(check(known), []);
+}
+
+fn db_1(known: &mut Knowledge) -> &mut Instance {
+    known.services.get_mut(&name("db")).unwrap().instances.get_mut(&1).unwrap()
+}
+
+#[test]
+fn what_a_move_left_is_reached() {
+    breaks(
+        |known| {
+            leaves_db(known);
+            db_1(known).routed = true;
+        },
+        &["callers are sent to db-1, which a move left"],
+    );
+    breaks(
+        |known| {
+            leaves_db(known);
+            let (binding, instance) = ("web/db".parse().unwrap(), instance("db-1"));
+            let command = Command::Bind { binding, instance, endpoint: local(1) };
+            let kind = FactKind::CommandIssued { id: CommandId(900), command };
+            evolve(known, &Fact { at: Timestamp::default(), kind });
+        },
+        &["db-1 is put to use by c900 after a move left it"],
+    );
+    breaks(
+        |known| {
+            leaves_db(known);
+            let left = db_1(known).left.take();
+            assert!(left.is_some());
+            known.evidence.remove(&here());
+            known.evidence.remove(&"there".parse::<ProviderName>().unwrap());
+            db_1(known).health = None;
+        },
+        &["db-1 is open while its service moves away from it"],
+    );
+}
+
+#[test]
+fn what_is_not_left_by_a_move_is_deleted() {
+    breaks(
+        |known| {
+            web_1(known).ending = Some(Ending::Delete);
+        },
+        &["web-1 is to be deleted, and no move left it"],
+    );
 }
 
 #[test]

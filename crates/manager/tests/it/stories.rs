@@ -3,13 +3,14 @@
 //! commit them.
 //!
 //! The language, one step a line; `#` begins a comment:
-//! - `estate [at-once=P;] [selling=N;] [context=TEXT;] SERVICE [offering=O] [instances=N] [needs=A,B] [endpoint=PORT] [env=TEXT] [before] [backup=15m]
+//! - `estate [at-once=P;] [providers=A,B;] [selling=N;] [context=TEXT;] SERVICE [offering=O] [instances=N] [needs=A,B] [endpoint=PORT] [env=TEXT] [before] [backup=15m]
 //!   [version=RANGE] [adopt=NAME]; …` gives an estate file;
 //! - `auto on` lets an obliging world answer everything from here on, `auto off` lets the story answer;
 //! - `ended COMMAND ok | temporary | person | interrupted | cut-off` ends an order: `ended start web-1 ok`; what is cut
 //!   off is done, and whoever did it could not say so; `in-doubt`, `left-behind` and `unclear` are answers of a broker
 //!   that nothing follows from, and `lost` is the same as in doubt, of something that was done;
 //! - `verified web/db ok | broken | rejected`: a look at the need with the newest binding found that;
+//! - `broken db`, `mended db` say what a look at a new instance of it finds;
 //! - `gone bought small`: the provider's catalog has this plan of the offering no more;
 //! - `lasts 1h`: from now on what a broker gives to get at instances is good for so long; `0ms`: it is to be renewed at
 //!   once;
@@ -20,7 +21,8 @@
 //!   spent; an unreported death is one that nobody is told of;
 //! - `crashing web`, `never-ready web`, `mended web` say how the world treats a program;
 //! - `tick 2s`; `resume started | holder-returned`; `ask restart web`, `ask scale web 3`, `ask down`, `ask delete web`,
-//!   `ask backup db NAME`, `ask restore db NAME`, `ask settle db-1/1 delete | release`,
+//!   `ask backup db NAME`, `ask restore db NAME`, `ask failover db [to there] [accept-loss]`,
+//!   `ask back db`, `ask discard db-1`, `ask settle db-1/1 delete | release`,
 //!   `ask adopt db here NAME`, `ask release db`; `status`;
 //! - `sell db offering=O [plan=P]` sells `sold-db`, `admit app to db` lets `guest-app` use it, `end sold-db` takes it back.
 
@@ -31,7 +33,8 @@ use std::sync::Arc;
 
 use ostler_manager::level::Traffic;
 use ostler_manager::{
-    Ask, Checked, Command, Decision, Event, FactKind, Outcome, Reason, ResumeCause, Scope, Settlement, decide, status,
+    Ask, Brings, Checked, Command, Decision, Event, FactKind, Outcome, Reason, ResumeCause, Scope, Settlement, decide,
+    status,
 };
 use ostler_model::catalog::Catalog;
 use ostler_model::estate::slo::Slo;
@@ -41,7 +44,9 @@ use ostler_model::ids::{BindingId, CommandId, InstanceId, ProviderName, ServiceN
 use ostler_model::outcome::{FailureClass, Observation};
 use ostler_model::time::{Span, in_words};
 
-use crate::support::{START, admit, catalogs, estate, here, instance, local, name, provide, sell, service};
+use crate::support::{
+    START, admit, catalogs, estate, here, instance, local, name, provide, sell, service, with_provider,
+};
 use crate::world::{World, unready};
 
 struct Story {
@@ -85,8 +90,13 @@ impl Story {
         let words: Vec<&str> = rest.split_whitespace().collect();
         match (verb, words.as_slice()) {
             ("estate", _) => {
+                let estate = Arc::new(read_estate(rest));
+                let offered = self.catalogs[&here()].clone();
+                for provider in estate.providers.keys() {
+                    self.catalogs.entry(provider.clone()).or_insert_with(|| offered.clone());
+                }
                 let catalogs = self.catalogs.clone();
-                let decision = self.world.give(&Event::EstateGiven { estate: Arc::new(read_estate(rest)), catalogs });
+                let decision = self.world.give(&Event::EstateGiven { estate, catalogs });
                 self.refusals(&decision);
             }
             ("auto", [on]) => self.auto = *on == "on",
@@ -112,11 +122,13 @@ impl Story {
                 self.world.kill(&instance(id));
                 let _lost_with_its_keeper = self.world.reports.pop_front().expect("it ran");
             }
+            ("broken", [service]) => drop(self.world.broken.insert(name(service))),
             ("crashing", [service]) => drop(self.world.crashing.insert(name(service))),
             ("never-ready", [service]) => drop(self.world.never_ready.insert(name(service))),
             ("mended", [service]) => {
                 self.world.crashing.remove(&name(service));
                 self.world.never_ready.remove(&name(service));
+                self.world.broken.remove(&name(service));
             }
             ("tick", [length]) => self.tick(length.parse().unwrap()),
             ("resume", [cause]) => {
@@ -263,6 +275,20 @@ impl Story {
                     let _ = writeln!(self.text, "      {answer}");
                 }
             }
+            if let Some(moving) = &service.moving {
+                let _ = writeln!(
+                    self.text,
+                    "    moves from {} to {}: {:?}; {}",
+                    moving.from, moving.to, moving.step, moving.loses
+                );
+                if let (Some(question), Some(answer)) = (&moving.question, &moving.answer) {
+                    let _ = writeln!(self.text, "      {question}\n      {answer}");
+                }
+            }
+            if let Some(moved) = &service.moved {
+                let back = if moved.returned { "back " } else { "" };
+                let _ = writeln!(self.text, "    moved {back}from {} to {}: {}", moved.from, moved.to, moved.lost);
+            }
             for trouble in service.troubles {
                 let _ = writeln!(self.text, "    trouble: {trouble}");
             }
@@ -325,6 +351,8 @@ fn key(command: &Command) -> String {
         Command::Tidy { binding, .. } => format!("tidy {binding}"),
         Command::Backup { instance, .. } => format!("backup {instance}"),
         Command::Restore { instance, .. } => format!("restore {instance}"),
+        Command::Fence { service, .. } => format!("fence {service}"),
+        Command::Prove { instance } => format!("prove {instance}"),
         Command::Watch { .. } | Command::Unwatch { .. } | Command::Route { .. } | Command::Notify { .. } => {
             String::new()
         }
@@ -426,13 +454,37 @@ fn in_line(fact: &FactKind, orders: &BTreeMap<CommandId, Command>) -> Option<Str
         FactKind::BudgetCalm { service, objective } => {
             format!("{service} burns its budget of {} no more", objective.as_str())
         }
+        FactKind::MoveBegan { service, to, brings, .. } => {
+            format!("{service} moves to {} {}, with {}", to.provider, to.plan, brought(brings))
+        }
+        FactKind::MoveTurned { service, to, brings, bad, why, .. } => {
+            let to = to.as_ref().map_or_else(String::new, |to| format!(" to {}", to.provider));
+            let bad = bad.as_ref().map_or_else(String::new, |bad| format!(", as {bad} is no good"));
+            format!("{service} moves in another way{to}, with {}{bad}: {why}", brought(brings))
+        }
+        FactKind::MoveHeld { service, answer, .. } => format!("the move of {service} is held; the answer: {answer}"),
+        FactKind::MoveReturned { service } => format!("{service} goes back"),
+        FactKind::MoveEnded { service } => format!("{service}'s move is over"),
+        FactKind::InstanceDiscarded { instance, why } => format!("{instance} is to be deleted: {why}"),
         FactKind::LossAccepted { .. } => "a loss of facts is accepted".to_owned(),
     })
+}
+
+fn brought(brings: &Brings) -> String {
+    match brings {
+        Brings::Nothing => "no data".to_owned(),
+        Brings::LastBackup => "a last backup".to_owned(),
+        Brings::Backup { made, lost_since: None } => format!("{}, which has all", made.name),
+        Brings::Backup { made, lost_since: Some(since) } => {
+            format!("{} of {}", made.name, in_words(since.since(START)))
+        }
+    }
 }
 
 fn read_estate(text: &str) -> Estate {
     let (mut at_once, mut selling) = (20, None);
     let mut context = Parameters::default();
+    let mut providers = Vec::new();
     let mut services: Vec<Service> = Vec::new();
     for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
         if let Some(percent) = part.strip_prefix("at-once=") {
@@ -441,6 +493,10 @@ fn read_estate(text: &str) -> Estate {
         }
         if let Some(at_most) = part.strip_prefix("selling=") {
             selling = Some(Box::new(provide(at_most.parse().unwrap())));
+            continue;
+        }
+        if let Some(names) = part.strip_prefix("providers=") {
+            providers = names.split(',').collect();
             continue;
         }
         if let Some(text) = part.strip_prefix("context=") {
@@ -461,6 +517,8 @@ fn read_estate(text: &str) -> Estate {
                 "adopt" => read.adopt = value.split(',').map(str::to_owned).collect(),
                 "before" => read.before = vec!["./migrate".parse().unwrap()],
                 "backup" => read.data.backup_every = Some(value.parse().unwrap()),
+                "loses" => read.failover.loses_at_most = Some(value.parse().unwrap()),
+                "keep-old" => read.failover.keep_old = Some(value.parse().unwrap()),
                 "slo" => {
                     let (availability, over) = (value.parse().unwrap(), Span::seconds(30 * 86_400));
                     read.slo =
@@ -473,6 +531,9 @@ fn read_estate(text: &str) -> Estate {
         services.push(read);
     }
     let mut estate = Estate { provide: selling, ..estate(at_once, services) };
+    for provider in providers {
+        estate = with_provider(estate, provider);
+    }
     estate.providers.values_mut().for_each(|provider| provider.context = context.clone());
     estate
 }
@@ -486,6 +547,13 @@ fn read_ask(words: &[&str]) -> Ask {
         ["adopt", service, provider, adopted] => {
             Ask::Adopt { service: name(service), provider: provider.parse().unwrap(), name: (*adopted).to_owned() }
         }
+        ["failover", service, terms @ ..] => Ask::FailOver {
+            service: name(service),
+            to: terms.iter().position(|word| *word == "to").map(|at| terms[at + 1].parse().unwrap()),
+            accept_loss: terms.contains(&"accept-loss"),
+        },
+        ["back", service] => Ask::FailBack { service: name(service) },
+        ["discard", id] => Ask::Discard { instance: instance(id) },
         ["release", service] => Ask::Release { service: name(service) },
         ["settle", leftover, how] => Ask::Settle {
             leftover: leftover.parse().unwrap(),
@@ -558,6 +626,18 @@ stories! {
     many_kills
     migration
     migration_fails
+    moved
+    moved_bad_backup
+    moved_bought
+    moved_dead
+    moved_kept
+    moved_killed
+    moved_killed_later
+    moved_no_place
+    moved_not_as_relied_on
+    moved_second_fault
+    moved_stateless
+    moved_too_old
     need_removed
     needs_a_person
     never_ready

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ostler_manager::{
-    APPEARS_WITHIN, Ask, Ending, Event, Fact, Knowledge, ResumeCause, Scope, Settlement, decide, evolve,
+    APPEARS_WITHIN, Ask, BindingState, Ending, Event, Fact, Knowledge, ResumeCause, Scope, Settlement, decide, evolve,
 };
 use ostler_model::estate::{Estate, Occasion, Service};
 use ostler_model::health::State;
@@ -15,7 +15,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, RngSeed};
 
-use crate::support::{admit, estate, given, local, name, provide, sell, service};
+use crate::support::{admit, estate, given, local, name, provide, sell, service, with_provider};
 use crate::world::World;
 
 /// One service of a random estate; its needs are some of those before it.
@@ -68,7 +68,8 @@ pub(crate) fn drawn(first: &[Sketch], sketches: &[Sketch], at_once: u8) -> Estat
         drawn.env.insert("SIDE".to_owned(), sketch.env.to_string().parse().unwrap());
         services.push(drawn);
     }
-    Estate { provide: Some(Box::new(provide(3))), ..estate(at_once, services) }
+    let estate = ["there", "yonder"].into_iter().fold(estate(at_once, services), with_provider);
+    Estate { provide: Some(Box::new(provide(3))), ..estate }
 }
 
 #[derive(Clone, Debug)]
@@ -110,6 +111,8 @@ enum AskKind {
     Delete,
     Backup,
     Restore,
+    FailOver { accept_loss: bool },
+    FailBack,
 }
 
 /// What others do who buy from the estate.
@@ -138,6 +141,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(AskKind::Delete),
         2 => Just(AskKind::Backup),
         1 => Just(AskKind::Restore),
+        3 => any::<bool>().prop_map(|accept_loss| AskKind::FailOver { accept_loss }),
+        1 => Just(AskKind::FailBack),
     ];
     let trade = prop_oneof![
         3 => any::<bool>().prop_map(|large| Trade::Sell { large }),
@@ -313,6 +318,8 @@ impl Storm {
                 Ask::Backup { service, name: format!("b{}", self.backups) }
             }
             AskKind::Restore => Ask::Restore { service, name: "b1".to_owned() },
+            AskKind::FailOver { accept_loss } => Ask::FailOver { service, to: None, accept_loss },
+            AskKind::FailBack => Ask::FailBack { service },
         };
         let _ = self.world.give(&Event::Asked(ask));
     }
@@ -354,6 +361,19 @@ impl Storm {
                 .collect();
             for leftover in quarantined {
                 let _ = world.give(&Event::Asked(Ask::Settle { leftover, how: Settlement::Delete }));
+            }
+            let moves: Vec<_> = world
+                .known
+                .services
+                .iter()
+                .filter(|(_, service)| service.moving.as_ref().is_some_and(|moving| moving.held.is_some()))
+                .map(|(name, _)| name.clone())
+                .collect();
+            for service in moves {
+                let went_back = !world.give(&Event::Asked(Ask::FailBack { service: service.clone() })).facts.is_empty();
+                if !went_back {
+                    let _ = world.give(&Event::Asked(Ask::FailOver { service, to: None, accept_loss: true }));
+                }
             }
             world.settle();
             world.pass(Duration::from_secs(60));
@@ -494,6 +514,10 @@ fn assert_truth_is_known(world: &World) {
     }
     for (binding, instance) in &world.bindings {
         let held = world.known.services.get(&binding.consumer).and_then(|service| service.bindings.get(&binding.need));
+        // Whether it was made elsewhere is not known, and is seen to when somebody needs it.
+        if held.is_some_and(|held| held.state == BindingState::Doubtful) {
+            continue;
+        }
         assert_eq!(held.map(|held| &held.instance), Some(instance), "{binding}");
     }
     for service in world.known.services.values().filter(|service| world.known.is_wanted(service)) {

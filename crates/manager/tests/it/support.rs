@@ -159,6 +159,13 @@ pub(crate) fn catalog(offerings: Vec<Offering>) -> Arc<Catalog> {
     Arc::new(Catalog { offerings: offerings.into_iter().map(|offering| (offering.name.clone(), offering)).collect() })
 }
 
+/// The estate with another provider, which offers the same.
+pub(crate) fn with_provider(mut estate: Estate, called: &str) -> Estate {
+    let provider = Provider { name: called.parse().unwrap(), ..estate.providers[&here()].clone() };
+    estate.providers.insert(provider.name.clone(), provider);
+    estate
+}
+
 /// `program`; `postgresql`, which keeps data; `redis`, which does not.
 pub(crate) fn catalogs() -> BTreeMap<ProviderName, Arc<Catalog>> {
     let offerings = vec![
@@ -171,5 +178,7 @@ pub(crate) fn catalogs() -> BTreeMap<ProviderName, Arc<Catalog>> {
 }
 
 pub(crate) fn given(estate: &Estate) -> Event {
-    Event::EstateGiven { estate: Arc::new(estate.clone()), catalogs: catalogs() }
+    let offered = catalogs();
+    let catalogs = estate.providers.keys().map(|name| (name.clone(), offered[&here()].clone())).collect();
+    Event::EstateGiven { estate: Arc::new(estate.clone()), catalogs }
 }

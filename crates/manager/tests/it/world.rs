@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ostler_manager::{
-    Allowed, BindingState, Command, Decision, Event, Fact, FactKind, Instance, Knowledge, Origin, Outcome, Phase,
-    Process, ResumeCause, Scope, ServiceKnowledge, Target, check, decide, evolve, take,
+    Allowed, BindingState, Brings, Checked, Command, Decision, Event, Fact, FactKind, Instance, Knowledge, Origin,
+    Outcome, Phase, Process, ResumeCause, Scope, ServiceKnowledge, Target, check, decide, evolve, take,
 };
 use ostler_model::health::{Exit, Health, Symptom, SymptomKind};
 use ostler_model::ids::{AttemptId, BindingId, CommandId, InstanceId, ServiceName};
@@ -76,6 +76,14 @@ pub(crate) struct World {
     finished_first: BTreeSet<InstanceId>,
     /// Services whose deletion a person asked for.
     deletions: BTreeSet<ServiceName>,
+    /// Instances that are to be deleted by themselves.
+    discards: BTreeSet<InstanceId>,
+    /// Callers have been sent to these.
+    used: BTreeSet<InstanceId>,
+    /// What a move made and callers have not been sent to yet: with its data, or not.
+    brought: BTreeMap<InstanceId, bool>,
+    /// What `Prove` finds is not so.
+    pub(crate) broken: BTreeSet<ServiceName>,
     /// When people asked for something last.
     asked: Option<Timestamp>,
     /// Too large for everything to be judged after every event.
@@ -142,6 +150,13 @@ impl World {
         decision
     }
 
+    /// Whether a move of the service has to bring its data.
+    fn keeps_data_in_a_move(&self, name: &ServiceName) -> bool {
+        let service = self.known.services.get(name);
+        let brings = service.and_then(|service| service.moving.as_ref()).filter(|moving| !moving.returns);
+        brings.is_some_and(|moving| moving.brings != Brings::Nothing)
+    }
+
     fn hear(&mut self, ask: &ostler_manager::Ask) {
         match ask {
             ostler_manager::Ask::Delete { service } => {
@@ -185,6 +200,35 @@ impl World {
 
     fn record(&mut self, fact: &FactKind) {
         match fact {
+            FactKind::MoveBegan { service, .. } => {
+                self.sick.retain(|id| id.service() != service);
+                self.brought.retain(|id, _| id.service() != service);
+            }
+            FactKind::InstanceDeclared { instance } if self.keeps_data_in_a_move(instance.service()) => {
+                self.brought.insert(instance.clone(), false);
+            }
+            FactKind::MoveTurned { service, .. } | FactKind::MoveReturned { service } => {
+                let id = |number: &u32| InstanceId::new(service.clone(), *number);
+                let known = self.known.services.get(service);
+                let unused: Vec<InstanceId> = known
+                    .into_iter()
+                    .flat_map(|s| s.instances.iter().filter(|(_, i)| i.ending.is_some()).map(|(number, _)| id(number)))
+                    .collect();
+                for id in unused {
+                    if self.discards.contains(&id) {
+                        continue;
+                    }
+                    assert!(!self.used.contains(&id), "{id} was in use, and a move drops it");
+                    self.sick.remove(&id);
+                    self.discards.insert(id);
+                }
+                // What is brought by the other way is not there yet.
+                let brings = !matches!(fact, FactKind::MoveTurned { brings: Brings::Nothing, .. });
+                self.brought.retain(|id, _| id.service() != service || brings);
+                self.brought.iter_mut().filter(|(id, _)| id.service() == service).for_each(|(_, there)| *there = false);
+            }
+            FactKind::MoveEnded { service } => self.brought.retain(|id, _| id.service() != service),
+            FactKind::InstanceDiscarded { instance, .. } => drop(self.discards.insert(instance.clone())),
             FactKind::HealthChanged { instance, health: Health::Ready } if self.is_bought(instance.service()) => {
                 let number = self.known.instance(instance).and_then(|i| i.attempts.number());
                 self.broker.used.extend(number.map(|attempt| AttemptId { instance: instance.clone(), attempt }));
@@ -289,8 +333,17 @@ impl World {
                     assert!(!used, "the credentials of {binding} that are in use are ended");
                 }
             }
+            Command::Route { instance, address: Some(_) } | Command::Bind { instance, .. } => {
+                assert!(!self.instance(instance).is_fenced(), "{instance} was left, and {command:?}");
+                let is_there = self.brought.get(instance).is_none_or(|there| *there);
+                assert!(is_there, "the data of {instance} is not there, and {command:?}");
+            }
+            Command::Restore { instance, .. } => {
+                assert!(!self.instance(instance).is_fenced(), "{instance} was left, and {command:?}");
+            }
             Command::Deprovision { instance } => {
-                assert!(self.deletions.contains(instance.service()), "nobody asked to delete {instance}");
+                let asked = self.deletions.contains(instance.service()) || self.discards.contains(instance);
+                assert!(asked, "nobody asked to delete {instance}");
                 assert!(self.truth(instance).process.is_none(), "{instance} is deleted while it runs");
             }
             Command::Stop { instance, .. } => {
@@ -316,6 +369,7 @@ impl World {
             Command::Unwatch { instance } => drop(self.watches.remove(instance)),
             Command::Route { instance, address: Some(address) } => {
                 self.routes.insert(instance.clone(), *address);
+                self.used.insert(instance.clone());
             }
             Command::Route { instance, address: None } => drop(self.routes.remove(instance)),
             Command::Notify { occasion, message, .. } => {
@@ -326,6 +380,13 @@ impl World {
                     && let Some(number) = self.number(command)
                 {
                     self.broker.numbers.insert(id, number);
+                }
+                // Nobody looks any more at what is not to be there.
+                if let Command::Stop { instance, .. }
+                | Command::Deprovision { instance }
+                | Command::Release { instance } = command
+                {
+                    self.watches.remove(instance);
                 }
                 self.orders.insert(id, command.clone());
             }
@@ -387,6 +448,23 @@ impl World {
                 self.endpoints.remove(service);
                 Outcome::Done
             }
+            Command::Fence { service, .. } => {
+                let known = &self.known;
+                self.routes
+                    .retain(|id, _| id.service() != service || known.instance(id).is_none_or(|i| !i.is_fenced()));
+                Outcome::Done
+            }
+            Command::Prove { instance } => {
+                let symptom = Symptom { kind: SymptomKind::WrongAnswer, detail: "it is not so".to_owned() };
+                let problem = self.broken.contains(instance.service()).then_some(symptom);
+                Outcome::Proved { checks: vec![Checked { name: "it is so".to_owned(), problem }] }
+            }
+            Command::Restore { instance, .. } => {
+                if let Some(there) = self.brought.get_mut(instance) {
+                    *there = true;
+                }
+                Outcome::Done
+            }
             Command::Provision { instance } => {
                 let port = 40_000 + u16::try_from(self.instances.len()).unwrap();
                 let truth =
@@ -427,7 +505,6 @@ impl World {
                 Outcome::BackedUp(BackupMade { name: name.clone(), bytes: 1000, sha256: "00".repeat(32) })
             }
             Command::Before { .. }
-            | Command::Restore { .. }
             | Command::Update { .. }
             | Command::Tidy { .. }
             | Command::Release { .. }
@@ -543,8 +620,9 @@ impl World {
             self.broker.bought.retain(|bought| bought.instance != *id);
             self.broker.bound.retain(|(_, at, _)| at != id);
             self.bindings.retain(|_, at| at != id);
-            // A person answered for what was known to be lost; this is another loss.
-            truth.lost = self.known.instance(id).is_some_and(|i| i.generation.is_some());
+            // A person answered for what was known to be lost; this is another loss. What a move brings is elsewhere, too.
+            let elsewhere = self.brought.contains_key(id) && !self.used.contains(id);
+            truth.lost = !elsewhere && self.known.instance(id).is_some_and(|i| i.generation.is_some());
         }
     }
 

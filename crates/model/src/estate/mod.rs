@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use self::certificate::Certificate;
 use self::contract::Contract;
+use self::failover::Failover;
 use self::failures::Failures;
 use self::osb::OsbProvider;
 use self::provide::Provide;
@@ -26,6 +27,7 @@ use crate::version::VersionRange;
 
 pub mod certificate;
 pub mod contract;
+pub mod failover;
 pub mod failures;
 pub mod osb;
 mod parse;
@@ -278,6 +280,9 @@ pub struct Service {
     /// What it is to be like for those who use it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slo: Option<Slo>,
+    /// Whether and how it may be moved to another provider.
+    #[serde(default, skip_serializing_if = "Failover::is_default")]
+    pub failover: Failover,
     /// How often what of it fails, before what the estate says: for `ostler simulate`.
     #[serde(default, skip_serializing_if = "Failures::is_empty")]
     pub failures: Failures,
@@ -308,6 +313,7 @@ impl Service {
             limits: Limits::default(),
             stop: StopPolicy::default(),
             slo: None,
+            failover: Failover::default(),
             failures: Failures::default(),
         }
     }

@@ -21,6 +21,7 @@ use crate::ids::{ProviderName, ServiceName};
 
 mod checks;
 mod contracts;
+mod failover;
 mod failures;
 mod osb;
 mod parameters;

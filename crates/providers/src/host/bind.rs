@@ -46,6 +46,30 @@ impl HostProvider {
     }
 }
 
+impl HostProvider {
+    /// A binding like any other, of the service to itself: no consumer can have it.
+    pub(super) async fn sight_of(&self, order: &InstanceOrder) -> Result<Credentials, Failure> {
+        let instance = self.open(order).await?;
+        if !instance.definition.bindable {
+            return Ok(order.secret.clone());
+        }
+        let itself = (super::ports::HOST, instance.marker.port).into();
+        self.make_binding(order, &own_binding(order), itself, None).await
+    }
+
+    pub(super) async fn end_sight_of(&self, order: &InstanceOrder) -> Result<(), Failure> {
+        if !self.open(order).await?.definition.bindable {
+            return Ok(());
+        }
+        self.end_binding(order, &own_binding(order)).await
+    }
+}
+
+fn own_binding(order: &InstanceOrder) -> BindingId {
+    let me = order.instance.service().clone();
+    BindingId { consumer: me.clone(), need: me }
+}
+
 impl Instance {
     pub(super) fn workshop(&self, operation: String) -> Workshop<'_> {
         Workshop { folder: &self.folder, owner: self.owner.as_ref(), operation }

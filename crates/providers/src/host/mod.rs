@@ -57,7 +57,13 @@ pub struct HostConfig {
     pub definitions: Definitions,
     /// The keeper.
     pub keeper: Arc<dyn KeeperPort>,
+    /// The ports of all instances of the home: the same for every provider of it.
+    pub ports: Ports,
 }
+
+/// The ports of all instances of a home; `None` until they were read. Cheap to clone: all clones are the same.
+#[derive(Clone, Default)]
+pub struct Ports(Arc<Mutex<Option<BTreeSet<u16>>>>);
 
 /// This machine as a provider.
 pub struct HostProvider {
@@ -66,8 +72,7 @@ pub struct HostProvider {
     keeper: Arc<dyn KeeperPort>,
     surveys: survey::Surveys,
     finder: find::Finder,
-    /// The ports of all instances of this home; `None` until they were read.
-    ports: Mutex<Option<BTreeSet<u16>>>,
+    ports: Ports,
     limits: OnceLock<LimitsKind>,
 }
 
@@ -85,14 +90,14 @@ pub struct NotInstalled {
 impl HostProvider {
     /// A provider for the home of `config`. Needs a tokio runtime with time and I/O when it is used.
     pub fn new(config: HostConfig) -> Self {
-        let HostConfig { home, definitions, keeper } = config;
+        let HostConfig { home, definitions, keeper, ports } = config;
         Self {
             home: std::path::absolute(&home).unwrap_or(home),
             definitions,
             surveys: survey::Surveys::new(keeper.clone()),
             keeper,
             finder: find::Finder::default(),
-            ports: Mutex::new(None),
+            ports,
             limits: OnceLock::new(),
         }
     }
@@ -204,6 +209,14 @@ impl Provider for HostProvider {
 
     fn unbind<'a>(&'a self, order: &'a InstanceOrder, binding: &'a BindingId) -> Answer<'a, ()> {
         Box::pin(self.end_binding(order, binding))
+    }
+
+    fn sight<'a>(&'a self, order: &'a InstanceOrder) -> Answer<'a, Credentials> {
+        Box::pin(self.sight_of(order))
+    }
+
+    fn end_sight<'a>(&'a self, order: &'a InstanceOrder) -> Answer<'a, ()> {
+        Box::pin(self.end_sight_of(order))
     }
 
     fn backup<'a>(&'a self, order: &'a InstanceOrder, name: &'a str) -> Answer<'a, BackupMade> {

@@ -161,7 +161,7 @@ impl HostProvider {
     }
 
     fn locked_ports(&self) -> std::sync::MutexGuard<'_, Option<BTreeSet<u16>>> {
-        self.ports.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.ports.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 

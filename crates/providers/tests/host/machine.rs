@@ -52,7 +52,12 @@ impl Machine {
     }
 
     fn provider(home: &Path, keeper: &Arc<MiniKeeper>, definitions: Definitions) -> HostProvider {
-        HostProvider::new(HostConfig { home: home.to_owned(), definitions, keeper: keeper.clone() })
+        HostProvider::new(HostConfig {
+            home: home.to_owned(),
+            definitions,
+            keeper: keeper.clone(),
+            ports: Default::default(),
+        })
     }
 
     pub(crate) fn folder(&self, instance: &str) -> PathBuf {

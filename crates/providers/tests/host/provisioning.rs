@@ -198,6 +198,7 @@ async fn a_home_that_the_programs_user_cannot_enter_is_named() {
         home,
         definitions: Definitions::builtin().unwrap(),
         keeper: machine.keeper.clone(),
+        ports: Default::default(),
     });
     let order = machine.order("db-1", "postgresql").await;
     let failure = provider.provision(&order, nobody()).await.unwrap_err();

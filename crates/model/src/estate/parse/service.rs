@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::failures::{self, Whose};
 use super::reader::{Fields, Key, Reader, Value, listed};
-use super::{contracts, parameters, slo, values};
+use super::{contracts, failover, parameters, slo, values};
 use crate::catalog::Limits;
 use crate::diagnostics::shown;
 use crate::estate::{DataPolicy, INSTANCES_MAX, Listen, ProbeOverride, Protocol, Service, StopPolicy};
@@ -48,6 +48,7 @@ const SERVICE: &[Key] = &[
     ("limits", r#"limits = { memory = "512MiB", cpu = 0.5 }"#),
     ("stop", r#"stop = { drain = "10s", grace = "10s" }"#),
     ("slo", r#"slo = { availability = "99.9%", latency_p99 = "100ms", over = "30d" }"#),
+    ("failover", r#"failover = { loses_at_most = "30m", keep_old = "30d" }"#),
     ("failures", r#"failures = { crash = "60d" }"#),
 ];
 const PROBE: &[Key] = &[
@@ -122,6 +123,10 @@ pub(super) fn read(reader: &mut Reader<'_>, names: &Names<'_>, name: ServiceName
             .unwrap_or_default(),
         needs: known.clone(),
         slo: fields.optional("slo").and_then(|value| slo::read(reader, &format!("service.{name}.slo"), value)),
+        failover: fields
+            .optional("failover")
+            .and_then(|value| failover::read(reader, &format!("service.{name}.failover"), value))
+            .unwrap_or_default(),
         failures: fields
             .optional("failures")
             .map(|value| failures::read(reader, &format!("service.{name}.failures"), Whose::Service, value))

@@ -1,7 +1,6 @@
 //! The tables beside the services: `[estate]`, `[provider.NAME]`, `[heal]`, `[notify]`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use toml::de::DeValue;
@@ -99,7 +98,6 @@ pub(super) fn read_providers(reader: &mut Reader<'_>, folder: &Path, value: Opti
             None
         }
     };
-    let mut hosts: Vec<(Range<usize>, ProviderName)> = Vec::new();
     for (key, value) in table.into_iter().flat_map(|table| table.iter()) {
         let Some(name) = parse_name::<ProviderName>(reader, key.span(), key.get_ref()) else { continue };
         providers.names.insert(name.clone());
@@ -108,19 +106,7 @@ pub(super) fn read_providers(reader: &mut Reader<'_>, folder: &Path, value: Opti
         let certificate = fields.optional("certificate").and_then(|value| value.some_text(reader));
         providers.certificates.extend(certificate.map(|path| (name.clone(), folder.join(path))));
         let Some(provider) = read_provider(reader, folder, name.clone(), &fields) else { continue };
-        match provider.kind {
-            ProviderKind::Host(_) => hosts.push((value.span(), name.clone())),
-            ProviderKind::Osb(_) => {}
-        }
         providers.list.insert(name, provider);
-    }
-    hosts.sort_by_key(|(span, _)| span.start);
-    if let Some(((_, first), others)) = hosts.split_first() {
-        for (span, name) in others {
-            let cause =
-                format!("`{name}` is a second provider of kind `host`: this machine is one provider, `{first}`");
-            reader.report(span.clone(), cause, format!("remove it, and use `{first}` instead"));
-        }
     }
     providers
 }
