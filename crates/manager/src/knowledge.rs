@@ -26,7 +26,7 @@ use crate::evidence::Evidence;
 pub use crate::instance::{Instance, MadeAs, Operation, OperationKind, Phase, Repair};
 use crate::level::Level;
 use crate::moving::{Moved, Moving};
-use crate::remedy::Learned;
+use crate::remedy::{Ailment, Learned};
 use crate::rounds::{LeftBinding, Leftover, Rounds};
 use crate::verified::{Checked, Verification};
 
@@ -157,6 +157,9 @@ pub struct ServiceKnowledge {
     /// Its last move that is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved: Option<Box<Moved>>,
+    /// The ailment against which it is being moved, if it is moved as a remedy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved_for: Option<Ailment>,
     /// Counts how often its callers were cut off from what they could get at until then: whoever carries them knows by
     /// it which word is the last.
     #[serde(default)]
@@ -707,6 +710,7 @@ impl ServiceKnowledge {
             rejected: None,
             moving: None,
             moved: None,
+            moved_for: None,
             epoch: 0,
         }
     }

@@ -79,11 +79,11 @@ pub struct ProbePolicy {
 }
 
 impl ProbePolicy {
-    /// How long somebody waits who wants to know whether an instance hangs or is only slow: four times as long as a probe
+    /// How long somebody waits who wants to know whether an instance hangs or is only slow: three times as long as a probe
     /// does, at least a second and at most ten, or as long as a probe does where that is longer.
     pub fn patience(&self) -> Duration {
         let timeout = self.timeout.get();
-        timeout.saturating_mul(4).clamp(Duration::from_secs(1), Duration::from_secs(10)).max(timeout)
+        timeout.saturating_mul(3).clamp(Duration::from_secs(1), Duration::from_secs(10)).max(timeout)
     }
 }
 

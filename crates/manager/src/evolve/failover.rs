@@ -252,6 +252,10 @@ fn go_back(known: &mut Knowledge, name: &ServiceName, at: Timestamp) {
 }
 
 fn end(known: &mut Knowledge, name: &ServiceName, at: Timestamp) {
+    let moving = known.services.get(name).and_then(|service| service.moving.as_ref());
+    if let Some((began, returns)) = moving.map(|moving| (moving.began, moving.returns)) {
+        super::repair::moved(known, name, (!returns).then(|| at.since(began)));
+    }
     with_service(known, name, |service| {
         let Some(moving) = service.moving.take() else { return };
         let durable_lost = moving.accepts_loss && moving.brings == Brings::Nothing;

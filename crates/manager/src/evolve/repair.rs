@@ -78,6 +78,11 @@ fn choose(known: &mut Knowledge, id: &InstanceId, remedy: Remedy, at: Timestamp)
         let allowed = Allowed::of(known.instances, known.repairs_at_once());
         known.brake.begin(allowed, at);
     }
+    if remedy == Remedy::FailOver {
+        let repair = known.instance(id).and_then(|instance| instance.repair.as_ref());
+        let ailment = repair.and_then(|repair| repair.finding.as_ref()?.cause.ailment());
+        with_service(known, id.service(), |service| service.moved_for = ailment);
+    }
     with_instance(known, id, |instance| {
         let Some(repair) = &mut instance.repair else { return };
         if remedy == Remedy::Ask {
@@ -136,6 +141,12 @@ fn back_off(known: &mut Knowledge, id: &InstanceId, until: Timestamp, failures: 
             }
         }
     });
+}
+
+/// A move is over: it took so long, or was taken back.
+pub(super) fn moved(known: &mut Knowledge, service: &ServiceName, took: Option<Duration>) {
+    let ailment = known.services.get_mut(service).and_then(|service| service.moved_for.take());
+    learn(known, ailment, Remedy::FailOver, took);
 }
 
 fn learn(known: &mut Knowledge, ailment: Option<Ailment>, remedy: Remedy, helped: Option<Duration>) {

@@ -16,13 +16,20 @@ use crate::decide::{Draft, Reason};
 use crate::diagnosis::{Cause, Changed, Evidence, Fault, Finding, conclude};
 use crate::event::Scope;
 use crate::fact::{Diagnosis, FactKind};
+use crate::failover::can_move;
 use crate::knowledge::{Instance, Phase, Repair, ServiceKnowledge};
+use crate::moving::Brings;
 use crate::remedy::{Choice, Remedy, weigh};
 
 /// What was tried without anything being started has this long to help.
 const SETTLES: Duration = Duration::from_secs(30);
 /// How often it is looked again whether ostler sees.
 const OWN_VIEW_EVERY: Duration = Duration::from_secs(5);
+
+/// What was written and is lost is as bad as an outage that is so many times as long as the time it was written in.
+const LOSS_WEIGHS: u64 = 10;
+/// What was moved a short while ago and fails again is not moved about: a person is asked.
+const MOVED_LATELY: Duration = Duration::from_secs(3600);
 
 /// Concludes what is behind the trouble of `id` as soon as there is one, and again when the need works of which it was
 /// a victim. Returns whether it did: then everything is looked at again with it.
@@ -169,7 +176,12 @@ fn choose(
             draft.look(Scope::Service(service.spec.name.clone()));
         }
         Remedy::RollBack => roll_back(draft, service, id, instance),
-        Remedy::FailOver => return true, // not among the choices: only a person moves a service
+        Remedy::FailOver => {
+            if let Ok(it) = can_move(draft.known, service, draft.now) {
+                let why = format!("{id} {}; {}", repair.diagnosis.in_words(), finding.cause.in_words());
+                draft.begin_move(service, it, why);
+            }
+        }
         Remedy::Ask => ask(draft, id, instance, finding),
     }
     false
@@ -190,6 +202,7 @@ fn choices(draft: &Draft<'_>, service: &ServiceKnowledge, instance: &Instance, f
         Cause::Change(Changed::Placement | Changed::Credentials) => false,
         Cause::Instance(_) | Cause::Need(_) | Cause::Provider(_) | Cause::Region(_) | Cause::OwnView => false,
     };
+    let elsewhere = move_by_itself(draft, service);
     let can = [
         (Remedy::Wait, runs && (!here || slow)),
         (Remedy::Restart, here || !runs),
@@ -197,7 +210,27 @@ fn choices(draft: &Draft<'_>, service: &ServiceKnowledge, instance: &Instance, f
         (Remedy::RollBack, back),
         (Remedy::Ask, instance.held.is_none()),
     ];
-    can.iter().filter(|(_, can)| *can).map(|(remedy, _)| Choice { remedy: *remedy, besides_ms: 0 }).collect()
+    let can = can.iter().filter(|(_, can)| *can).map(|(remedy, _)| Choice { remedy: *remedy, besides_ms: 0 });
+    can.chain(elsewhere).collect()
+}
+
+/// Moving it to a declared standby, where nothing of it serves. What no backup holds weighs against it.
+fn move_by_itself(draft: &Draft<'_>, service: &ServiceKnowledge) -> Option<Choice> {
+    let moved_lately = service.moved.as_ref().is_some_and(|moved| draft.now < moved.ended + MOVED_LATELY);
+    if service.ready > 0 || moved_lately {
+        return None;
+    }
+    let it = can_move(draft.known, service, draft.now).ok()?;
+    // Nobody declared that it may be anywhere else: a person can still say so.
+    if !service.spec.prefer.contains(&it.to.provider) {
+        return None;
+    }
+    let lost = match &it.brings {
+        Brings::Nothing | Brings::LastBackup | Brings::Backup { lost_since: None, .. } => Duration::ZERO,
+        Brings::Backup { lost_since: Some(since), .. } => draft.now.since(*since),
+    };
+    let besides_ms = u64::try_from(lost.as_millis()).unwrap_or(u64::MAX).saturating_mul(LOSS_WEIGHS);
+    Some(Choice { remedy: Remedy::FailOver, besides_ms })
 }
 
 /// The need that rejects the credentials.

@@ -4,7 +4,7 @@
 //!
 //! The language, one step a line; `#` begins a comment:
 //! - `estate [at-once=P;] [providers=A,B;] [selling=N;] [context=TEXT;] SERVICE [offering=O] [instances=N] [needs=A,B] [endpoint=PORT] [env=TEXT] [before] [backup=15m]
-//!   [version=RANGE] [adopt=NAME]; …` gives an estate file;
+//!   [version=RANGE] [adopt=NAME] [prefer=A,B]; …` gives an estate file;
 //! - `auto on` lets an obliging world answer everything from here on, `auto off` lets the story answer;
 //! - `ended COMMAND ok | temporary | person | interrupted | cut-off` ends an order: `ended start web-1 ok`; what is cut
 //!   off is done, and whoever did it could not say so; `in-doubt`, `left-behind` and `unclear` are answers of a broker
@@ -514,6 +514,7 @@ fn read_estate(text: &str) -> Estate {
                 "needs" => read.needs = value.split(',').map(name).collect(),
                 "endpoint" => read.endpoint = Some(local(value.parse().unwrap())),
                 "env" => drop(read.env.insert("TEXT".to_owned(), value.parse().unwrap())),
+                "prefer" => read.prefer = value.split(',').map(|provider| provider.parse().unwrap()).collect(),
                 "adopt" => read.adopt = value.split(',').map(str::to_owned).collect(),
                 "before" => read.before = vec!["./migrate".parse().unwrap()],
                 "backup" => read.data.backup_every = Some(value.parse().unwrap()),
@@ -629,6 +630,7 @@ stories! {
     moved
     moved_bad_backup
     moved_bought
+    moved_by_itself
     moved_dead
     moved_kept
     moved_killed
