@@ -20,6 +20,7 @@ mod failover;
 mod kills;
 mod selling;
 mod simulate;
+mod standby;
 mod together;
 mod trouble;
 mod up_and_down;

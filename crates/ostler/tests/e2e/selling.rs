@@ -12,15 +12,15 @@ use serde_json::Value;
 use crate::harness::{Caller, NOWHERE, Ostler, bookshop, exchange, head, kill, lonely, signal, wait_until};
 
 /// Somebody who sells what this machine offers.
-struct Seller {
-    ostler: Ostler,
-    door: SocketAddr,
+pub(crate) struct Seller {
+    pub(crate) ostler: Ostler,
+    pub(crate) door: SocketAddr,
     /// Further lines of `[provide]`.
     more: String,
 }
 
 impl Seller {
-    fn open(more: &str) -> Self {
+    pub(crate) fn open(more: &str) -> Self {
         let door = free_address();
         let seller = Self { ostler: Ostler::new(), door, more: more.to_owned() };
         seller.ostler.write("password", "sesame\n");
@@ -51,14 +51,14 @@ impl Seller {
     }
 
     /// An estate that buys a cache here, and has a program that uses it.
-    fn buyers_estate(&self, at: SocketAddr) -> String {
+    pub(crate) fn buyers_estate(&self, at: SocketAddr) -> String {
         let cache = "\n[service.cache]\noffering = \"redis\"\nprefer = [\"acme\"]\ndata = { durable = false }\n";
         let web = format!("needs = [\"cache\"]\nenv = {{ {NOWHERE}, CACHE = \"{{{{ needs.cache.uri }}}}\" }}");
         head("buyer") + &self.provider(at) + cache + &lonely("web", &web)
     }
 
     /// What is sold now, and with how many bindings.
-    fn sold(&self) -> Vec<u64> {
+    pub(crate) fn sold(&self) -> Vec<u64> {
         let services = self.ostler.status()["services"].as_array().unwrap().clone();
         services.iter().filter_map(|service| service["sold"]["bindings"].as_u64()).collect()
     }
