@@ -143,6 +143,39 @@ fn what_one_ostler_sells_another_buys_and_gives_back() {
     assert!(!folder.exists());
 }
 
+#[test]
+fn what_a_dead_seller_sold_is_moved_here_and_given_up_there_when_it_is_back() {
+    let seller = Seller::open("offer = [\"redis\"]");
+    let estate = seller.buyers_estate(seller.door).replace("prefer = [\"acme\"]", "prefer = [\"acme\", \"here\"]");
+    let buyer = Ostler::up(&estate);
+    assert_eq!((buyer.service("cache")["provider"].clone(), seller.sold()), ("acme".into(), vec![2]));
+    let web = buyer.pids("web")[0];
+    let visitor = Caller::getting(buyer.endpoint("web"), "/readyz");
+    let name = seller.ostler.status()["services"][0]["name"].as_str().unwrap().to_owned();
+
+    // The seller is gone, with all that it sold.
+    let sold = seller.ostler.pids(&name)[0];
+    let own = ["keeper", "manager", "gateway"].map(|role| seller.ostler.own_process(role));
+    own.iter().for_each(|pid| signal(*pid, "STOP")); // or they would bring each other back
+    own.iter().for_each(|pid| kill(*pid));
+    kill(sold);
+    let moved = buyer.json(&["failover", "cache", "--yes"]);
+    assert_eq!(
+        (&moved["from"], &moved["to"], &moved["lost"]),
+        (&"acme".into(), &"here".into(), &"nothing is lost".into())
+    );
+    buyer.until_replaced("web", 0, web); // with credentials that the former seller does not know
+    assert_eq!(buyer.service("cache")["instances"][0]["left_at"]["provider"], "acme");
+
+    // It is back: nothing is split, and what its buyer had there is ended. What it sold is kept until somebody says so.
+    seller.ostler.ok(&["provide", "--detach", "ostler.toml"]);
+    wait_until("the program's credentials are ended there", || seller.sold() == [1]);
+    assert_eq!(buyer.service("cache")["provider"], "here");
+    visitor.stop_without_failure();
+    buyer.ok(&["discard", "cache-1", "--yes"]);
+    assert_eq!(seller.sold(), [0; 0]);
+}
+
 /// The status of the catalog, asked for on a connection that stays open.
 fn ask_on(stream: &mut TcpStream, who: &str) -> u16 {
     let request =
