@@ -243,8 +243,10 @@ impl Evidence {
             Self::NeedAway(need) => format!("{need} does not work"),
             Self::NeedsWork => "everything that it needs works".to_owned(),
             Self::Rejected(need) => format!("{need} rejects its credentials"),
-            Self::OthersWork { working } => format!("{} of its service", others(*working)),
-            Self::ProviderWorks { working } => format!("{} that its provider runs", others(*working)),
+            Self::OthersWork { working: 1 } => "another instance of it works".to_owned(),
+            Self::OthersWork { working } => format!("{working} other instances of it work"),
+            Self::ProviderWorks { working: 1 } => "something else that its provider runs works".to_owned(),
+            Self::ProviderWorks { working } => format!("{working} others that its provider runs work"),
             Self::ProviderAway { away } => match away {
                 1 => "what was bought there does not work".to_owned(),
                 away => format!("none of {away} bought there works"),
@@ -264,8 +266,4 @@ impl Evidence {
             }
         }
     }
-}
-
-fn others(working: u32) -> String {
-    if working == 1 { "another one works".to_owned() } else { format!("{working} others work") }
 }
