@@ -18,7 +18,9 @@ cd "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
 readonly TOOLS="$PWD/target/tools"             # Rust tools of this project; nothing is put into your ~/.cargo/bin
 readonly BENCH_TOOLS="$PWD/target/bench-tools" # what the benchmarks compare with, if it does not come from Debian
+readonly TEST_TOOLS="$PWD/target/test-tools"   # what the tests talk to, if it does not come from Debian
 readonly PM2_VERSION=7.0.4
+readonly S3RVER_VERSION=3.7.1
 readonly POLICY=/usr/sbin/policy-rc.d
 readonly POLICY_MARK="placed by ostler's scripts/setup.sh while it installs packages"
 readonly CLUSTER_PRESET=/etc/postgresql-common/createcluster.d/ostler-setup.conf
@@ -52,6 +54,7 @@ main() {
         test)
             install_rust_tool cargo-nextest "it runs the tests, each in a process of its own"
             install_rust_tool cargo-deny "it checks the licences and versions of what we depend on"
+            install_s3rver
             ;;
         bench) install_pm2 ;;
     esac
@@ -88,6 +91,7 @@ find_missing_for_demo() {
 find_missing_for_test() {
     # The package with the program alone: the one with the start-up files makes a database when it is installed.
     has mariadbd         || want mariadb-server-core "MariaDB, which the tests probe as a MySQL" ""
+    has npm              || want npm "installs s3rver, in which the tests keep backups" ""
     # Erlang comes with it, and with Erlang its name server, which would start at boot as well.
     has_rabbitmq_server  || want rabbitmq-server "RabbitMQ, which the tests probe with AMQP" "rabbitmq-server epmd"
 }
@@ -296,6 +300,13 @@ install_pm2() {
     say "installing pm2 $PM2_VERSION from npm into target/bench-tools, compared with in the benchmarks"
     mkdir -p "$BENCH_TOOLS"
     npm install --prefix "$BENCH_TOOLS" --no-fund --no-audit --loglevel=error "pm2@$PM2_VERSION" </dev/null
+}
+
+install_s3rver() {
+    [ -x "$TEST_TOOLS/node_modules/.bin/s3rver" ] && return 0
+    say "installing s3rver $S3RVER_VERSION from npm into target/test-tools (14 MB), in which the tests keep backups"
+    mkdir -p "$TEST_TOOLS"
+    npm install --prefix "$TEST_TOOLS" --no-fund --no-audit --loglevel=error "s3rver@$S3RVER_VERSION" </dev/null
 }
 
 main "$@"

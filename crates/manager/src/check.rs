@@ -51,6 +51,7 @@ fn check_commands(known: &Knowledge, found: &mut Vec<Violation>) {
                 .get(leftover.instance.service())
                 .and_then(|service| service.leftovers.get(leftover))
                 .and_then(|leftover| leftover.operation),
+            Target::Vault(service) => known.services.get(service).and_then(|service| service.vault.as_ref()?.operation),
             Target::Nothing => None,
         };
         if operation != Some(*id) {

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use ostler_model::estate::Occasion;
 use ostler_model::health::Exit;
 use ostler_model::ids::{AttemptId, BindingId, InstanceId, ServiceName};
-use ostler_model::outcome::{BackupMade, Failure, Observation, Running};
+use ostler_model::outcome::{BackupMade, Failure, Observation, Proof, Running};
 use ostler_model::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -143,6 +143,20 @@ pub enum Command {
         /// Which.
         instance: InstanceId,
     },
+    /// Restore a backup of the service on the side, and look at what it holds. Nothing of the service is touched.
+    ProveBackup {
+        /// Whose.
+        service: ServiceName,
+        /// Which backup.
+        backup: BackupMade,
+    },
+    /// Delete a backup of the service. That it is not there is as good.
+    DropBackup {
+        /// Whose.
+        service: ServiceName,
+        /// Which backup.
+        backup: BackupMade,
+    },
     /// Watch the instance's health from now on, as one of which nothing is known; a former watch of it ends, as all do
     /// when everything is looked at again. Has no outcome but [`crate::Event::Probed`].
     Watch {
@@ -183,6 +197,8 @@ pub enum Target {
     Endpoint(ServiceName),
     /// What an ask for an instance may have left behind.
     Leftover(AttemptId),
+    /// A service's backups.
+    Vault(ServiceName),
     /// Nothing that has a state.
     Nothing,
 }
@@ -192,6 +208,7 @@ enum Concern<'a> {
     Service(&'a ServiceName),
     Instance(&'a InstanceId),
     Leftover(&'a AttemptId),
+    Vault(&'a ServiceName),
 }
 
 impl Command {
@@ -204,13 +221,14 @@ impl Command {
             Concern::Service(service) => Target::Endpoint(service.clone()),
             Concern::Instance(instance) => Target::Instance(instance.clone()),
             Concern::Leftover(leftover) => Target::Leftover(leftover.clone()),
+            Concern::Vault(service) => Target::Vault(service.clone()),
         }
     }
 
     /// The service at whose provider it is carried out.
     pub fn at_service(&self) -> &ServiceName {
         match self.concerns() {
-            Concern::Service(service) => service,
+            Concern::Service(service) | Concern::Vault(service) => service,
             Concern::Instance(instance) => instance.service(),
             Concern::Leftover(leftover) => leftover.instance.service(),
         }
@@ -220,7 +238,7 @@ impl Command {
     pub fn at_instance(&self) -> Option<&InstanceId> {
         match self.concerns() {
             Concern::Instance(instance) => Some(instance),
-            Concern::Service(_) | Concern::Leftover(_) => None,
+            Concern::Service(_) | Concern::Leftover(_) | Concern::Vault(_) => None,
         }
     }
 
@@ -248,6 +266,7 @@ impl Command {
             | Self::Unwatch { instance }
             | Self::Route { instance, .. } => Concern::Instance(instance),
             Self::Mitigate { leftover } => Concern::Leftover(leftover),
+            Self::ProveBackup { service, .. } | Self::DropBackup { service, .. } => Concern::Vault(service),
         }
     }
 
@@ -277,6 +296,8 @@ impl Command {
             | Self::Restore { .. }
             | Self::Fence { .. }
             | Self::Prove { .. }
+            | Self::ProveBackup { .. }
+            | Self::DropBackup { .. }
             | Self::Watch { .. }
             | Self::Unwatch { .. }
             | Self::Route { .. }
@@ -311,6 +332,8 @@ impl Command {
             Self::Backup { instance, name } => format!("back up {instance} as {name}"),
             Self::Restore { instance, backup } => format!("restore {instance} from {}", backup.name),
             Self::Prove { instance } => format!("look at {instance} as its consumers will see it"),
+            Self::ProveBackup { service, backup } => format!("restore {service}'s backup {} on the side", backup.name),
+            Self::DropBackup { service, backup } => format!("delete {service}'s backup {}", backup.name),
             Self::Watch { instance, .. } => format!("watch {instance}"),
             Self::Unwatch { instance } => format!("watch {instance} no more"),
             Self::Route { instance, address: Some(_) } => format!("send callers to {instance}"),
@@ -370,6 +393,13 @@ pub enum Outcome {
     Proved {
         /// Each check, in the order in which they were made.
         checks: Vec<Checked>,
+    },
+    /// Of `ProveBackup`.
+    Proven(Proof),
+    /// Of `ProveBackup` and `Restore`: the backup itself is of no use, whatever is done with it. Nothing has changed.
+    Unusable {
+        /// Why, for people.
+        why: String,
     },
     /// Of all others: it is done.
     Done,

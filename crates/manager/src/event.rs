@@ -211,6 +211,20 @@ pub enum Ask {
         /// The backup's name.
         name: String,
     },
+    /// Restore a backup of the service on the side, to prove that it can be.
+    Prove {
+        /// Which.
+        service: ServiceName,
+        /// The backup's name; the newest good one if `None`.
+        name: Option<String>,
+    },
+    /// Delete a backup.
+    DropBackup {
+        /// Whose.
+        service: ServiceName,
+        /// The backup's name.
+        name: String,
+    },
     /// Replace the service's data by a backup.
     Restore {
         /// Which.

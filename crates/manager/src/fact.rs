@@ -307,6 +307,22 @@ pub enum FactKind {
         /// The backup's name.
         name: String,
     },
+    /// A person, or the schedule, asked that a backup be restored on the side to prove that it can be.
+    ProofAsked {
+        /// Whose.
+        service: ServiceName,
+        /// The backup's name.
+        name: String,
+    },
+    /// A backup is kept no longer: from now on it is none, and it is being deleted.
+    BackupDropped {
+        /// Whose.
+        service: ServiceName,
+        /// The backup's name.
+        name: String,
+        /// Why.
+        why: String,
+    },
     /// What callers of a service got: told in time where something was wrong, and else from time to time.
     TrafficMeasured {
         /// Of which.
@@ -464,7 +480,7 @@ impl Diagnosis {
 
 impl FactKind {
     /// What [`FactKind::word`] can be.
-    pub const WORDS: [&'static str; 47] = [
+    pub const WORDS: [&'static str; 49] = [
         "estate-founded",
         "resumed",
         "estate-declared",
@@ -503,6 +519,8 @@ impl FactKind {
         "guest-admitted",
         "sale-ended",
         "restore-asked",
+        "proof-asked",
+        "backup-dropped",
         "traffic-measured",
         "budget-burns",
         "budget-calm",
@@ -550,6 +568,8 @@ impl FactKind {
             Self::DeleteAsked { .. } => "delete-asked",
             Self::BackupAsked { .. } => "backup-asked",
             Self::RestoreAsked { .. } => "restore-asked",
+            Self::ProofAsked { .. } => "proof-asked",
+            Self::BackupDropped { .. } => "backup-dropped",
             Self::LossAccepted { .. } => "loss-accepted",
             Self::NeedVerified { .. } => "need-verified",
             Self::ServiceSold { .. } => "service-sold",

@@ -222,8 +222,7 @@ pub(crate) fn from_backups(
     bad: &BTreeSet<String>,
     began: Timestamp,
 ) -> Result<Brings, WhyNot> {
-    let newest = service.backups.iter().rev().find(|(_, made)| !bad.contains(&made.name));
-    let Some((at, made)) = newest else {
+    let Some((at, made)) = newest_left(service, bad) else {
         return if accept_loss { Ok(Brings::Nothing) } else { Err(WhyNot::NoBackup) };
     };
     let limit = service.spec.loses_at_most();
@@ -234,12 +233,13 @@ pub(crate) fn from_backups(
     }
 }
 
-/// The newest backup that is left, whatever its age.
+/// The newest backup that is left, whatever its age; never one that is known to be of no use.
 pub(crate) fn newest_left<'a>(
     service: &'a ServiceKnowledge,
     bad: &BTreeSet<String>,
 ) -> Option<&'a (Timestamp, BackupMade)> {
-    service.backups.iter().rev().find(|(_, made)| !bad.contains(&made.name))
+    let is_left = |made: &BackupMade| !bad.contains(&made.name) && !service.is_bad(&made.name);
+    service.backups.iter().rev().find(|(_, made)| is_left(made))
 }
 
 pub(crate) fn can_restore(known: &Knowledge, place: &Placement) -> bool {

@@ -28,6 +28,7 @@ use crate::level::Level;
 use crate::moving::{Moved, Moving};
 use crate::remedy::{Ailment, Learned};
 use crate::rounds::{LeftBinding, Leftover, Rounds};
+use crate::vault::Vault;
 use crate::verified::{Checked, Verification};
 
 /// Credentials that are rejected are not made anew more often than this: something else is wrong then.
@@ -139,6 +140,9 @@ pub struct ServiceKnowledge {
     /// When a backup was last asked for, or the service first started: the schedule counts from here. One that failed
     /// sets it back, so that the next one comes sooner.
     pub backup_clock: Option<Timestamp>,
+    /// What is known of its backups beyond that they were made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vault: Option<Box<Vault>>,
     /// What asks for instances may have left behind at a provider.
     #[serde(default)]
     pub leftovers: BTreeMap<AttemptId, Leftover>,
@@ -704,6 +708,7 @@ impl ServiceKnowledge {
             backup_trouble: None,
             backup_failures: 0,
             backup_clock: None,
+            vault: None,
             leftovers: BTreeMap::new(),
             level: None,
             changed: None,

@@ -32,6 +32,7 @@ mod reconcile;
 mod rehearse;
 pub mod remedy;
 mod rounds;
+mod vault;
 mod verified;
 mod view;
 
@@ -54,8 +55,9 @@ pub use moving::{Brings, LeftBehind, MoveStep, Moved, Moving, StepTrouble};
 pub use place::{PlacementProblem, place};
 pub use rehearse::{Rehearsal, rehearse};
 pub use rounds::{APPEARS_WITHIN, Accepted, LeftBinding, Leftover, RoundState, Rounds};
+pub use vault::{BY_HAND_MAX, Dropping, Found, Vault};
 pub use verified::{Checked, Verification};
 pub use view::{
     BackupView, BurnView, ExcludedView, InstanceView, LeftView, LeftoverView, LevelView, MovedView, MovingView,
-    NeedView, ServiceView, StatusView, status,
+    NeedView, ProvenView, ServiceView, StatusView, status,
 };

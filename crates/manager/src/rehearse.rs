@@ -8,8 +8,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use ostler_model::health::Health;
 use ostler_model::ids::CommandId;
-use ostler_model::outcome::{BackupMade, Observation, Running};
-use ostler_model::time::Timestamp;
+use ostler_model::outcome::{BackupMade, Counted, Observation, Proof, Running};
+use ostler_model::time::{Span, Timestamp};
 
 use crate::command::{Command, Outcome};
 use crate::decide::{Withheld, take};
@@ -78,6 +78,7 @@ fn changes_something(command: &Command) -> bool {
             | Command::Route { .. }
             | Command::Notify { .. }
             | Command::Observe { .. }
+            | Command::ProveBackup { .. }
     )
 }
 
@@ -106,10 +107,14 @@ fn success(known: &Knowledge, id: CommandId, command: &Command, now: Timestamp) 
         // Bound again, because its endpoint has moved or its instance was lost: what it holds differs.
         Command::Bind { .. } => Outcome::Bound { digest: format!("rehearsed as {id}"), renew_at: None },
         Command::Backup { name, .. } => {
-            Outcome::BackedUp(BackupMade { name: name.clone(), bytes: 0, sha256: String::new() })
+            Outcome::BackedUp(BackupMade { name: name.clone(), bytes: 0, sha256: String::new(), place: None })
         }
         Command::Prove { .. } => Outcome::Proved { checks: Vec::new() },
-        Command::CloseEndpoint { .. }
+        Command::ProveBackup { .. } => {
+            Outcome::Proven(Proof { took: Span::seconds(0), counted: Counted::new(), contracts: 0 })
+        }
+        Command::DropBackup { .. }
+        | Command::CloseEndpoint { .. }
         | Command::Fence { .. }
         | Command::Provision { .. }
         | Command::Before { .. }

@@ -10,6 +10,7 @@ use ostler_model::health::{Health, State};
 use ostler_model::ids::{
     AttemptId, EstateName, EstateUuid, InstanceId, OfferingName, PlanName, ProviderName, ServiceName,
 };
+use ostler_model::outcome::{BackupMade, Counted, Failure, Proof};
 use ostler_model::time::{Span, Timestamp};
 use ostler_model::version::Version;
 use ostler_model::window::Window;
@@ -23,6 +24,7 @@ use crate::level::Burn;
 use crate::moving::{Brings, MoveStep, Moved, Moving};
 use crate::reconcile::lost_in_words;
 use crate::rounds::Leftover;
+use crate::vault::Found;
 use crate::verified::Checked;
 
 /// The whole estate.
@@ -75,6 +77,15 @@ pub struct ServiceView {
     /// Its backups, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub backups: Vec<BackupView>,
+    /// Backups of it are made on a schedule.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub backed_up: bool,
+    /// Why the last backup, or the last restore, failed, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup_trouble: Option<String>,
+    /// The backup that is being restored on the side now, or next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proving: Option<String>,
     /// Its needs, with what the last look at each found.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<NeedView>,
@@ -253,6 +264,36 @@ pub struct BackupView {
     pub at: String,
     /// Its size.
     pub bytes: u64,
+    /// Where it is kept; `None` for the home.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+    /// How its restore was proven, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proven: Option<ProvenView>,
+    /// Why it is of no use, if it is known to be of none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bad: Option<String>,
+}
+
+/// How a restore was proven.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProvenView {
+    /// When; RFC 3339.
+    pub at: String,
+    /// How long it took to fetch and restore the backup, in milliseconds.
+    pub took_ms: u64,
+    /// What was counted in it.
+    pub counted: Counted,
+    /// How many of its consumers' contracts it kept.
+    pub contracts: u32,
+}
+
+impl ProvenView {
+    /// What was found at this time.
+    pub fn new(at: Timestamp, proof: &Proof) -> Self {
+        let took_ms = u64::try_from(proof.took.get().as_millis()).unwrap_or(u64::MAX);
+        Self { at: at.to_seconds(), took_ms, counted: proof.counted.clone(), contracts: proof.contracts }
+    }
 }
 
 /// One instance.
@@ -336,12 +377,10 @@ fn service_view(known: &Knowledge, service: &ServiceKnowledge, now: Timestamp) -
         instances_wanted: service.wanted_instances(),
         instances_declared: service.spec.instances,
         troubles: troubles(service),
-        backups: service
-            .backups
-            .iter()
-            .rev()
-            .map(|(at, made)| BackupView { name: made.name.clone(), at: at.to_seconds(), bytes: made.bytes })
-            .collect(),
+        backups: service.backups.iter().rev().map(|(at, made)| backup_view(service, *at, made)).collect(),
+        backed_up: service.spec.data.backup_every.is_some(),
+        backup_trouble: service.backup_trouble.as_ref().map(in_full),
+        proving: service.vault().proof_wanted.clone(),
         leftovers: leftovers(known, service),
         needs: needs(service),
         sold: sold(known, service),
@@ -390,6 +429,17 @@ fn left_view(known: &Knowledge, instance: &Instance) -> Option<LeftView> {
     let plan = offering.and_then(|offering| offering.plans.iter().find(|plan| plan.name == place.plan));
     let price = plan.and_then(|plan| plan.price.clone());
     Some(LeftView { provider: place.provider.clone(), since: left.since.to_seconds(), price })
+}
+
+fn backup_view(service: &ServiceKnowledge, at: Timestamp, made: &BackupMade) -> BackupView {
+    let found = service.vault().found.get(&made.name);
+    let (proven, bad) = match found {
+        Some(Found::Proven { at, proof }) => (Some(ProvenView::new(*at, proof)), None),
+        Some(Found::Bad { why, .. }) => (None, Some(why.clone())),
+        None => (None, None),
+    };
+    let (name, place) = (made.name.clone(), made.place.clone());
+    BackupView { name, at: at.to_seconds(), bytes: made.bytes, place, proven, bad }
 }
 
 fn needs(service: &ServiceKnowledge) -> Vec<NeedView> {
@@ -474,7 +524,7 @@ fn leftovers(known: &Knowledge, service: &ServiceKnowledge) -> Vec<LeftoverView>
 fn troubles(service: &ServiceKnowledge) -> Vec<String> {
     let endpoint = service.endpoint.trouble.iter().map(|failure| format!("{}; {}", failure.detail, failure.remedy));
     let binding = service.binding_trouble.iter().map(|(_, failure)| format!("{}; {}", failure.detail, failure.remedy));
-    let backup = service.backup_trouble.iter().map(|failure| format!("{}; {}", failure.detail, failure.remedy));
+    let backup = service.backup_trouble.iter().map(in_full);
     let relied_on = service.bindings.iter().filter(|(need, _)| service.spec.needs.contains(*need));
     let looks = relied_on.filter_map(|(need, binding)| Some((need, binding.verified.as_ref()?)));
     let broken = looks.flat_map(|(need, verified)| {
@@ -495,7 +545,15 @@ fn troubles(service: &ServiceKnowledge) -> Vec<String> {
             service.spec.name
         )
     });
-    endpoint.chain(binding).chain(backup).chain(broken).chain(taken_back).collect()
+    let vault = service.vault();
+    // What a restore was told is told already.
+    let proof = vault.proof_trouble.iter().filter(|failure| service.backup_trouble.as_ref() != Some(failure));
+    let proof = proof.map(in_full);
+    endpoint.chain(binding).chain(backup).chain(proof).chain(broken).chain(taken_back).collect()
+}
+
+fn in_full(failure: &Failure) -> String {
+    format!("{}; {}", failure.detail, failure.remedy)
 }
 
 fn instance_view(

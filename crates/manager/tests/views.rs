@@ -52,7 +52,7 @@ fn offering(name: &str, versions: &[&str], instances_max: Option<u32>) -> Offeri
         bindable: true,
         durable: name == "store",
         instances_max,
-        actions: Actions { start_stop: true, backup: name == "store", unrepeatable: false, hears_context: false },
+        actions: Actions { start_stop: true, backup: name == "store", ..Actions::default() },
         probe: ProbePolicy {
             ready: Check::Tcp,
             deep: None,

@@ -54,6 +54,9 @@ pub struct Actions {
     pub start_stop: bool,
     /// Its data can be backed up and restored.
     pub backup: bool,
+    /// A backup of it can be restored on the side, on this machine, to prove that it can be.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub prove: bool,
     /// What was asked for, and not answered, cannot just be asked for again: it may have been made all the same. So each
     /// ask has a name of its own, and what former ones may have left behind is tidied up.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

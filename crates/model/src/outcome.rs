@@ -1,12 +1,13 @@
 //! What came of asking a provider for something.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::health::Exit;
-use crate::time::Timestamp;
+use crate::time::{Span, Timestamp};
 
 /// Why something that was asked for did not happen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,4 +89,21 @@ pub struct BackupMade {
     pub bytes: u64,
     /// SHA-256 in hexadecimal digits of its content.
     pub sha256: String,
+    /// Where it is kept, as [`Store`](crate::estate::backups::Store) writes it; in the home's own folder if `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+}
+
+/// What data consists of, counted: `rows`, `tables`, `keys`, by the offering's own words.
+pub type Counted = BTreeMap<String, u64>;
+
+/// A backup that was restored on the side, and looked at.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Proof {
+    /// How long it took to fetch and to restore it: what a restore would take now.
+    pub took: Span,
+    /// What was counted in it. Where that was also counted when the backup was made, it was the same.
+    pub counted: Counted,
+    /// How many of the consumers' contracts were kept by it.
+    pub contracts: u32,
 }

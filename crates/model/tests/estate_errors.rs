@@ -583,3 +583,49 @@ fn policies() {
         ],
     );
 }
+
+/// `[backups]` with these lines in it.
+macro_rules! backups {
+    ($lines:literal) => {
+        concat!("[backups]\n", $lines)
+    };
+}
+
+#[test]
+fn backups() {
+    check(
+        "backups",
+        &[
+            ("an unknown key", backups!("path = \"./elsewhere\"")),
+            ("an unknown place", backups!("to = \"ftp://elsewhere/x\"")),
+            ("no bucket", backups!("to = \"s3:///x\"\nregion = \"eu\"")),
+            ("an odd prefix", backups!("to = \"s3://shops/a/../b\"\nregion = \"eu\"")),
+            ("nowhere", backups!("to = \"s3://shops\"\ncredentials = {}")),
+            ("nobody", backups!("to = \"s3://shops\"\nregion = \"eu\"")),
+            (
+                "secrets in the file",
+                backups!(
+                    "to = \"s3://shops\"\nregion = \"eu\"\ncredentials = { key_id = \"AKIA\", secret_key = \"hunter2\" }"
+                ),
+            ),
+            (
+                "in the clear",
+                backups!(
+                    "to = \"s3://shops\"\nendpoint = \"http://10.0.0.7:9000\"\n\
+                     credentials = { key_id = { env = \"A\" }, secret_key = { env = \"B\" } }"
+                ),
+            ),
+            (
+                "a password in the address",
+                backups!(
+                    "to = \"s3://shops\"\nendpoint = \"https://me:hunter2@s3.example\"\n\
+                     credentials = { key_id = { env = \"A\" }, secret_key = { env = \"B\" } }"
+                ),
+            ),
+            ("a bucket's keys for a folder", backups!("to = \"./elsewhere\"\nregion = \"eu\"\nplaintext = true")),
+            ("kept for too long", backups!("keep = { all = \"30d\", weekly = \"for ever\" }")),
+            ("proofs of too many", a!("data = { backup_every = \"1h\", prove_every = \"1s\" }")),
+            ("proofs sometimes", a!("data = { prove_every = \"sometimes\" }")),
+        ],
+    );
+}

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ostler_model::catalog::Limits;
+use ostler_model::estate::backups::{Backups, Keep, Prove, S3, S3Credentials, Store};
 use ostler_model::estate::contract::{AmqpCheck, ContractCheck};
 use ostler_model::estate::failover::Failover;
 use ostler_model::estate::failures::{FailureKind, FailureRate, FailureScope, Failures};
@@ -39,7 +40,7 @@ fn db() -> Service {
         version: ">=15, <18".parse().unwrap(),
         plan: Some("small".parse().unwrap()),
         prefer: vec!["here".parse().unwrap()],
-        data: DataPolicy { durable: Some(true), backup_every: Some(Span::seconds(900)) },
+        data: DataPolicy { durable: Some(true), backup_every: Some(Span::seconds(900)), ..DataPolicy::default() },
         failover: Failover {
             by_itself: false,
             loses_at_most: Some(Span::seconds(1800)),
@@ -119,7 +120,7 @@ fn here() -> Provider {
 #[test]
 fn every_key_arrives() {
     let cache = Service {
-        data: DataPolicy { durable: Some(false), backup_every: None },
+        data: DataPolicy { durable: Some(false), ..DataPolicy::default() },
         limits: Limits { memory_bytes: Some(256 << 20), cpu_millicores: Some(2000), ..Limits::default() },
         probe: ProbeOverride { ready: Some(Check::Redis), ..ProbeOverride::default() },
         failures: Failures::from_iter([
@@ -164,6 +165,7 @@ fn every_key_arrives() {
             (FailureKind::PowerLoss, rate(days(365), Some((Span::seconds(300), Span::seconds(300))))),
         ]),
         provide: None,
+        backups: Backups::default(),
     };
     assert_eq!(good(include_str!("estates/full.toml")).estate, expected);
 }
@@ -498,4 +500,53 @@ fn the_page_on_failures_and_terms_is_true() {
         let row = page.lines().find(|line| line.starts_with(&format!("| `{kind}` | {whom} |"))).unwrap();
         assert!(row.ends_with(&format!("| {lasts} | {places} |")), "{row}");
     }
+}
+
+#[test]
+fn where_backups_are_kept() {
+    let place = |lines: &str| {
+        let text = format!("[estate]\nname = \"a\"\n[provider.here]\nkind = \"host\"\n[backups]\n{lines}\n");
+        good(&text).estate.backups
+    };
+    assert_eq!(place(""), Backups::default());
+    assert_eq!(place("to = \"./elsewhere\"").to, Store::Folder("/srv/bookshop/elsewhere".into()));
+    assert_eq!(place("to = \"/mnt/elsewhere\"").to, Store::Folder("/mnt/elsewhere".into()));
+    let keys = "credentials = { key_id = { env = \"ID\" }, secret_key = { file = \"./key\" } }";
+    let credentials = S3Credentials {
+        key_id: SecretSource::Env("ID".to_owned()),
+        secret_key: SecretSource::File("/srv/bookshop/key".into()),
+    };
+    let amazons = place(&format!("to = \"s3://shops.example/a/b/\"\nregion = \"eu-central-1\"\n{keys}")).to;
+    assert_eq!(amazons.to_string(), "s3://shops.example/a/b");
+    let bucket = S3 {
+        bucket: "shops.example".to_owned(),
+        prefix: "a/b".to_owned(),
+        endpoint: None,
+        region: "eu-central-1".to_owned(),
+        credentials,
+    };
+    assert_eq!(amazons, Store::S3(Box::new(bucket.clone())));
+    let own = place(&format!("to = \"s3://shops.example\"\nendpoint = \"http://127.0.0.1:9000/\"\n{keys}")).to;
+    let (prefix, endpoint) = (String::new(), Some("http://127.0.0.1:9000".to_owned()));
+    assert_eq!(own, Store::S3(Box::new(S3 { prefix, endpoint, region: S3::usual_region(), ..bucket })));
+    let keep = place("keep = { all = \"6h\", daily = \"30d\" }").keep;
+    assert_eq!(keep, Keep { all: Span::seconds(6 * 3600), daily: Span::seconds(30 * 86_400), ..Keep::default() });
+    // Without a word of it nothing is written down: the facts of earlier versions say the same.
+    let text =
+        serde_json::to_string(&good("[estate]\nname = \"a\"\n[provider.here]\nkind = \"host\"\n").estate).unwrap();
+    assert!(!text.contains("backups"), "{text}");
+}
+
+#[test]
+fn how_often_restores_are_proven() {
+    let every = |data: &str| {
+        let text = format!(
+            "[estate]\nname = \"a\"\n[provider.here]\nkind = \"host\"\n[service.db]\noffering = \"x\"\ndata = {{ {data} }}\n"
+        );
+        good(&text).estate.services.values().next().unwrap().data.proof_every()
+    };
+    let days = |days: u64| Some(Span::seconds(days * 86_400));
+    assert_eq!((every(""), every("backup_every = \"1h\""), every("prove_every = \"2d\"")), (None, days(7), days(2)));
+    assert_eq!(every("backup_every = \"1h\", prove_every = \"never\""), None);
+    assert_eq!(good("[estate]\nname = \"a\"\n[provider.here]\nkind = \"host\"\n[service.db]\noffering = \"x\"\ndata = { prove_every = \"never\" }\n").estate.services.values().next().unwrap().data.prove_every, Prove::Never);
 }

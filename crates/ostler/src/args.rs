@@ -65,6 +65,8 @@ pub(crate) enum Command {
     Scale(Scale),
     /// Back up a service's data now
     Backup(Backup),
+    /// Restore a backup on the side, to prove that it can be
+    Prove(Prove),
     /// Replace a service's data by a backup
     Restore(Restore),
     /// Move a service to another provider, with its data; also the answer to a move that waits for a person
@@ -313,13 +315,27 @@ pub(crate) struct Backup {
     /// The backup's name [default: made from the time]
     #[arg(long)]
     pub name: Option<String>,
+    /// Delete this backup instead of making one
+    #[arg(long, value_name = "NAME", conflicts_with = "name")]
+    pub drop: Option<String>,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Prove {
+    /// The service
+    pub service: ServiceName,
+    /// The backup's name [default: the newest that is good]
+    pub backup: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Restore {
     /// The service
     pub service: ServiceName,
-    /// The backup's name [default: the newest]
+    /// The backup's name [default: the newest that is good]
     pub backup: Option<String>,
     /// Do not ask
     #[arg(long)]

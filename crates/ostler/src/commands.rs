@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use ostler_journal::{OpenOptions, Sqlite, home};
 use ostler_manager::{Ask, Knowledge, Settlement};
@@ -16,7 +16,7 @@ use ostler_runtime::{clock, server, turn, why};
 use crate::args::{Adopt, Command, Common, HomeCommand, How, Journal, ProviderCommand, Settle};
 use crate::client::{ask, cut_off, is_running, next, open};
 use crate::failure::{EXIT_CHANGES, Failure, Outcome};
-use crate::{failover, logs, place, provide, provider, show, simulate, up, verify};
+use crate::{backups, failover, logs, place, provide, provider, show, simulate, up, verify};
 
 /// How long a change that was asked for is waited for by default.
 const DONE_WITHIN: Duration = Duration::from_secs(300);
@@ -51,8 +51,11 @@ pub(crate) async fn run(command: Command, common: &Common) -> Outcome<u8> {
             let (service, instances) = arguments.service;
             order(common, Ask::Scale { service, instances }).await?;
         }
-        Command::Backup(arguments) => back_up(common, arguments.service, arguments.name).await?,
-        Command::Restore(arguments) => restore(common, arguments.service, arguments.backup, arguments.yes).await?,
+        Command::Backup(arguments) => backups::back_up(common, arguments).await?,
+        Command::Prove(arguments) => backups::prove(common, arguments.service, arguments.backup).await?,
+        Command::Restore(arguments) => {
+            backups::restore(common, arguments.service, arguments.backup, arguments.yes).await?;
+        }
         Command::Failover(arguments) => failover::fail_over(arguments, common).await?,
         Command::Discard(arguments) => failover::discard(arguments, common).await?,
         Command::Adopt(Adopt { service, provider, instance_id }) => {
@@ -75,7 +78,7 @@ pub(crate) fn print_json(value: &impl serde::Serialize) {
     anstream::println!("{text}");
 }
 
-fn say(common: &Common, words: &str) {
+pub(crate) fn say(common: &Common, words: &str) {
     if common.json {
         print_json(&serde_json::json!({ "done": true, "message": words }));
     } else {
@@ -283,7 +286,7 @@ async fn order(common: &Common, what: Ask) -> Outcome {
     up::until_settled(&home, common, DONE_WITHIN).await
 }
 
-async fn service_view(home: &Home, service: &ServiceName) -> Outcome<ostler_manager::ServiceView> {
+pub(crate) async fn service_view(home: &Home, service: &ServiceName) -> Outcome<ostler_manager::ServiceView> {
     let Response::Status { status, .. } = ask(home, &Request::Status).await? else { return Err(cut_off()) };
     if let Some(view) = status.services.iter().find(|view| view.name == *service) {
         return Ok(view.clone());
@@ -291,54 +294,6 @@ async fn service_view(home: &Home, service: &ServiceName) -> Outcome<ostler_mana
     let names: Vec<&str> = status.services.iter().map(|service| service.name.as_str()).collect();
     let remedy = server::services_are(service, &names);
     Err(Failure::new(format!("cannot find `{service}`"), "there is no such service", remedy))
-}
-
-async fn back_up(common: &Common, service: ServiceName, name: Option<String>) -> Outcome {
-    let home = place::of_command(common)?;
-    let name = name.unwrap_or_else(backup_name);
-    ask(&home, &Request::Ask(Ask::Backup { service: service.clone(), name: name.clone() })).await?;
-    up::until_settled_quietly(&home, common, DONE_WITHIN).await?;
-    let view = service_view(&home, &service).await?;
-    match view.backups.iter().find(|backup| backup.name == name) {
-        Some(backup) if common.json => print_json(backup),
-        Some(backup) => anstream::println!(
-            "{service} is backed up as {name} ({} bytes). `ostler restore {service} {name}` brings it back.",
-            backup.bytes
-        ),
-        None => {
-            let cause = view.troubles.join("; ");
-            let cause = if cause.is_empty() { "it has not ended yet".to_owned() } else { cause };
-            return Err(Failure::new(format!("cannot back up {service}"), cause, "see `ostler why` and try again"));
-        }
-    }
-    Ok(())
-}
-
-fn backup_name() -> String {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let at = Timestamp(i64::try_from(seconds).unwrap_or(0).saturating_mul(1_000_000));
-    format!("by-hand-{}", at.to_seconds().replace(['-', ':'], ""))
-}
-
-async fn restore(common: &Common, service: ServiceName, backup: Option<String>, yes: bool) -> Outcome {
-    let home = place::of_command(common)?;
-    let view = service_view(&home, &service).await?;
-    let Some(name) = backup.or_else(|| view.backups.first().map(|backup| backup.name.clone())) else {
-        return Err(Failure::new(
-            format!("cannot restore {service}"),
-            "it has no backups",
-            format!("make one with `ostler backup {service}`"),
-        ));
-    };
-    confirm(yes, common, &format!("Replace the data of {service} by the backup {name}? What came since is lost."))?;
-    ask(&home, &Request::Ask(Ask::Restore { service: service.clone(), name: name.clone() })).await?;
-    up::until_settled_quietly(&home, common, DONE_WITHIN).await?;
-    let after = service_view(&home, &service).await?;
-    if let Some(trouble) = after.troubles.first() {
-        return Err(Failure::new(format!("cannot restore {service} from {name}"), trouble, "its data is as it was"));
-    }
-    say(common, &format!("{service} has the data of {name}."));
-    Ok(())
 }
 
 async fn release(common: &Common, service: ServiceName, yes: bool) -> Outcome {

@@ -1,6 +1,7 @@
 //! The command line: arguments in, words out.
 
 mod args;
+mod backups;
 mod client;
 mod commands;
 mod failover;

@@ -5,7 +5,9 @@ use comfy_table::{Cell, CellAlignment, Table, presets};
 use ostler_manager::{Change, InstanceView, LeftView, LeftoverView, MovingView, ServiceView, StatusView};
 use ostler_model::health::State;
 use ostler_model::time::in_words;
+use ostler_runtime::clock;
 use ostler_runtime::history;
+use ostler_runtime::kept;
 use ostler_runtime::levels;
 use ostler_runtime::preview::Preview;
 use ostler_runtime::why;
@@ -70,6 +72,7 @@ pub(crate) fn status(status: &StatusView, troubles: &[String]) -> String {
     }
     out.push_str(&lines(&rows));
     out.push_str(&service_levels(status));
+    out.push_str(&backups(status));
     for service in &status.services {
         for line in remarks(service) {
             out.push_str(&line);
@@ -95,6 +98,18 @@ fn service_levels(status: &StatusView) -> String {
             levels::left(level),
             or_dash(burning.as_ref()),
         ]);
+    }
+    if rows.is_empty() { String::new() } else { format!("\n{}", lines(&rows)) }
+}
+
+/// What there is of services' data elsewhere; nothing if nothing is to be there.
+fn backups(status: &StatusView) -> String {
+    let now = clock::now();
+    let mut rows = table(&["backups", "newest", "kept", "restore proven"]);
+    for service in &status.services {
+        if let Some([newest, kept, proven]) = kept::cells(service, now) {
+            rows.add_row([service.name.to_string(), newest, kept, proven]);
+        }
     }
     if rows.is_empty() { String::new() } else { format!("\n{}", lines(&rows)) }
 }

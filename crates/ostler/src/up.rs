@@ -91,7 +91,7 @@ pub(crate) async fn up(arguments: &Up, common: &Common) -> Outcome<u8> {
 
 /// The estate of a file with what its providers offer, without a running ostler.
 pub(crate) async fn prepare_offline(file: EstateFile, home: &Home) -> Outcome<Prepared> {
-    let providers = Providers::new(home.folder().to_owned(), Arc::new(NoKeeper));
+    let providers = Arc::new(Providers::new(home.folder().to_owned(), Arc::new(NoKeeper)));
     prepare(file, &providers).await.map_err(|wrong| server::wrong_files("cannot read the estate file", &wrong).into())
 }
 

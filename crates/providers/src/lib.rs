@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +15,11 @@ use ostler_model::binding::Credentials;
 use ostler_model::catalog::{Catalog, Limits, Placement};
 use ostler_model::estate::{Listen, Parameters};
 use ostler_model::health::Exit;
-use ostler_model::ids::{BindingId, EstateName, EstateUuid, InstanceId, ServiceName};
-use ostler_model::outcome::{BackupMade, Failure, Observation, Running};
+use ostler_model::ids::{BindingId, EstateName, EstateUuid, InstanceId, OfferingName, ServiceName};
+use ostler_model::outcome::{Counted, Failure, Observation, Running};
 use ostler_model::template::Template;
 use ostler_model::time::Timestamp;
+use ostler_model::version::Version;
 
 mod failure;
 pub mod host;
@@ -141,6 +142,17 @@ pub struct Started {
     pub renew_at: Option<Timestamp>,
 }
 
+/// What `backup` gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dumped {
+    /// In whose format it is: the name of this machine's offering that can restore it.
+    pub kind: OfferingName,
+    /// By which version it was made.
+    pub version: Option<Version>,
+    /// What is in it, as it was counted at the same time.
+    pub counted: Counted,
+}
+
 /// What `bind` gives.
 #[derive(Clone, Debug)]
 pub struct Bound {
@@ -247,10 +259,10 @@ pub trait Provider: Send + Sync {
         Box::pin(async { Ok(()) })
     }
 
-    /// Makes a backup of the running instance's data.
-    fn backup<'a>(&'a self, order: &'a InstanceOrder, name: &'a str) -> Answer<'a, BackupMade>;
+    /// Writes the running instance's data into the file `to`, which is not there yet: whole, and on disk, or not at all.
+    fn backup<'a>(&'a self, order: &'a InstanceOrder, to: &'a Path) -> Answer<'a, Dumped>;
 
-    /// Replaces the running instance's data by a backup of this or another instance of its service, after making sure
-    /// that the backup is whole.
-    fn restore<'a>(&'a self, order: &'a InstanceOrder, backup: &'a BackupMade) -> Answer<'a, ()>;
+    /// Replaces the running instance's data by what [`Provider::backup`] has written for this or another instance of its
+    /// offering. One that fails leaves the data as it was.
+    fn restore<'a>(&'a self, order: &'a InstanceOrder, from: &'a Path) -> Answer<'a, ()>;
 }

@@ -22,12 +22,13 @@ pub(crate) async fn follow(handle: Loop, providers: Arc<Providers>) {
         let Some(estate) = handle.known(|known| known.estate.clone()).await else { continue };
         for (name, declared) in &estate.providers {
             let elsewhere = match &declared.kind {
-                ProviderKind::Osb(_) => providers.get(declared, &estate.folder),
+                ProviderKind::Osb(_) => providers.made(declared, &estate.folder),
                 ProviderKind::Host(_) => continue, // whoever changes a definition file gives the estate file again
             };
-            let (Ok(provider), name, handle) = (elsewhere, name.clone(), handle.clone()) else { continue };
+            let (Ok(made), name, handle) = (elsewhere, name.clone(), handle.clone()) else { continue };
+            let (providers, estate) = (providers.clone(), estate.clone());
             tokio::spawn(async move {
-                if let Ok(catalog) = provider.catalog().await {
+                if let Ok(catalog) = providers.catalog(&made, &estate).await {
                     handle.tell(Event::CatalogRead { provider: name, catalog: Arc::new(catalog) });
                 }
             });

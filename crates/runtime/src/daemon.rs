@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -33,6 +33,7 @@ use crate::selling::Selling;
 use crate::served::Gatherer;
 use crate::server;
 use crate::turn::{Incoming, RecallError, Turner};
+use crate::vault;
 use crate::verify;
 
 /// While facts cannot be stored, it is tried again this often.
@@ -218,6 +219,7 @@ pub fn run(config: Config, is_up: impl FnOnce()) -> Result<(), DaemonError> {
         let handle = handle.clone();
         Arc::new(move |incoming: Incoming| handle.tell(incoming))
     };
+    tidy(&tasks, config.home.folder(), &*note);
     let hands =
         Executor::new(tasks.handle().clone(), keeper.clone(), providers.clone(), drains, served, events, note.clone());
     let mut engine = Turner::new(opened.journal, hands)?;
@@ -253,6 +255,13 @@ pub fn run(config: Config, is_up: impl FnOnce()) -> Result<(), DaemonError> {
     drop(std::fs::remove_file(config.home.socket()));
     tasks.shutdown_timeout(Duration::from_millis(500));
     Ok(())
+}
+
+/// What a killed ostler has left of backups that were on their way is taken away, before others are.
+fn tidy(tasks: &tokio::runtime::Runtime, home: &Path, note: &(dyn Fn(String) + Send + Sync)) {
+    if let Err(failure) = tasks.block_on(vault::tidy(home)) {
+        note(format!("{}; {}", failure.detail, failure.remedy));
+    }
 }
 
 fn open_journal(config: &Config) -> Result<ostler_journal::Opened, OpenError> {

@@ -11,7 +11,7 @@ use ostler_model::diagnostics::{Problem, Problems};
 use ostler_model::estate::provide::Provide;
 use ostler_model::estate::{Estate, NotifyVia, Parsed, Provider, ProviderKind, parse};
 use ostler_model::ids::{ProviderName, ServiceName};
-use ostler_model::outcome::Failure;
+use ostler_model::outcome::{Failure, FailureClass};
 use ostler_model::template::Template;
 use ostler_model::time::Timestamp;
 use ostler_providers::host::check_program;
@@ -20,6 +20,7 @@ use ostler_providers::osb::OsbProvider;
 use crate::certificates;
 use crate::control::EstateFile;
 use crate::providers::{Made, Providers, Unmade};
+use crate::vault;
 
 /// An estate file that was parsed, with what its providers offer.
 #[derive(Clone)]
@@ -40,7 +41,7 @@ pub struct Prepared {
 ///
 /// # Errors
 /// Everything that is wrong with the file, and with the definition files of its providers: one [`Problems`] a file.
-pub async fn prepare(file: EstateFile, providers: &Providers) -> Result<Prepared, Vec<Problems>> {
+pub async fn prepare(file: EstateFile, providers: &Arc<Providers>) -> Result<Prepared, Vec<Problems>> {
     let mut parsed = parse(&file.file, &file.folder, &file.text).map_err(|problems| vec![problems])?;
     let mut wrong = Vec::new();
     let mut list = certificates::read_into(&mut parsed, &file.file);
@@ -54,6 +55,12 @@ pub async fn prepare(file: EstateFile, providers: &Providers) -> Result<Prepared
                 list.push(Problem { span, cause: failure.detail, remedy: failure.remedy });
             }
         }
+    }
+    // What is only away now comes back, and is told when it matters.
+    if let Err(failure) = vault::try_out(providers.home(), &parsed.estate).await
+        && failure.class == FailureClass::NeedsPerson
+    {
+        list.push(Problem { span: parsed.span("backups.to"), cause: failure.detail, remedy: failure.remedy });
     }
     wrong.extend(Problems::of(&file.file, &file.text, list));
     if !wrong.is_empty() {
@@ -72,8 +79,8 @@ pub async fn prepare(file: EstateFile, providers: &Providers) -> Result<Prepared
     let asked: Vec<_> = made
         .into_iter()
         .map(|(name, made)| {
-            let provider = made.any();
-            (name, made, tokio::spawn(async move { provider.catalog().await }))
+            let (providers, asked, estate) = (providers.clone(), made.clone(), prepared.estate.clone());
+            (name, made, tokio::spawn(async move { providers.catalog(&asked, &estate).await }))
         })
         .collect();
     for (name, made, catalog) in asked {

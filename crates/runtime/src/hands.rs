@@ -13,8 +13,9 @@ use ostler_journal::SealedChange;
 use ostler_keeper::protocol::{Answer, Order, Refusal};
 use ostler_manager::{Command, Event, Knowledge, Outcome, ServiceKnowledge, Started, Target};
 use ostler_model::binding::Credentials;
+use ostler_model::estate::contract::ContractCheck;
 use ostler_model::ids::{AttemptId, BindingId, CommandId, InstanceId, ProviderName, SecretId, ServiceName};
-use ostler_model::outcome::{Failure, FailureClass};
+use ostler_model::outcome::{BackupMade, Failure, FailureClass};
 use ostler_model::time::Timestamp;
 use ostler_probes::Word;
 use ostler_providers::host::choose_for_endpoint;
@@ -29,9 +30,10 @@ use crate::keeper_link::{Keeper, ReportNumber};
 use crate::notify;
 use crate::orders::{credentials, leftover_order, order_for};
 use crate::prove;
-use crate::providers::Providers;
+use crate::providers::{Made, Providers, Unmade};
 use crate::served::{Counts, Gatherer};
 use crate::turn::{Hands, Incoming, Secrets};
+use crate::vault::{Expected, Hand, Vault};
 use crate::watching;
 
 /// Heavy operations (making a database, binding, backing up) at once: they use whole cores and disks.
@@ -67,6 +69,7 @@ pub struct Executor {
     endpoint_ports: BTreeSet<u16>,
     drains: Drains,
     served: Arc<Gatherer>,
+    vault: Arc<Vault>,
     heavy: Arc<Semaphore>,
     light: Arc<Semaphore>,
 }
@@ -106,6 +109,7 @@ impl Executor {
         Self {
             tasks,
             keeper,
+            vault: Arc::new(Vault::new(providers.home().to_owned())),
             providers,
             events,
             note,
@@ -339,9 +343,15 @@ impl Executor {
                 }
             }),
             Command::Backup { name, .. } => {
-                Box::pin(async move { answer(provider.backup(&order, &name).await.map(Outcome::BackedUp)) })
+                let (vault, about) = (self.vault.clone(), self.vault.about(known, instance.service())?);
+                let hand = self.hand(known, &order.placement.provider)?;
+                Box::pin(async move { answer(vault.back_up(about, hand, order, name, clock::now).await) })
             }
-            Command::Restore { backup, .. } => Box::pin(async move { done(provider.restore(&order, &backup).await) }),
+            Command::Restore { backup, .. } => {
+                let (vault, about) = (self.vault.clone(), self.vault.about(known, instance.service())?);
+                let hand = self.hand(known, &order.placement.provider)?;
+                Box::pin(async move { answer(vault.restore(about, hand, order, backup).await) })
+            }
             Command::Prove { instance } => {
                 let look = prove::prepare(known, &instance);
                 Box::pin(prove_it(provider, order, look))
@@ -350,6 +360,8 @@ impl Executor {
             | Command::CloseEndpoint { .. }
             | Command::Fence { .. }
             | Command::Mitigate { .. }
+            | Command::ProveBackup { .. }
+            | Command::DropBackup { .. }
             | Command::Watch { .. }
             | Command::Unwatch { .. }
             | Command::Route { .. }
@@ -397,6 +409,50 @@ impl Executor {
         let provider = self.provider(known, &order.placement.provider)?;
         self.run(id, Target::Leftover(leftover.clone()), async move { done(provider.mitigate(&order).await) });
         Ok(())
+    }
+
+    /// Looks after a service's backups, beside whatever is done to its instances.
+    fn look_after(
+        &mut self,
+        id: CommandId,
+        command: &Command,
+        service: &ServiceName,
+        backup: BackupMade,
+        known: &Knowledge,
+    ) -> Result<(), Failure> {
+        let (vault, about) = (self.vault.clone(), self.vault.about(known, service)?);
+        let job: Job = if matches!(command, Command::ProveBackup { .. }) {
+            let estate = known.estate.as_ref().ok_or_else(|| nowhere(service))?;
+            let definitions = self.providers.definitions(estate)?;
+            let consumers = known.consumers.get(service).into_iter().flatten();
+            let contracts = consumers.filter_map(|name| {
+                let consumer = known.services.get(name).filter(|consumer| consumer.declared)?;
+                // What is asked with the program's own environment is asked of the real one.
+                let of_data =
+                    |check: &ContractCheck| matches!(check, ContractCheck::Sql { .. } | ContractCheck::Redis { .. });
+                let contracts = consumer.spec.contracts.iter();
+                let relied: Vec<_> = contracts.filter(|c| c.need == *service && of_data(&c.check)).cloned().collect();
+                (!relied.is_empty()).then(|| (name.clone(), relied))
+            });
+            let expected = Expected { contracts: contracts.collect(), definitions };
+            Box::pin(async move { answer(vault.prove(about, backup, expected).await) })
+        } else {
+            Box::pin(async move { answer(vault.delete(about, backup).await) })
+        };
+        self.run(id, command.target(), job);
+        Ok(())
+    }
+
+    /// Who reads and writes the data of what is bought from this provider.
+    fn hand(&self, known: &Knowledge, name: &ProviderName) -> Result<Hand, Failure> {
+        let estate = known.estate.as_ref().ok_or_else(|| gone(name))?;
+        let declared = known.provider(name).ok_or_else(|| gone(name))?;
+        match self.providers.made(declared, &estate.folder) {
+            Ok(Made::Host(provider)) => Ok(Hand::Here(provider)),
+            Ok(Made::Osb(_)) => Ok(Hand::Outside(self.providers.outside(estate)?)),
+            Err(Unmade::Failed(failure)) => Err(failure),
+            Err(Unmade::Definitions(_)) => self.providers.definitions(estate).and(Err(gone(name))),
+        }
     }
 
     /// Tells the manager what the provider has agreed to.
@@ -536,6 +592,14 @@ fn fenced(service: &ServiceKnowledge) -> impl Iterator<Item = InstanceId> {
     left.map(|(number, _)| service.instance_id(*number))
 }
 
+fn nowhere(service: &ServiceName) -> Failure {
+    Failure {
+        class: FailureClass::Interrupted,
+        detail: format!("no estate declares {service} any more"),
+        remedy: "nothing: it is looked at again".to_owned(),
+    }
+}
+
 fn not_open(service: &ServiceName, refusal: &Refusal) -> Failure {
     let remedy = match refusal {
         Refusal::CannotListen { address, .. } => format!(
@@ -593,6 +657,11 @@ impl Hands for Executor {
             }
             Command::Mitigate { leftover } => {
                 if let Err(failure) = self.mitigate(id, leftover, known, secrets) {
+                    self.fail(id, failure);
+                }
+            }
+            Command::ProveBackup { service, backup } | Command::DropBackup { service, backup } => {
+                if let Err(failure) = self.look_after(id, &command, service, backup.clone(), known) {
                     self.fail(id, failure);
                 }
             }

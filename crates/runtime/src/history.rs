@@ -1,12 +1,14 @@
 //! Facts as people and scripts see them: `ostler journal`.
 
 use ostler_manager::level::Rate;
-use ostler_manager::{Brings, Command, Fact, FactKind, Outcome, Settlement};
+use ostler_manager::{Brings, Command, Fact, FactKind, Outcome, ProvenView, Settlement};
 use ostler_model::estate::slo::Objective;
 use ostler_model::health::{Health, SymptomKind};
 use ostler_model::ids::{CommandId, InstanceId, ServiceName};
-use ostler_model::time::in_words;
+use ostler_model::time::{Timestamp, in_words};
 use serde::{Deserialize, Serialize};
+
+use crate::kept;
 
 /// One fact.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,6 +69,8 @@ pub fn service_of(kind: &FactKind) -> Option<&ServiceName> {
         | FactKind::MoveHeld { service, .. }
         | FactKind::MoveReturned { service }
         | FactKind::MoveEnded { service }
+        | FactKind::ProofAsked { service, .. }
+        | FactKind::BackupDropped { service, .. }
         | FactKind::RestoreAsked { service, .. } => Some(service),
         FactKind::ServiceSold { spec, .. } => Some(&spec.name),
         FactKind::GuestAdmitted { guest, .. } => Some(&guest.sold),
@@ -249,6 +253,8 @@ pub fn in_plain_words(kind: &FactKind) -> String {
         FactKind::MoveEnded { service } => format!("the move of {service} is over"),
         FactKind::InstanceDiscarded { instance, why } => format!("{instance} is to be deleted with its data: {why}"),
         FactKind::RestoreAsked { service, name } => format!("a person asked to restore {service} from {name}"),
+        FactKind::ProofAsked { service, name } => format!("a restore of {service} from {name} is to be proven"),
+        FactKind::BackupDropped { service, name, why } => format!("the backup {name} of {service} is deleted: {why}"),
     }
 }
 
@@ -312,6 +318,8 @@ pub fn outcome_in_words(outcome: &Outcome) -> String {
             None => format!("all of {} checks are as relied on", checks.len()),
             Some((name, problem)) => format!("`{name}` is not as relied on: {problem}"),
         },
+        Outcome::Proven(proof) => format!("proven: {}", kept::proof_in_words(&ProvenView::new(Timestamp(0), proof))),
+        Outcome::Unusable { why } => format!("the backup is of no use: {why}"),
         Outcome::Done => "done".to_owned(),
         Outcome::Failed(failure) => format!("failed: {}", failure.detail),
     }

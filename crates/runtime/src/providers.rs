@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ostler_model::catalog::Catalog;
 use ostler_model::diagnostics::Problems;
-use ostler_model::estate::{Provider as Declared, ProviderKind};
+use ostler_model::estate::{Estate, Provider as Declared, ProviderKind};
 use ostler_model::ids::ProviderName;
 use ostler_model::outcome::{Failure, FailureClass};
 use ostler_providers::Provider;
-use ostler_providers::host::{Definitions, HostConfig, HostProvider, KeeperPort, Ports};
+use ostler_providers::host::{Definitions, HostConfig, HostProvider, KeeperPort, Outside, Ports};
 use ostler_providers::osb::OsbProvider;
+
+use crate::vault;
 
 /// The providers of one home.
 pub struct Providers {
@@ -55,6 +58,11 @@ impl Providers {
         Self { home, keeper, made: Mutex::new(BTreeMap::new()), ports: Ports::default() }
     }
 
+    /// The home.
+    pub(crate) fn home(&self) -> &Path {
+        &self.home
+    }
+
     /// The provider that is declared like this, in an estate file that lies in `folder`.
     ///
     /// # Errors
@@ -77,6 +85,47 @@ impl Providers {
     /// If it cannot be made.
     pub fn made(&self, declared: &Declared, folder: &Path) -> Result<Made, Unmade> {
         self.known(declared).map_or_else(|| self.make_and_keep(declared, folder), Ok)
+    }
+
+    /// The definitions of this machine's offerings, also where the estate buys nothing here.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn definitions(&self, estate: &Estate) -> Result<Definitions, Failure> {
+        let own = estate.providers.values().find_map(|provider| match &provider.kind {
+            ProviderKind::Host(host) => host.offerings.clone(),
+            ProviderKind::Osb(_) => None,
+        });
+        let read = own.map_or_else(Definitions::builtin, |folder| Definitions::with_folder(&folder));
+        read.map_err(|problems| Failure {
+            class: FailureClass::NeedsPerson,
+            detail: format!("cannot read the offerings of this machine: {}", first_cause(&problems)),
+            remedy: "correct the definition file".to_owned(),
+        })
+    }
+
+    /// This machine's client programs, for what is bought elsewhere.
+    ///
+    /// # Errors
+    /// If the definitions cannot be read that name them.
+    pub fn outside(&self, estate: &Estate) -> Result<Arc<Outside>, Failure> {
+        Ok(Arc::new(Outside::new(self.definitions(estate)?, self.home.join(vault::WORK))))
+    }
+
+    /// What the provider offers, with what this machine can do with it over a binding.
+    ///
+    /// # Errors
+    /// If the provider cannot be asked.
+    pub async fn catalog(&self, made: &Made, estate: &Estate) -> Result<Catalog, Failure> {
+        let mut catalog = made.any().catalog().await?;
+        if let (Made::Osb(broker), Ok(outside)) = (made, self.outside(estate)) {
+            for (name, offering) in &mut catalog.offerings {
+                let can = offering.bindable && outside.kind_of(&broker.words_for(name)).await.is_some();
+                offering.actions.backup = can;
+                offering.actions.prove = can;
+            }
+        }
+        Ok(catalog)
     }
 
     /// Reads the definition files anew: a person gave the estate file again, perhaps because a definition changed. What

@@ -431,6 +431,8 @@ fn refusal_of(known: &Knowledge, ask: &Ask) -> Option<Refused> {
         Ask::Delete { service } => ("delete", service),
         Ask::Backup { service, .. } => ("back up", service),
         Ask::Restore { service, .. } => ("restore", service),
+        Ask::Prove { service, .. } => ("prove a restore of", service),
+        Ask::DropBackup { service, .. } => ("delete a backup of", service),
         Ask::Adopt { service, .. } => ("adopt an instance for", service),
         Ask::Release { service } => ("release", service),
         Ask::Settle { leftover, .. } => ("settle what was asked for of", leftover.instance.service()),

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::history::{counted, outcome_in_words};
 use crate::levels;
 use crate::waiting::{self, Waiting};
+use crate::{clock, kept};
 
 /// How many troubles a report tells.
 pub const EPISODES_MAX: usize = 5;
@@ -307,6 +308,8 @@ impl Fold {
             | FactKind::DeleteAsked { service }
             | FactKind::ReleaseAsked { service }
             | FactKind::BackupAsked { service, .. }
+            | FactKind::ProofAsked { service, .. }
+            | FactKind::BackupDropped { service, .. }
             | FactKind::RestoreAsked { service, .. }
             | FactKind::MoveBegan { service, .. }
             | FactKind::MoveTurned { service, .. }
@@ -416,6 +419,10 @@ pub fn in_words_of(report: &WhyReport) -> String {
     if is_worth_telling(&report.candidates) {
         out.push_str("\nWhere it is bought, and why not elsewhere\n");
         report.candidates.iter().for_each(|candidate| out.push_str(&candidate_in_words(candidate)));
+    }
+    let backups = kept::list(&report.service, clock::now());
+    if !backups.is_empty() {
+        out.push_str(&format!("\nBackups\n{backups}"));
     }
     if !report.changes.is_empty() {
         out.push_str("\nLast changes\n");

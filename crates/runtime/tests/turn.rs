@@ -57,7 +57,7 @@ fn offering(name: &str, runs_program: bool) -> Offering {
         bindable: true,
         durable: !runs_program,
         instances_max: None,
-        actions: Actions { start_stop: true, backup: false, unrepeatable: false, hears_context: false },
+        actions: Actions { start_stop: true, ..Actions::default() },
         probe: ProbePolicy {
             ready: Check::Tcp,
             deep: None,

@@ -30,6 +30,10 @@ pub enum Mutant {
     ReplacesLostData,
     /// The manager never backs up.
     NeverBacksUp,
+    /// The manager never proves a restore.
+    NeverProves,
+    /// The manager deletes the newest backup.
+    DropsNewest,
     /// The manager repairs without pause.
     RepairsWithoutPause,
     /// The manager takes callers from every instance it thinks about.
@@ -64,7 +68,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them, each with the promises that it breaks: at least one of these must be seen to be broken.
-    pub const ALL: [(Self, &'static [Promise]); 25] = [
+    pub const ALL: [(Self, &'static [Promise]); 27] = [
         (Self::ForgetfulDisk, &[Promise::FactsKept]),
         (Self::SwappingDisk, &[Promise::FactsKept]),
         (Self::SecretlessDisk, &[Promise::SecretsKept]),
@@ -75,6 +79,8 @@ impl Mutant {
         (Self::DeletesForStop, &[Promise::NoUnaskedDeletion]),
         (Self::ReplacesLostData, &[Promise::DataKept]),
         (Self::NeverBacksUp, &[Promise::BackupsInTime]),
+        (Self::NeverProves, &[Promise::ProofsInTime]),
+        (Self::DropsNewest, &[Promise::GoodBackupKept]),
         (Self::RepairsWithoutPause, &[Promise::Brakes]),
         (Self::WithdrawsLast, &[Promise::LastOneServes]),
         (Self::RoutesWrong, &[Promise::RoutesRight]),
@@ -111,7 +117,10 @@ impl Mutant {
                 (Self::DeletesForStop, Command::Stop { instance, .. }) => {
                     wrong.push((id, Command::Deprovision { instance }));
                 }
-                (Self::NeverBacksUp, Command::Backup { .. }) => {}
+                (Self::NeverBacksUp, Command::Backup { .. }) | (Self::NeverProves, Command::ProveBackup { .. }) => {}
+                (Self::DropsNewest, Command::ProveBackup { service, backup }) => {
+                    wrong.push((id, Command::DropBackup { service, backup }));
+                }
                 (Self::ReplacesLostData, Command::Observe { instance }) => {
                     wrong.push((id, Command::Provision { instance }));
                 }

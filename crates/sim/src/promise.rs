@@ -27,6 +27,10 @@ pub enum Promise {
     DataKept,
     /// Backups are made as often as declared.
     BackupsInTime,
+    /// Restores are proven as often as declared.
+    ProofsInTime,
+    /// The newest good backup is kept.
+    GoodBackupKept,
     /// Not more is repaired at once than allowed, and not more often than the pauses allow.
     Brakes,
     /// Callers are not taken from the last instance that serves them.
@@ -65,7 +69,7 @@ pub enum Promise {
 
 impl Promise {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self::FactsKept,
         Self::SecretsKept,
         Self::OneOperation,
@@ -74,6 +78,8 @@ impl Promise {
         Self::NoUnaskedDeletion,
         Self::DataKept,
         Self::BackupsInTime,
+        Self::ProofsInTime,
+        Self::GoodBackupKept,
         Self::Brakes,
         Self::LastOneServes,
         Self::RoutesRight,

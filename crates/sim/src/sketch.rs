@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ostler_model::catalog::{Actions, Catalog, Limits, Offering, Plan, ProbePolicy};
+use ostler_model::estate::backups::Prove;
 use ostler_model::estate::failures::Failures;
 use ostler_model::estate::{
     Check, DataPolicy, Estate, Heal, HostProvider, Listen, ProbeOverride, Provider, ProviderKind, Service, StopPolicy,
@@ -105,6 +106,9 @@ pub struct ServiceSketch {
     /// It is backed up so often, in minutes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_every: Option<u64>,
+    /// A restore of it is proven so often, in minutes, instead of every week.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prove_every: Option<u64>,
 }
 
 /// The sorts of services.
@@ -200,7 +204,7 @@ impl Sketch {
             };
             let provider = index / 10 % providers;
             let backup_every = backup_every.filter(|_| sort == Sort::Database);
-            ServiceSketch { sort, provider, instances, needs, before: index % 50 == 2, backup_every }
+            ServiceSketch { sort, provider, instances, needs, before: index % 50 == 2, backup_every, prove_every: None }
         });
         Self { at_once: 20, providers: providers_made.collect(), services: services_made.collect() }
     }
@@ -249,6 +253,7 @@ impl Sketch {
                 .collect(),
             failures: Failures::default(),
             provide: None,
+            backups: Default::default(),
         };
         Town {
             estate: Arc::new(estate),
@@ -276,14 +281,17 @@ impl ServiceSketch {
     /// A service drawn by chance; its needs are some of those before it.
     fn draw(draw: &mut Stream, index: usize, providers: usize) -> Self {
         let sort = [Sort::Program, Sort::Program, Sort::Database, Sort::Cache][draw.index(4)];
-        Self {
+        let mut sketch = Self {
             sort,
             provider: draw.index(providers),
             instances: u32::try_from(draw.between(1, 4)).expect("a few"),
             needs: (0..index).filter(|_| draw.chance(1000 / (index as u64 + 1))).collect(),
             before: draw.chance(200),
             backup_every: [None, Some(15), Some(240)][draw.index(3)].filter(|_| sort == Sort::Database),
-        }
+            prove_every: None,
+        };
+        sketch.prove_every = sketch.backup_every.filter(|minutes| *minutes < 60).map(|minutes| minutes * 4);
+        sketch
     }
 
     /// The service as it is declared, as the `index`-th of its estate. What is bought at a broker runs no command of the
@@ -311,6 +319,7 @@ impl ServiceSketch {
             data: DataPolicy {
                 durable: None,
                 backup_every: self.backup_every.map(|minutes| Span::seconds(minutes * 60)),
+                prove_every: self.prove_every.map_or(Prove::Usual, |minutes| Prove::Every(Span::seconds(minutes * 60))),
             },
             listen: Listen::Port,
             limits: Limits::default(),
@@ -367,6 +376,7 @@ fn offering(name: OfferingName, sort: Sort, kind: Kind) -> Offering {
         actions: Actions {
             start_stop: !bought,
             backup: sort == Sort::Database && !bought,
+            prove: sort == Sort::Database && !bought,
             unrepeatable: bought,
             hears_context: false,
         },

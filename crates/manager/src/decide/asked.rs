@@ -13,6 +13,7 @@ use crate::evolve::{all_with_bought, with_withdrawn};
 use crate::fact::FactKind;
 use crate::knowledge::{Knowledge, Origin, Phase, ServiceKnowledge};
 use crate::place::{place, place_one};
+use crate::vault::{BY_HAND_MAX, SCHEDULED};
 
 /// The longest name of an instance that is taken over.
 const ADOPTED_BYTES_MAX: usize = 1024;
@@ -95,6 +96,8 @@ impl Draft<'_> {
             | Ask::Adopt { service, .. }
             | Ask::FailOver { service, .. }
             | Ask::FailBack { service }
+            | Ask::Prove { service, .. }
+            | Ask::DropBackup { service, .. }
             | Ask::Restore { service, .. } => service,
             Ask::Discard { instance } => instance.service(),
             Ask::Settle { leftover, .. } => leftover.instance.service(),
@@ -130,6 +133,18 @@ impl Draft<'_> {
             }
             (Ask::Backup { service, name }, None) => {
                 self.fact(FactKind::BackupAsked { service: service.clone(), name: name.clone() });
+            }
+            (Ask::Prove { service, name }, None) => {
+                let newest = || known.newest_good().map(|(_, made)| made.name.clone()).unwrap_or_default();
+                let name = name.clone().unwrap_or_else(newest);
+                // The schedule may just have asked for the same: whoever waits for it sees what comes of it.
+                if known.vault().proof_wanted.as_ref() != Some(&name) {
+                    self.fact(FactKind::ProofAsked { service: service.clone(), name });
+                }
+            }
+            (Ask::DropBackup { service, name }, None) => {
+                let (service, name) = (service.clone(), name.clone());
+                self.fact(FactKind::BackupDropped { service, name, why: "a person asked for it".to_owned() });
             }
             (Ask::Restore { service, name }, None) => {
                 self.fact(FactKind::RestoreAsked { service: service.clone(), name: name.clone() });
@@ -217,6 +232,9 @@ impl Draft<'_> {
             Ask::Backup { .. } | Ask::Restore { .. } if service.moving.is_some() => {
                 Some(format!("`{name}` is being moved: its data can be backed up and restored when that is over"))
             }
+            Ask::Prove { .. } | Ask::DropBackup { .. } if resting => {
+                Some(format!("`{name}` is stopped: `ostler up` starts it"))
+            }
             Ask::Backup { .. } if !can_back_up() => {
                 Some(format!("`{}` has no data that can be backed up", service.spec.offering))
             }
@@ -226,12 +244,37 @@ impl Draft<'_> {
             Ask::Backup { name: backup, .. } if service.backups.iter().any(|(_, made)| &made.name == backup) => {
                 Some(format!("`{name}` has a backup `{backup}` already: choose another name"))
             }
+            Ask::Backup { name: backup, .. } if service.vault().dropping.contains_key(backup) => {
+                Some(format!("a backup `{backup}` of `{name}` is being deleted: choose another name"))
+            }
             Ask::Backup { name: backup, .. } if !is_backup_name(backup) => Some(
                 "a backup's name has 1 to 63 letters, digits, hyphens, underscores and dots, and begins with a letter or \
                  a digit"
                     .to_owned(),
             ),
+            Ask::Backup { name: backup, .. } if backup.starts_with(SCHEDULED) => Some(format!(
+                "backups whose names begin with `{SCHEDULED}` are made by the schedule: choose another name"
+            )),
+            Ask::Backup { .. } if service.made_by_hand() >= BY_HAND_MAX => Some(format!(
+                "`{name}` has {BY_HAND_MAX} backups that were made by hand: `ostler backup {name} --drop NAME` deletes one"
+            )),
             Ask::Backup { .. } => None,
+            Ask::Prove { name: asked, .. }
+                if service.vault().proof_wanted.as_ref().is_some_and(|wanted| asked.as_ref() != Some(wanted)) =>
+            {
+                Some(format!("a restore of `{name}` is being proven already"))
+            }
+            Ask::Prove { .. } if !self.known.offering(service).is_some_and(|offering| offering.actions.prove) => {
+                Some(format!("a restore of `{}` cannot be proven on this machine", service.spec.offering))
+            }
+            Ask::Prove { name: Some(backup), .. } => no_such_backup(service, backup),
+            Ask::Prove { name: None, .. } if service.newest_good().is_none() => {
+                Some(format!("`{name}` has no backup that is good"))
+            }
+            Ask::Prove { name: None, .. } => None,
+            Ask::DropBackup { name: backup, .. } => {
+                no_such_backup(service, backup).or_else(|| self.known.why_kept(service, backup))
+            }
             Ask::Restore { name: backup, .. } => no_such_backup(service, backup),
         }
     }

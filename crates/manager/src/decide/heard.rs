@@ -44,6 +44,7 @@ impl Draft<'_> {
                         self.tell_backup_failed(&instance, command, failure);
                     }
                     Outcome::Observed(observation) => self.observed(&instance, observation),
+                    Outcome::Unusable { why } => self.tell_unusable(command, why),
                     _ => {}
                 }
                 self.look(Scope::Instance(instance.clone()));
@@ -55,6 +56,10 @@ impl Draft<'_> {
                     self.not_deleted(&leftover, failure);
                 }
                 self.look(Scope::Service(leftover.instance.service().clone()));
+            }
+            Target::Vault(service) => {
+                self.proof_ended(command, outcome);
+                self.look(Scope::Service(service));
             }
             Target::Nothing => {}
         }

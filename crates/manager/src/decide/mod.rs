@@ -22,6 +22,7 @@ mod asked;
 mod failover;
 mod heard;
 mod sold;
+mod vault;
 
 pub(crate) use self::heard::HEALED_TOLD_EVERY;
 

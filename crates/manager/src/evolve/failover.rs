@@ -4,7 +4,7 @@
 
 use ostler_model::catalog::Placement;
 use ostler_model::ids::{InstanceId, ServiceName};
-use ostler_model::outcome::{Failure, FailureClass};
+use ostler_model::outcome::{BackupMade, Failure, FailureClass};
 use ostler_model::time::Timestamp;
 
 use super::index::{recount_outdated, with_instance, with_service};
@@ -97,6 +97,7 @@ pub(super) fn step_ended(known: &mut Knowledge, command: &Command, outcome: &Out
                 Some(failure) => fail(moving, &failure, at),
             },
             (Command::Restore { .. } | Command::Prove { .. }, Outcome::Failed(failure)) => fail(moving, failure, at),
+            (Command::Restore { backup, .. }, Outcome::Unusable { why }) => fail(moving, &of_no_use(backup, why), at),
             _ => {}
         }
     });
@@ -123,6 +124,15 @@ pub(super) fn lost(known: &mut Knowledge, id: &InstanceId) {
 
 fn fail(moving: &mut Moving, failure: &Failure, at: Timestamp) {
     moving.trouble = Some(StepTrouble::after(moving.trouble.as_ref(), failure.clone(), at));
+}
+
+/// There is nothing to be tried again: another backup has to be taken.
+fn of_no_use(backup: &BackupMade, why: &str) -> Failure {
+    Failure {
+        class: FailureClass::NeedsPerson,
+        detail: format!("the backup {} cannot be used: {why}", backup.name),
+        remedy: "restore another backup".to_owned(),
+    }
 }
 
 /// What is not as consumers rely on it, as a failure.

@@ -27,7 +27,7 @@ pub(super) enum Touched {
 pub(super) fn touched(known: &Knowledge, kind: &FactKind) -> Touched {
     let of_command = |command: &Command| match command.target() {
         Target::Instance(instance) => Touched::One(instance.service().clone()),
-        Target::Endpoint(_) | Target::Leftover(_) | Target::Nothing => Touched::Nobodys,
+        Target::Endpoint(_) | Target::Leftover(_) | Target::Vault(_) | Target::Nothing => Touched::Nobodys,
     };
     match kind {
         FactKind::Resumed { .. } | FactKind::EstateDeclared { .. } | FactKind::DownAsked => Touched::All,
@@ -65,6 +65,8 @@ pub(super) fn touched(known: &Knowledge, kind: &FactKind) -> Touched {
         | FactKind::Told { .. }
         | FactKind::RestartAsked { .. }
         | FactKind::BackupAsked { .. }
+        | FactKind::ProofAsked { .. }
+        | FactKind::BackupDropped { .. }
         | FactKind::RestoreAsked { .. }
         | FactKind::LossAccepted { .. }
         | FactKind::NeedVerified { .. }

@@ -27,6 +27,7 @@ mod level;
 mod outcome;
 mod repair;
 mod sold;
+mod vault;
 
 pub(crate) use self::asks::{all_with_bought, with_withdrawn};
 pub(crate) use self::index::is_outdated;
@@ -102,6 +103,12 @@ pub fn evolve(known: &mut Knowledge, fact: &Fact) {
         | FactKind::ReleaseAsked { .. }
         | FactKind::BackupAsked { .. }
         | FactKind::RestoreAsked { .. } => asked(known, &fact.kind, at),
+        FactKind::ProofAsked { service, name } => {
+            with_service(known, service, |service| vault::ask_proof(service, name, at));
+        }
+        FactKind::BackupDropped { service, name, .. } => {
+            with_service(known, service, |service| vault::drop_backup(service, name));
+        }
         FactKind::TrafficMeasured { service, traffic } => with_service(known, service, |service| {
             if let Some(level) = &mut service.level {
                 level.add_traffic(*traffic);
@@ -264,6 +271,7 @@ fn resume(known: &mut Knowledge, at: Timestamp) {
     known.pass_over(at);
     for service in known.services.values_mut() {
         service.backup_clock = service.backup_clock.map(|clock| clock.min(at));
+        vault::resume(service, at, latest);
         for binding in service.bindings.values_mut() {
             asks::put_off_no_longer(&mut binding.renew_at, binding.put_off, at);
         }

@@ -8,7 +8,7 @@ use ostler_model::outcome::{Failure, FailureClass, Observation, Running};
 use ostler_model::time::Timestamp;
 
 use super::index::{with_instance, with_service};
-use super::{asks, failover, set_health};
+use super::{asks, failover, set_health, vault};
 use crate::backoff;
 use crate::command::{Command, Outcome};
 use crate::knowledge::{
@@ -57,6 +57,10 @@ fn issue_to(known: &mut Knowledge, id: CommandId, command: &Command, at: Timesta
         Command::Update { instance, .. } => operate(known, id, command, instance, OperationKind::Update, at),
         Command::Tidy { instance, .. } => operate(known, id, command, instance, OperationKind::Bind, at),
         Command::Mitigate { .. } => {}
+        Command::ProveBackup { service, .. } | Command::DropBackup { service, .. } => {
+            known.commands.insert(id, command.clone());
+            with_service(known, service, |service| vault::begin(service, id));
+        }
         Command::Backup { instance, .. } => operate(known, id, command, instance, OperationKind::Backup, at),
         Command::Restore { instance, .. } => operate(known, id, command, instance, OperationKind::Restore, at),
         Command::Prove { instance } => operate(known, id, command, instance, OperationKind::Prove, at),
@@ -155,6 +159,12 @@ pub(super) fn end(known: &mut Knowledge, id: CommandId, outcome: &Outcome, at: T
             }
         }
         Command::Mitigate { .. } => {}
+        Command::ProveBackup { service, backup } => {
+            with_service(known, service, |service| vault::end_of_proof(service, id, backup, outcome, at));
+        }
+        Command::DropBackup { service, backup } => {
+            with_service(known, service, |service| vault::end_of_drop(service, id, backup, outcome, at));
+        }
         Command::Watch { .. } | Command::Unwatch { .. } | Command::Route { .. } | Command::Notify { .. } => {}
     }
     asks::end(known, &command, outcome, at);
@@ -262,6 +272,7 @@ fn end_of_service(known: &mut Knowledge, command: &Command, outcome: &Outcome, a
             service.restore_wanted.take_if(|wanted| *wanted == backup.name);
             service.backup_trouble = match outcome {
                 Outcome::Failed(failure) => Some(failure.clone()),
+                Outcome::Unusable { why } => Some(vault::mark_bad(service, backup, why, at)),
                 _ => None,
             };
         }),

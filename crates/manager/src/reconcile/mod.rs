@@ -8,6 +8,7 @@ mod instance;
 mod level;
 mod service;
 mod treat;
+mod vault;
 
 use crate::decide::Draft;
 use crate::event::Scope;

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use ostler_model::estate::Occasion;
 use ostler_model::ids::{InstanceId, ServiceName};
+use ostler_model::outcome::BackupMade;
 use ostler_model::time::{Timestamp, in_words};
 
-use super::failover;
+use super::{failover, vault};
 use crate::command::Command;
 use crate::decide::{Draft, HEALED_TOLD_EVERY, Reason};
 use crate::event::Scope;
 use crate::fact::FactKind;
 use crate::knowledge::{BindingState, Instance, Knowledge, Launch, Operation, OperationKind, Phase, ServiceKnowledge};
+use crate::vault::SCHEDULED;
 
 /// The steps, in their order. A step that changes something ends the look: what follows it is decided from the state
 /// that it leads to, by the next look.
@@ -27,6 +29,9 @@ pub(super) fn look(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
         tidy_bindings,
         mitigate,
         back_up,
+        vault::thin_out,
+        vault::prove,
+        vault::delete,
         tell_healed,
     ];
     for step in steps {
@@ -367,7 +372,7 @@ fn back_up(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
     if draft.now < due {
         draft.wake(due, Scope::Service(name.clone()));
     } else {
-        draft.fact(FactKind::BackupAsked { service: name.clone(), name: backup_name(draft.now) });
+        draft.fact(FactKind::BackupAsked { service: name.clone(), name: backup_name(service, draft.now) });
     }
 }
 
@@ -390,7 +395,13 @@ fn tell_healed(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
     draft.tell(name, Occasion::Healed, message);
 }
 
-/// The name of a scheduled backup: its time, so that names sort as times do.
-fn backup_name(now: Timestamp) -> String {
-    format!("scheduled-{}", now.to_seconds().replace(['-', ':'], ""))
+/// The name of a scheduled backup: its time, so that names sort as times do. Never one that another one has, or had.
+fn backup_name(service: &ServiceKnowledge, now: Timestamp) -> String {
+    let first = format!("{SCHEDULED}{}", now.to_seconds().replace(['-', ':'], ""));
+    let is_taken = |name: &String| {
+        let is_it = |(_, made): &(Timestamp, BackupMade)| made.name == *name;
+        service.backups.iter().any(is_it) || service.vault().dropping.contains_key(name)
+    };
+    let next = (2..u32::MAX).map(|number| format!("{first}-{number}"));
+    std::iter::once(first.clone()).chain(next).find(|name| !is_taken(name)).expect("a service has few backups")
 }

@@ -14,7 +14,7 @@ use ostler_model::catalog::{Limits, Placement};
 use ostler_model::estate::{Listen, Occasion};
 use ostler_model::health::{Exit, Health, Symptom, SymptomKind};
 use ostler_model::ids::{AttemptId, BindingId, CommandId, InstanceId, ServiceName};
-use ostler_model::outcome::{BackupMade, FailureClass, Observation, Running};
+use ostler_model::outcome::{BackupMade, Counted, FailureClass, Observation, Proof, Running};
 use ostler_model::time::{Span, Timestamp};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -73,7 +73,7 @@ fn diagnosis() -> impl Strategy<Value = Diagnosis> {
 fn command() -> impl Strategy<Value = Command> {
     let binding = || (service(), service()).prop_map(|(consumer, need)| BindingId { consumer, need });
     let span = Span::seconds(1);
-    let made = || BackupMade { name: "b".to_owned(), bytes: 1, sha256: String::new() };
+    let made = || BackupMade { name: "b".to_owned(), bytes: 1, sha256: String::new(), place: None };
     prop_oneof![
         (service(), prop::option::of(1..4_u16))
             .prop_map(|(service, port)| { Command::OpenEndpoint { service, address: port.map(local) } }),
@@ -105,6 +105,8 @@ fn command() -> impl Strategy<Value = Command> {
         (binding(), instance()).prop_map(|(binding, instance)| Command::Tidy { binding, instance, rounds: vec![1, 2] }),
         instance().prop_map(|instance| Command::Backup { instance, name: "b".to_owned() }),
         instance().prop_map(move |instance| Command::Restore { instance, backup: made() }),
+        service().prop_map(move |service| Command::ProveBackup { service, backup: made() }),
+        service().prop_map(move |service| Command::DropBackup { service, backup: made() }),
         (instance(), 1..4_u16).prop_map(|(instance, port)| Command::Watch { instance, address: local(port) }),
         instance().prop_map(|instance| Command::Unwatch { instance }),
         (instance(), prop::option::of(1..4_u16))
@@ -114,7 +116,7 @@ fn command() -> impl Strategy<Value = Command> {
 }
 
 fn outcome() -> impl Strategy<Value = Outcome> {
-    let made = BackupMade { name: "b".to_owned(), bytes: 1, sha256: String::new() };
+    let made = BackupMade { name: "b".to_owned(), bytes: 1, sha256: String::new(), place: None };
     prop_oneof![
         (1..4_u16).prop_map(|port| Outcome::Open(local(port))),
         running().prop_map(|running| Outcome::Observed(Observation::Running(running))),
@@ -126,6 +128,8 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         Just(Outcome::Stopped { exit: None, killed: false, cut: 0 }),
         (0..2_u8).prop_map(|digest| Outcome::Bound { digest: digest.to_string(), renew_at: None }),
         Just(Outcome::BackedUp(made)),
+        Just(Outcome::Proven(Proof { took: Span::seconds(1), counted: Counted::new(), contracts: 0 })),
+        Just(Outcome::Unusable { why: "damaged".to_owned() }),
         Just(Outcome::Done),
         Just(Outcome::Proved { checks: Vec::new() }),
         prop_oneof![
@@ -244,6 +248,8 @@ fn asked() -> impl Strategy<Value = FactKind> {
         service().prop_map(|service| FactKind::DeleteAsked { service }),
         service().prop_map(move |service| FactKind::BackupAsked { service, name: text() }),
         service().prop_map(move |service| FactKind::RestoreAsked { service, name: text() }),
+        service().prop_map(move |service| FactKind::ProofAsked { service, name: text() }),
+        service().prop_map(move |service| FactKind::BackupDropped { service, name: text(), why: text() }),
         service().prop_map(|service| FactKind::CallersAffected {
             service,
             from: START,
@@ -258,7 +264,7 @@ fn asked() -> impl Strategy<Value = FactKind> {
 }
 
 fn moved() -> impl Strategy<Value = FactKind> {
-    let made = BackupMade { name: "b".to_owned(), bytes: 1, sha256: String::new() };
+    let made = BackupMade { name: "b".to_owned(), bytes: 1, sha256: String::new(), place: None };
     let brings = || {
         prop_oneof![
             Just(Brings::Nothing),

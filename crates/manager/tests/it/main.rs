@@ -18,6 +18,7 @@ mod failover;
 mod rehearsal;
 mod rolling;
 mod rules;
+mod stored;
 mod stories;
 mod storm;
 mod support;

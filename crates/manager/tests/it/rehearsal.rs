@@ -16,7 +16,8 @@ fn changes(command: &Command) -> Option<String> {
         | Command::Unwatch { .. }
         | Command::Route { .. }
         | Command::Notify { .. }
-        | Command::Observe { .. } => None,
+        | Command::Observe { .. }
+        | Command::ProveBackup { .. } => None,
         Command::Bind { .. } => Some(command.in_words()),
         other => Some(format!("{other:?}")),
     }

@@ -4,13 +4,14 @@
 //!
 //! The language, one step a line; `#` begins a comment:
 //! - `estate [at-once=P;] [providers=A,B;] [selling=N;] [context=TEXT;] SERVICE [offering=O] [instances=N] [needs=A,B] [endpoint=PORT] [env=TEXT] [before] [backup=15m]
-//!   [version=RANGE] [adopt=NAME] [prefer=A,B]; …` gives an estate file;
+//!   [prove=7d] [version=RANGE] [adopt=NAME] [prefer=A,B]; …` gives an estate file;
 //! - `auto on` lets an obliging world answer everything from here on, `auto off` lets the story answer;
 //! - `ended COMMAND ok | temporary | person | interrupted | cut-off` ends an order: `ended start web-1 ok`; what is cut
 //!   off is done, and whoever did it could not say so; `in-doubt`, `left-behind` and `unclear` are answers of a broker
 //!   that nothing follows from, and `lost` is the same as in doubt, of something that was done;
 //! - `verified web/db ok | broken | rejected`: a look at the need with the newest binding found that;
 //! - `broken db`, `mended db` say what a look at a new instance of it finds;
+//! - `spoil db NAME`: from now on this backup is of no use;
 //! - `gone bought small`: the provider's catalog has this plan of the offering no more;
 //! - `lasts 1h`: from now on what a broker gives to get at instances is good for so long; `0ms`: it is to be renewed at
 //!   once;
@@ -21,7 +22,7 @@
 //!   spent; an unreported death is one that nobody is told of;
 //! - `crashing web`, `never-ready web`, `mended web` say how the world treats a program;
 //! - `tick 2s`; `resume started | holder-returned`; `ask restart web`, `ask scale web 3`, `ask down`, `ask delete web`,
-//!   `ask backup db NAME`, `ask restore db NAME`, `ask failover db [to there] [accept-loss]`,
+//!   `ask backup db NAME`, `ask restore db NAME`, `ask prove db [NAME]`, `ask drop db NAME`, `ask failover db [to there] [accept-loss]`,
 //!   `ask back db`, `ask discard db-1`, `ask settle db-1/1 delete | release`,
 //!   `ask adopt db here NAME`, `ask release db`; `status`;
 //! - `sell db offering=O [plan=P]` sells `sold-db`, `admit app to db` lets `guest-app` use it, `end sold-db` takes it back.
@@ -37,6 +38,7 @@ use ostler_manager::{
     status,
 };
 use ostler_model::catalog::Catalog;
+use ostler_model::estate::backups::Prove;
 use ostler_model::estate::slo::Slo;
 use ostler_model::estate::{Estate, Parameters, Service};
 use ostler_model::health::{Exit, Health, Symptom, SymptomKind};
@@ -107,6 +109,7 @@ impl Story {
                 let id = *found.unwrap_or_else(|| panic!("`{order}` was not ordered")).0;
                 let _ = self.world.give(&Event::Accepted { id, operation: Some("task-7".to_owned()) });
             }
+            ("spoil", [service, backup]) => self.world.stored.spoil(&name(service), backup),
             ("gone", [offering, plan]) => self.lose_plan(offering, plan),
             ("lasts", [length]) => self.world.broker.lasts = Some(length.parse::<Span>().unwrap().get()),
             ("verified", [binding, outcome]) => self.verified(&binding.parse().unwrap(), outcome),
@@ -353,6 +356,8 @@ fn key(command: &Command) -> String {
         Command::Restore { instance, .. } => format!("restore {instance}"),
         Command::Fence { service, .. } => format!("fence {service}"),
         Command::Prove { instance } => format!("prove {instance}"),
+        Command::ProveBackup { service, .. } => format!("prove-backup {service}"),
+        Command::DropBackup { service, .. } => format!("drop {service}"),
         Command::Watch { .. } | Command::Unwatch { .. } | Command::Route { .. } | Command::Notify { .. } => {
             String::new()
         }
@@ -445,6 +450,8 @@ fn in_line(fact: &FactKind, orders: &BTreeMap<CommandId, Command>) -> Option<Str
         FactKind::DeleteAsked { service } => format!("{service} is to be deleted"),
         FactKind::BackupAsked { service, name } => format!("a backup {name} of {service} is wanted"),
         FactKind::RestoreAsked { service, name } => format!("{service} is to be restored from {name}"),
+        FactKind::ProofAsked { service, name } => format!("a restore of {service} from {name} is to be proven"),
+        FactKind::BackupDropped { service, name, why } => format!("{name} of {service} is given up: {why}"),
         FactKind::TrafficMeasured { service, traffic } => {
             format!("{service}: {} of {} failed", traffic.failed, traffic.asked)
         }
@@ -517,6 +524,7 @@ fn read_estate(text: &str) -> Estate {
                 "prefer" => read.prefer = value.split(',').map(|provider| provider.parse().unwrap()).collect(),
                 "adopt" => read.adopt = value.split(',').map(str::to_owned).collect(),
                 "before" => read.before = vec!["./migrate".parse().unwrap()],
+                "prove" => read.data.prove_every = Prove::Every(value.parse().unwrap()),
                 "backup" => read.data.backup_every = Some(value.parse().unwrap()),
                 "loses" => read.failover.loses_at_most = Some(value.parse().unwrap()),
                 "keep-old" => read.failover.keep_old = Some(value.parse().unwrap()),
@@ -561,6 +569,9 @@ fn read_ask(words: &[&str]) -> Ask {
             how: if *how == "delete" { Settlement::Delete } else { Settlement::Release },
         },
         ["backup", service, backup] => Ask::Backup { service: name(service), name: (*backup).to_owned() },
+        ["prove", service] => Ask::Prove { service: name(service), name: None },
+        ["prove", service, backup] => Ask::Prove { service: name(service), name: Some((*backup).to_owned()) },
+        ["drop", service, backup] => Ask::DropBackup { service: name(service), name: (*backup).to_owned() },
         ["restore", service, backup] => Ask::Restore { service: name(service), name: (*backup).to_owned() },
         other => panic!("not an ask: {other:?}"),
     }
@@ -597,6 +608,9 @@ macro_rules! stories {
 stories! {
     adopting
     backups
+    backups_bad
+    backups_kept
+    backups_proven
     bookshop
     bought
     bought_always_due

@@ -89,6 +89,7 @@ enum Step {
         twice: bool,
     },
     Kill(usize),
+    Spoil(usize),
     Hang(usize),
     Lose(usize),
     Probe(usize),
@@ -113,6 +114,8 @@ enum AskKind {
     Restore,
     FailOver { accept_loss: bool },
     FailBack,
+    Prove,
+    DropBackup,
 }
 
 /// What others do who buy from the estate.
@@ -143,6 +146,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(AskKind::Restore),
         3 => any::<bool>().prop_map(|accept_loss| AskKind::FailOver { accept_loss }),
         1 => Just(AskKind::FailBack),
+        1 => Just(AskKind::Prove),
+        1 => Just(AskKind::DropBackup),
     ];
     let trade = prop_oneof![
         3 => any::<bool>().prop_map(|large| Trade::Sell { large }),
@@ -162,6 +167,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(at, how)| Step::Settle(at, how)),
         6 => any::<bool>().prop_map(|twice| Step::TellReport { twice }),
         5 => at().prop_map(Step::Kill),
+        1 => at().prop_map(Step::Spoil),
         3 => at().prop_map(Step::Hang),
         1 => at().prop_map(Step::Lose),
         20 => at().prop_map(Step::Probe),
@@ -253,6 +259,11 @@ impl Storm {
                 }
             }
             Step::Kill(at) => each(world, *at, World::kill),
+            Step::Spoil(at) => {
+                if let Some((service, name)) = nth(world.stored.all().into_iter(), *at) {
+                    world.stored.spoil(&service, &name);
+                }
+            }
             Step::Lose(at) => each(world, *at, World::lose),
             Step::Hang(at) => each(world, *at, |world, id| {
                 if let Some(process) = world.instances.get_mut(id).and_then(|truth| truth.process.as_mut()) {
@@ -320,6 +331,8 @@ impl Storm {
             AskKind::Restore => Ask::Restore { service, name: "b1".to_owned() },
             AskKind::FailOver { accept_loss } => Ask::FailOver { service, to: None, accept_loss },
             AskKind::FailBack => Ask::FailBack { service },
+            AskKind::Prove => Ask::Prove { service, name: None },
+            AskKind::DropBackup => Ask::DropBackup { service, name: format!("b{}", at / 8) },
         };
         let _ = self.world.give(&Event::Asked(ask));
     }
@@ -443,13 +456,15 @@ fn assert_left_alone(world: &mut World) {
         for fact in &world.facts[from..] {
             if let ostler_manager::FactKind::CommandIssued { command, .. } = &fact.kind {
                 use ostler_manager::Command::{
-                    Backup, Bind, CloseEndpoint, Mitigate, Notify, Observe, OpenEndpoint, Start, Tidy, Watch,
+                    Backup, Bind, CloseEndpoint, DropBackup, Mitigate, Notify, Observe, OpenEndpoint, ProveBackup,
+                    Start, Tidy, Watch,
                 };
                 let harmless = match command {
                     Observe { .. } | Watch { .. } | OpenEndpoint { .. } | Mitigate { .. } | Tidy { .. } => true,
                     Bind { instance, .. } => world.is_bought(instance.service()), // its time came
-                    // Its time came while ostler looked around.
+                    // Their time came while ostler looked around.
                     Backup { name, .. } => name.starts_with("scheduled-"),
+                    ProveBackup { .. } | DropBackup { .. } => true,
                     Start { instance, .. } => world.truth(instance).process.is_some_and(|p| p.since < fact.at),
                     // What was lost while nobody looked is seen now.
                     Notify { occasion, .. } => *occasion == Occasion::Held,

@@ -67,6 +67,7 @@ pub(crate) fn estate(at_once_percent: u8, services: Vec<Service>) -> Estate {
         services: services.into_iter().map(|service| (service.name.clone(), Arc::new(service))).collect(),
         failures: Failures::default(),
         provide: None,
+        backups: Default::default(),
     }
 }
 
@@ -140,6 +141,7 @@ pub(crate) fn offering(text: &str, versions: &[&str]) -> Offering {
         actions: Actions {
             start_stop: !bought,
             backup: keeps_data && !bought,
+            prove: keeps_data && !bought,
             unrepeatable: bought,
             hears_context: bought,
         },

@@ -108,7 +108,7 @@ fn what_exists_keeps_its_version_and_durable_data_its_major() {
         version_of(placed(&known, &estate(20, vec![db]), &offers(vec![offering("postgresql", versions)])))
     };
     let kept = DataPolicy::default();
-    let lost = DataPolicy { durable: Some(false), backup_every: None };
+    let lost = DataPolicy { durable: Some(false), ..DataPolicy::default() };
     assert_eq!(then("*", kept, &["16.4", "17.2"]).as_deref(), Ok("16.4"), "the present one will do");
     assert_eq!(then("*", kept, &["16.5", "17.2"]).as_deref(), Ok("16.5"), "gone: the newest of its major");
     assert_eq!(then("17", lost, &["16.4", "17.2"]).as_deref(), Ok("17.2"), "nothing to lose");

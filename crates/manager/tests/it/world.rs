@@ -11,10 +11,11 @@ use ostler_manager::{
 };
 use ostler_model::health::{Exit, Health, Symptom, SymptomKind};
 use ostler_model::ids::{AttemptId, BindingId, CommandId, InstanceId, ServiceName};
-use ostler_model::outcome::{BackupMade, Failure, FailureClass, Observation, Running};
+use ostler_model::outcome::{Failure, FailureClass, Observation, Running};
 use ostler_model::time::Timestamp;
 
 use crate::broker::Broker;
+use crate::stored::Stored;
 use crate::support::{START, local, uuid};
 
 /// What there really is of one instance.
@@ -95,6 +96,8 @@ pub(crate) struct World {
     pids: u32,
     /// What there is at the broker.
     pub(crate) broker: Broker,
+    /// Backups.
+    pub(crate) stored: Stored,
 }
 
 pub(crate) fn failure(class: FailureClass, detail: &str) -> Failure {
@@ -129,6 +132,7 @@ impl World {
         self.facts.extend(decision.facts.iter().cloned());
         for fact in &decision.facts {
             self.record(&fact.kind);
+            self.stored.record(&fact.kind, fact.at, &self.known);
         }
         self.note_what_is_given();
         for (id, command) in &decision.commands {
@@ -139,6 +143,7 @@ impl World {
                     self.begun.insert(instance);
                 }
             }
+            self.stored.accept(*id, command);
             self.accept(*id, command);
         }
         self.wakes.extend(decision.wake.iter().cloned());
@@ -462,10 +467,11 @@ impl World {
                 Outcome::Proved { checks: vec![Checked { name: "it is so".to_owned(), problem }] }
             }
             Command::Restore { instance, .. } => {
-                if let Some(there) = self.brought.get_mut(instance) {
+                let outcome = self.stored.done(command);
+                if let Some(there) = self.brought.get_mut(instance).filter(|_| outcome == Outcome::Done) {
                     *there = true;
                 }
-                Outcome::Done
+                outcome
             }
             Command::Provision { instance } => {
                 let port = 40_000 + u16::try_from(self.instances.len()).unwrap();
@@ -503,8 +509,8 @@ impl World {
                 self.bindings.remove(binding);
                 Outcome::Done
             }
-            Command::Backup { name, .. } => {
-                Outcome::BackedUp(BackupMade { name: name.clone(), bytes: 1000, sha256: "00".repeat(32) })
+            Command::Backup { .. } | Command::ProveBackup { .. } | Command::DropBackup { .. } => {
+                self.stored.done(command)
             }
             Command::Before { .. }
             | Command::Update { .. }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use self::backups::{Backups, PROVE_EVERY, Prove};
 use self::certificate::Certificate;
 use self::contract::Contract;
 use self::failover::Failover;
@@ -25,6 +26,7 @@ use crate::template::Template;
 use crate::time::Span;
 use crate::version::VersionRange;
 
+pub mod backups;
 pub mod certificate;
 pub mod contract;
 pub mod failover;
@@ -68,6 +70,9 @@ pub struct Estate {
     /// What it sells to others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provide: Option<Box<Provide>>,
+    /// Where its backups are kept, and for how long.
+    #[serde(default, skip_serializing_if = "Backups::is_usual")]
+    pub backups: Backups,
 }
 
 impl Estate {
@@ -440,6 +445,20 @@ pub struct DataPolicy {
     pub durable: Option<bool>,
     /// A backup is made this often; `None` for only when asked.
     pub backup_every: Option<Span>,
+    /// How often a restore is proven.
+    #[serde(default, skip_serializing_if = "Prove::is_usual")]
+    pub prove_every: Prove,
+}
+
+impl DataPolicy {
+    /// How often a restore is to be proven; `None` for only when asked.
+    pub fn proof_every(&self) -> Option<Span> {
+        match self.prove_every {
+            Prove::Usual => self.backup_every.map(|_| PROVE_EVERY),
+            Prove::Every(every) => Some(every),
+            Prove::Never => None,
+        }
+    }
 }
 
 /// How an instance is taken out of service.

@@ -15,10 +15,12 @@ use self::failures::Whose;
 use self::reader::{Fields, Key, Reader, Value, parse_name};
 use self::recover::Reading;
 use self::service::Draft;
+use super::backups::Backups;
 use super::{Estate, SERVICES_MAX};
 use crate::diagnostics::Problems;
 use crate::ids::{ProviderName, ServiceName};
 
+mod backups;
 mod checks;
 mod contracts;
 mod failover;
@@ -111,6 +113,7 @@ const DOCUMENT: &[Key] = &[
     ("notify", "[notify]"),
     ("failures", "[failures]"),
     ("provide", "[provide]"),
+    ("backups", "[backups]"),
 ];
 
 /// An estate, and the certificates that its providers name.
@@ -132,6 +135,10 @@ fn read_document<'t>(reader: &mut Reader<'_>, folder: &Path, tree: &'t DeTable<'
         checks::check_seller(reader, &providers.list, value.span());
         Some(Box::new(provide))
     });
+    let backups = match fields.optional("backups") {
+        Some(value) => backups::read(reader, folder, value),
+        None => Some(Backups::default()),
+    };
     checks::check_cycles(reader, &drafts);
     checks::check_endpoints(reader, &drafts);
     let settings::Head { name, currency, residency } = named?;
@@ -148,6 +155,7 @@ fn read_document<'t>(reader: &mut Reader<'_>, folder: &Path, tree: &'t DeTable<'
         services,
         failures,
         provide,
+        backups: backups?,
     };
     Some((estate, providers.certificates))
 }

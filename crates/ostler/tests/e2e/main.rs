@@ -12,6 +12,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod backups;
 mod broker;
 mod changes;
 mod command_line;

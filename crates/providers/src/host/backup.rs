@@ -1,105 +1,57 @@
 //! Backups of instances, and what becomes of data when one is restored.
 //!
-//! Invariant: a backup has its final name only when it is complete and on disk, beside a JSON file with its digest; a
-//! restore begins only after the digest was found right.
+//! Invariant: a backup's file has its name only when it is complete and on disk; what it is worth, and whether it is the
+//! same later, is for whoever keeps it to know.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
+use std::fs::{self, OpenOptions};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use ostler_model::outcome::{BackupMade, Failure};
+use ostler_model::outcome::{Counted, Failure};
 use rustix::process::{Pid, Signal, kill_process_group};
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 
 use super::HostProvider;
-use super::definition::{Helper, Restore};
+use super::definition::{Helper, Restore, Step};
 use super::environment;
 use super::failure::{cut, io_at, needs_person, temporary};
-use super::folder::{Durable, blocking, delete, give, make_folder, sync_folder, write_private};
-use super::instance::{BackupFile, Instance};
+use super::folder::{blocking, delete, give, sync_folder};
+use super::instance::{BackupFile, Instance, Workshop};
 use super::ports;
 use super::provision::work_folder;
-use super::run::hex;
 use super::scope::{Scope, generate};
-use crate::InstanceOrder;
+use super::users::Owner;
+use crate::{Dumped, InstanceOrder};
 
-const NAME_BYTES_MAX: usize = 128;
 /// As many lines of a restore's helper are quoted.
 const HELPER_LINES_MAX: usize = 12;
-const COPY_BYTES: usize = 256 * 1024;
-
-/// What is written down beside a backup.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Sidecar {
-    format: u32,
-    service: String,
-    instance: String,
-    offering: String,
-    version: Option<String>,
-    #[serde(flatten)]
-    made: BackupMade,
-}
 
 impl HostProvider {
-    pub(super) async fn make_backup(&self, order: &InstanceOrder, name: &str) -> Result<BackupMade, Failure> {
+    pub(super) async fn make_backup(&self, order: &InstanceOrder, to: &Path) -> Result<Dumped, Failure> {
         let instance = self.open(order).await?;
         let Some(how) = &instance.definition.backup else { return Err(cannot_back_up(order)) };
-        let path = self.backup_path(order, name)?;
-        if let Some(sidecar) = read_sidecar(&path)? {
-            if sidecar.instance == order.instance.to_string() {
-                return Ok(sidecar.made); // asked for again
-            }
-            return Err(needs_person(
-                format!("a backup `{name}` of instance `{}` is there already", sidecar.instance),
-                "Choose another name.",
-            ));
-        }
-        let folder = path.parent().unwrap_or(&self.home).to_owned();
-        make_folder(&folder, None)?;
-        let part = path.with_file_name(format!(".{name}.part"));
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600).open(&part).map_err(io_at("create", &part))?;
-        let scope = instance.values(order)?;
         let operation = format!("back up instance `{}`", order.instance);
-        let outcome = instance.workshop(operation).all(&how.steps, &scope, &BackupFile::Write(&part)).await;
-        if let Err(failure) = outcome {
-            let _ = fs::remove_file(&part); // the next attempt overwrites it anyway
-            return Err(failure);
-        }
-        let (name, sidecar) = (name.to_owned(), instance.sidecar(order));
-        blocking(move || {
-            let (bytes, sha256) = measure(&part).map_err(io_at("read", &part))?;
-            if bytes == 0 {
-                return Err(temporary("the backup is empty", "It is tried again; look at the instance's log."));
-            }
-            let sidecar = Sidecar { made: BackupMade { name, bytes, sha256 }, ..sidecar };
-            let text = serde_json::to_vec_pretty(&sidecar).unwrap_or_default();
-            // The data first: a digest without its data would make the next attempt believe that all is done.
-            fs::rename(&part, &path).map_err(io_at("create", &path))?;
-            sync_folder(&folder)?;
-            write_private(&sidecar_path(&path), &text, None, Durable::Yes)?;
-            Ok(sidecar.made)
-        })
-        .await
+        let work = work_folder(&instance.folder, "backup", instance.owner.as_ref())?;
+        let scope = instance.values(order)?;
+        let counted = write_backup(&instance.workshop(operation), &how.steps, scope, &work, to).await;
+        delete(work).await?;
+        let version = instance.found.and_then(|found| found.version);
+        Ok(Dumped { kind: order.placement.offering.clone(), version, counted: counted? })
     }
 
-    pub(super) async fn restore_backup(&self, order: &InstanceOrder, backup: &BackupMade) -> Result<(), Failure> {
+    pub(super) async fn restore_backup(&self, order: &InstanceOrder, from: &Path) -> Result<(), Failure> {
         let instance = self.open(order).await?;
         let Some(how) = &instance.definition.restore else { return Err(cannot_back_up(order)) };
-        let path = self.backup_path(order, &backup.name)?;
-        self.check_backup(order, backup, &path).await?;
-        let operation = format!("restore backup `{}` into instance `{}`", backup.name, order.instance);
+        let operation = format!("restore a backup into instance `{}`", order.instance);
         let workshop = instance.workshop(operation);
         let mut scope = instance.values(order)?;
         let helper = match &how.helper {
-            Some(helper) => Some(instance.start_helper(helper, &path, &mut scope).await?),
+            Some(helper) => Some(instance.start_helper(helper, from, &mut scope).await?),
             None => None,
         };
-        let file = BackupFile::Read(&path);
+        let file = BackupFile::Read(from);
         let steps = workshop.all(&how.steps, &scope, &file);
         let (outcome, helper) = match helper {
             None => (steps.await, None),
@@ -121,61 +73,71 @@ impl HostProvider {
         }
         let outcome = outcome.map_err(|failure| add_helper_words(failure, how, &instance, &scope)).and(afterwards);
         delete(instance.folder.root.join("restore")).await?;
-        outcome
+        outcome.map(drop)
     }
 
-    async fn check_backup(&self, order: &InstanceOrder, backup: &BackupMade, path: &Path) -> Result<(), Failure> {
-        let remedy = "Restore an older backup of the service, or bring this one back from where backups are copied to.";
-        let damaged = |why: String| needs_person(format!("backup `{}` cannot be restored: {why}", backup.name), remedy);
-        let measured = {
-            let path = path.to_owned();
-            blocking(move || Ok(measure(&path))).await?
-        };
-        let (bytes, sha256) = measured.map_err(|error| damaged(format!("cannot read {}: {error}", path.display())))?;
-        if (bytes, &sha256) != (backup.bytes, &backup.sha256) {
-            return Err(damaged(format!(
-                "it is damaged: it has {bytes} bytes with the digest {sha256}, and was made with {} bytes and {}",
-                backup.bytes, backup.sha256
-            )));
-        }
-        match read_sidecar(path)? {
-            Some(sidecar) if sidecar.offering != order.placement.offering.as_str() => {
-                Err(damaged(format!("it was made by the offering `{}`", sidecar.offering)))
-            }
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    fn backup_path(&self, order: &InstanceOrder, name: &str) -> Result<PathBuf, Failure> {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        let good = !name.is_empty()
-            && name.len() <= NAME_BYTES_MAX
-            && !name.starts_with('.')
-            && !name.ends_with(".json")
-            && name.chars().all(allowed);
-        if !good {
-            let shown: String = name.chars().take(80).collect();
-            return Err(needs_person(
-                format!("`{shown}` is no name for a backup"),
-                "Use up to 128 letters, digits, dots, hyphens and underscores, not beginning with a dot nor ending in `.json`.",
-            ));
-        }
-        Ok(self.home.join("backups").join(order.instance.service().as_str()).join(name))
+    /// Counts what the running instance's data consists of, in the words in which its backups are counted. Reads all of
+    /// it.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub async fn count(&self, order: &InstanceOrder) -> Result<Counted, Failure> {
+        let instance = self.open(order).await?;
+        let operation = format!("count what instance `{}` holds", order.instance);
+        let scope = instance.values(order)?;
+        instance.workshop(operation).all(&instance.definition.count.steps, &scope, &BackupFile::None).await
     }
 }
 
-impl Instance {
-    fn sidecar(&self, order: &InstanceOrder) -> Sidecar {
-        Sidecar {
-            format: 1,
-            service: order.instance.service().to_string(),
-            instance: order.instance.to_string(),
-            offering: order.placement.offering.to_string(),
-            version: self.found.as_ref().and_then(|found| Some(found.version.as_ref()?.to_string())),
-            made: BackupMade { name: String::new(), bytes: 0, sha256: String::new() },
+/// Carries out the steps that write a backup, into a file of their user's first, because they may have to read it again.
+pub(super) async fn write_backup(
+    workshop: &Workshop<'_>,
+    steps: &[Step],
+    mut scope: Scope<'_>,
+    work: &Path,
+    to: &Path,
+) -> Result<Counted, Failure> {
+    let part = work.join("data");
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600).open(&part).map_err(io_at("create", &part))?;
+    workshop.owner.map(|owner| give(&part, owner)).transpose()?;
+    scope.set("backup.file", part.display().to_string());
+    scope.set("work.folder", work.display().to_string());
+    let counted = workshop.all(steps, &scope, &BackupFile::Write(&part)).await?;
+    let (to, owned) = (to.to_owned(), workshop.owner.is_some());
+    blocking(move || {
+        let bytes = fs::metadata(&part).map_err(io_at("read", &part))?.len();
+        if bytes == 0 {
+            return Err(temporary("the backup is empty", "It is tried again; look at the instance's log."));
         }
-    }
+        if owned {
+            give(&part, &Owner::ourselves())?;
+        }
+        move_file(&part, &to)
+    })
+    .await?;
+    Ok(counted)
+}
 
+/// Moves a file, also from one disk to another; it has its new name only when it is complete and on disk.
+fn move_file(from: &Path, to: &Path) -> Result<(), Failure> {
+    let sync = |path: &Path| fs::File::open(path).and_then(|file| file.sync_all()).map_err(io_at("write", path));
+    let folder = to.parent().unwrap_or(Path::new("/"));
+    sync(from)?;
+    match fs::rename(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+            let name = to.file_name().unwrap_or_default().to_string_lossy();
+            let part = to.with_file_name(format!("{name}.part"));
+            fs::copy(from, &part).map_err(io_at("write", &part))?; // with its mode
+            sync(&part)?;
+            fs::rename(&part, to).map_err(io_at("create", to))?;
+        }
+        moved => moved.map_err(io_at("create", to))?,
+    }
+    sync_folder(folder)
+}
+
+impl Instance {
     /// Starts the restore's helper with a copy of the backup, a port and a password of its own.
     async fn start_helper(
         &self,
@@ -183,7 +145,7 @@ impl Instance {
         backup: &Path,
         scope: &mut Scope<'_>,
     ) -> Result<RunningHelper, Failure> {
-        let folder = work_folder(&self.folder, self.owner.as_ref())?;
+        let folder = work_folder(&self.folder, "restore", self.owner.as_ref())?;
         let copy = folder.join("backup");
         {
             let (backup, copy, owner) = (backup.to_owned(), copy.clone(), self.owner.clone());
@@ -261,40 +223,4 @@ fn cannot_back_up(order: &InstanceOrder) -> Failure {
         format!("the offering `{}` cannot be backed up", order.placement.offering),
         "Back up the services that hold its data.",
     )
-}
-
-fn sidecar_path(backup: &Path) -> PathBuf {
-    let name = backup.file_name().unwrap_or_default().to_string_lossy();
-    backup.with_file_name(format!("{name}.json"))
-}
-
-/// What is written beside a backup; `None` if the backup is not complete.
-fn read_sidecar(backup: &Path) -> Result<Option<Sidecar>, Failure> {
-    let path = sidecar_path(backup);
-    let text = match fs::read(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(super::failure::io("read", &path, &error)),
-    };
-    serde_json::from_slice(&text).map(Some).map_err(|error| {
-        needs_person(
-            format!("{} is damaged: {error}", path.display()),
-            "Choose another name for a new backup, or bring the file back from where backups are copied to.",
-        )
-    })
-}
-
-/// Size and SHA-256 of a file, once it is on disk.
-fn measure(path: &Path) -> io::Result<(u64, String)> {
-    let mut file = File::open(path)?;
-    file.sync_all()?;
-    let (mut digest, mut bytes, mut buffer) = (Sha256::new(), 0_u64, vec![0_u8; COPY_BYTES]);
-    loop {
-        let count = file.read(&mut buffer)?;
-        if count == 0 {
-            return Ok((bytes, hex(&digest.finalize())));
-        }
-        digest.update(&buffer[..count]);
-        bytes += count as u64;
-    }
 }

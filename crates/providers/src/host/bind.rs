@@ -42,7 +42,7 @@ impl HostProvider {
         let instance = self.open(order).await?;
         let (scope, _) = binding_scope(&instance, order, binding, None, None)?;
         let operation = format!("unbind `{}` from instance `{}`", binding.consumer, order.instance);
-        instance.workshop(operation).all(&instance.definition.unbind.steps, &scope, &BackupFile::None).await
+        instance.workshop(operation).all(&instance.definition.unbind.steps, &scope, &BackupFile::None).await.map(drop)
     }
 }
 
@@ -72,7 +72,7 @@ fn own_binding(order: &InstanceOrder) -> BindingId {
 
 impl Instance {
     pub(super) fn workshop(&self, operation: String) -> Workshop<'_> {
-        Workshop { folder: &self.folder, owner: self.owner.as_ref(), operation }
+        Workshop { folder: &self.folder, owner: self.owner.as_ref(), operation, elsewhere: false }
     }
 }
 

@@ -33,6 +33,11 @@ impl Definitions {
         )
     }
 
+    /// None at all.
+    pub fn none() -> Self {
+        Self { by_name: BTreeMap::new() }
+    }
+
     /// Those that ostler brings, and beside or in front of them those in the `*.toml` files of `folder`.
     ///
     /// # Errors

@@ -61,6 +61,11 @@ pub struct Definition {
     pub(super) unbind: Steps,
     pub(super) backup: Option<Steps>,
     pub(super) restore: Option<Restore>,
+    /// What counts an instance's data.
+    #[serde(default)]
+    pub(super) count: Steps,
+    /// How it is backed up and restored by somebody who has nothing but a binding.
+    pub(super) outside: Option<Outside>,
 }
 
 /// How the programs of an offering are found on this machine.
@@ -302,6 +307,20 @@ pub(super) struct Restore {
     pub(super) always: Vec<Step>,
 }
 
+/// How data is backed up and restored over a binding: for what is bought elsewhere.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Outside {
+    /// By which schemes of a binding's URI it is known.
+    pub(super) schemes: Vec<Spanned<String>>,
+    /// As [`Definition::backup`], with `at.…` in the place of `instance.…`.
+    #[serde(default)]
+    pub(super) backup: Vec<Step>,
+    /// As [`Definition::restore`]. It is done as a whole, or not at all.
+    #[serde(default)]
+    pub(super) restore: Vec<Step>,
+}
+
 /// A process that runs beside the steps of a restore: it gets a folder (`helper.folder`) with a copy of the backup
 /// (`helper.backup`), a port and a password of its own.
 #[derive(Clone, Debug, Deserialize)]
@@ -347,6 +366,7 @@ impl Definition {
             actions: Actions {
                 start_stop: true,
                 backup: self.backup.is_some(),
+                prove: self.backup.is_some(),
                 unrepeatable: false,
                 hears_context: false,
             },

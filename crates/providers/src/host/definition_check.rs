@@ -79,6 +79,7 @@ impl Checker<'_> {
             self.problems.push(problem(folder.span(), cause, "Give absolute folders."));
         }
         self.backups();
+        self.outside();
     }
 
     fn backups(&mut self) {
@@ -103,6 +104,37 @@ impl Checker<'_> {
                     ));
                 }
             }
+        }
+    }
+
+    fn outside(&mut self) {
+        let Some(outside) = &self.definition.outside else { return };
+        let whole = |cause: &str, remedy: &str| problem(0..0, cause, remedy);
+        if self.definition.backup.is_none() {
+            self.problems.push(whole(
+                "`outside` needs `backup` and `restore`",
+                "Add them: what is backed up over a binding is restored on this machine, to prove that it can be.",
+            ));
+        }
+        if outside.schemes.is_empty() {
+            self.problems
+                .push(whole("`outside` is for no scheme", "Add `schemes = [\"…\"]`, as its bindings' URIs begin."));
+        }
+        if outside.backup.iter().filter(|step| step.makes_backup).count() != 1 {
+            self.problems.push(whole(
+                "exactly one step of `outside.backup` must write the backup",
+                "Add `makes_backup = true` to the step whose standard output is the backup.",
+            ));
+        }
+        let reads = |step: &Step| {
+            let texts = step.run.iter().chain(&step.stdin).chain(step.environment.values());
+            step.takes_backup || texts.into_iter().any(|text| text.get_ref().references().any(|r| r == "backup.file"))
+        };
+        if !outside.restore.iter().any(reads) {
+            self.problems.push(whole(
+                "no step of `outside.restore` reads the backup",
+                "Add `takes_backup = true` to the step that reads it from standard input, or use `backup.file`.",
+            ));
         }
     }
 
@@ -196,7 +228,23 @@ impl Checker<'_> {
         self.steps(&d.bind.steps, &binding, false);
         self.steps(&d.unbind.steps, &binding, false);
         if let Some(backup) = &d.backup {
-            self.steps(&backup.steps, &[], true);
+            self.steps(&backup.steps, &["backup.file"], true);
+        }
+        self.steps(&d.count.steps, &[], false);
+        if let Some(outside) = &d.outside {
+            // Nothing of an instance of this machine's is there.
+            let common = std::mem::take(&mut self.common);
+            self.common = common.iter().filter(|name| !is_of_instance(name)).cloned().collect();
+            let texts = outside.backup.iter().chain(&outside.restore).flat_map(texts_of);
+            let named: BTreeSet<&str> = texts.filter_map(|reference| reference.strip_prefix("texts.")).collect();
+            for name in named {
+                if let Some(text) = d.texts.get(name) {
+                    self.text(text, &[]);
+                }
+            }
+            self.steps(&outside.backup, &OUTSIDE_NAMES, true);
+            self.steps(&outside.restore, &OUTSIDE_NAMES, true);
+            self.common = common;
         }
         if let Some(restore) = &d.restore {
             let helper = restore.helper.as_ref().map_or(&[][..], |_| &HELPER_NAMES[..]);
@@ -249,6 +297,20 @@ impl Checker<'_> {
             self.problems.push(problem(text.span(), format!("`{reference}` has no value here"), remedy));
         }
     }
+}
+
+const OUTSIDE_NAMES: [&str; 8] =
+    ["at.place", "at.host", "at.port", "at.username", "at.password", "at.database", "backup.file", "work.folder"];
+
+/// What a step refers to.
+fn texts_of(step: &Step) -> impl Iterator<Item = &str> {
+    let texts = step.run.iter().chain(&step.stdin).chain(step.environment.values()).chain(&step.secret_file);
+    texts.flat_map(|text| text.get_ref().references())
+}
+
+/// Whether only an instance of this machine's has a value of this name.
+fn is_of_instance(name: &str) -> bool {
+    ["instance.", "secret.", "plan.", "user."].iter().any(|prefix| name.starts_with(prefix))
 }
 
 const HELPER_NAMES: [&str; 4] = ["helper.port", "helper.password", "helper.folder", "helper.backup"];

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ostler_model::ids::ServiceName;
-use ostler_model::outcome::Failure;
+use ostler_model::outcome::{Counted, Failure};
 use tokio::time::{Instant, sleep};
 
 use super::HostProvider;
@@ -178,18 +178,26 @@ pub(super) struct Workshop<'a> {
     pub(super) owner: Option<&'a Owner>,
     /// "prepare instance `db-1`", for messages.
     pub(super) operation: String,
+    /// What is worked on is somebody else's: there is no log of it here.
+    pub(super) elsewhere: bool,
 }
 
 impl Workshop<'_> {
-    /// Carries out steps in their order, until one fails.
-    pub(super) async fn all(&self, steps: &[Step], scope: &Scope<'_>, backup: &BackupFile<'_>) -> Result<(), Failure> {
+    /// Carries out steps in their order, until one fails. Returns what they counted.
+    pub(super) async fn all(
+        &self,
+        steps: &[Step],
+        scope: &Scope<'_>,
+        backup: &BackupFile<'_>,
+    ) -> Result<Counted, Failure> {
+        let mut counted = Counted::new();
         for step in steps {
-            self.one(step, scope, backup).await?;
+            counted.append(&mut self.one(step, scope, backup).await?);
         }
-        Ok(())
+        Ok(counted)
     }
 
-    async fn one(&self, step: &Step, scope: &Scope<'_>, backup: &BackupFile<'_>) -> Result<(), Failure> {
+    async fn one(&self, step: &Step, scope: &Scope<'_>, backup: &BackupFile<'_>) -> Result<Counted, Failure> {
         let Some(text) = &step.secret_file else { return self.repeat(step, scope, backup).await };
         let mut scope = scope.clone();
         let file = SecretFile(self.folder.root.join(format!("{STEP_FILE}{}", &generate()?[..8])));
@@ -199,7 +207,7 @@ impl Workshop<'_> {
     }
 
     /// Once, or until what the step waits for is there.
-    async fn repeat(&self, step: &Step, scope: &Scope<'_>, backup: &BackupFile<'_>) -> Result<(), Failure> {
+    async fn repeat(&self, step: &Step, scope: &Scope<'_>, backup: &BackupFile<'_>) -> Result<Counted, Failure> {
         let deadline = Instant::now() + step.timeout.get();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -207,7 +215,7 @@ impl Workshop<'_> {
             let late = Instant::now() + WAIT_EVERY >= deadline;
             match (&step.wait_for, outcome) {
                 (None, Ok(ended)) => return self.check(step, scope, &ended),
-                (Some(text), Ok(ended)) if ended.stdout.contains(text) => return Ok(()),
+                (Some(text), Ok(ended)) if ended.stdout.contains(text) => return Ok(counted_in(&ended)),
                 (Some(text), Ok(ended)) if late => {
                     let said = format!("it waited in vain for `{text}`; the last answer was: {}", ended.stdout.trim());
                     return Err(self.failure(scope, &said));
@@ -255,23 +263,34 @@ impl Workshop<'_> {
         })
     }
 
-    fn check(&self, step: &Step, scope: &Scope<'_>, ended: &Ended) -> Result<(), Failure> {
+    fn check(&self, step: &Step, scope: &Scope<'_>, ended: &Ended) -> Result<Counted, Failure> {
         match &step.expect {
             Some(expected) if ended.stdout.trim() != expected.trim() => {
                 let said = format!("unexpected answer: {} {}", ended.stdout.trim(), ended.stderr.trim());
                 Err(self.failure(scope, &said))
             }
-            Some(_) | None => Ok(()),
+            Some(_) | None => Ok(counted_in(ended)),
         }
     }
 
     fn failure(&self, scope: &Scope<'_>, said: &str) -> Failure {
         let service = self.folder.instance.service();
-        temporary(
-            format!("cannot {}: {}", self.operation, scope.redact(said)),
-            format!("It is tried again. The instance's own words are in `ostler logs {service}`."),
-        )
+        let remedy = match self.elsewhere {
+            true => "It is tried again. Look at what its provider allows the user of the binding.".to_owned(),
+            false => format!("It is tried again. The instance's own words are in `ostler logs {service}`."),
+        };
+        temporary(format!("cannot {}: {}", self.operation, scope.redact(said)), remedy)
     }
+}
+
+/// What a step has counted: its lines of the form `counted rows=4`.
+fn counted_in(ended: &Ended) -> Counted {
+    let line = |line: &str| {
+        let (name, number) = line.trim().strip_prefix("counted ")?.split_once('=')?;
+        let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        Some((name.to_owned(), number.parse().ok()?)).filter(|_| is_name)
+    };
+    ended.stdout.lines().chain(ended.stderr.lines()).filter_map(line).collect()
 }
 
 /// A file that exists as long as this value, so that it goes however its step ends.

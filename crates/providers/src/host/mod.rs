@@ -8,16 +8,16 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use ostler_model::binding::Credentials;
 use ostler_model::catalog::Catalog;
 use ostler_model::ids::{BindingId, OfferingName};
-use ostler_model::outcome::{BackupMade, Observation};
+use ostler_model::outcome::Observation;
 
-use crate::{Answer, Bound, InstanceOrder, Progress, Provider, ReflexGrant, Stopped};
+use crate::{Answer, Bound, Dumped, InstanceOrder, Progress, Provider, ReflexGrant, Stopped};
 
 mod backup;
 mod bind;
@@ -31,11 +31,13 @@ mod folder;
 mod instance;
 mod keeper_port;
 mod limits;
+mod outside;
 mod ports;
 mod program;
 mod provision;
 mod run;
 mod scope;
+mod scratch;
 mod steps;
 mod survey;
 mod users;
@@ -46,8 +48,10 @@ pub use environment::PATH;
 pub use folder::MARKER;
 pub use keeper_port::{KeeperAnswer, KeeperError, KeeperPort, Started};
 pub use limits::LimitsKind;
+pub use outside::Outside;
 pub use ports::choose_for_endpoint;
 pub use program::check_program;
+pub use scratch::Scratch;
 
 /// What the host provider needs.
 pub struct HostConfig {
@@ -219,11 +223,11 @@ impl Provider for HostProvider {
         Box::pin(self.end_sight_of(order))
     }
 
-    fn backup<'a>(&'a self, order: &'a InstanceOrder, name: &'a str) -> Answer<'a, BackupMade> {
-        Box::pin(self.make_backup(order, name))
+    fn backup<'a>(&'a self, order: &'a InstanceOrder, to: &'a Path) -> Answer<'a, Dumped> {
+        Box::pin(self.make_backup(order, to))
     }
 
-    fn restore<'a>(&'a self, order: &'a InstanceOrder, backup: &'a BackupMade) -> Answer<'a, ()> {
-        Box::pin(self.restore_backup(order, backup))
+    fn restore<'a>(&'a self, order: &'a InstanceOrder, from: &'a Path) -> Answer<'a, ()> {
+        Box::pin(self.restore_backup(order, from))
     }
 }

@@ -149,7 +149,7 @@ impl HostProvider {
         let secret = scope.set_fields("secret.", &definition.secret, Some(&order.secret))?;
         write_files(definition, When::Prepare, &scope, folder, owner.as_ref())?;
         let operation = format!("prepare instance `{}`", order.instance);
-        let workshop = Workshop { folder, owner: owner.as_ref(), operation };
+        let workshop = Workshop { folder, owner: owner.as_ref(), operation, elsewhere: false };
         workshop.all(&definition.prepare, &scope, &BackupFile::None).await?;
         let data = folder.data();
         std::fs::rename(&new, &data).map_err(io_at("create", &data))?;
@@ -219,9 +219,9 @@ fn leftovers(folder: &Folder) -> Result<Vec<std::path::PathBuf>, Failure> {
     Ok(names.map(|entry| entry.path()).collect())
 }
 
-/// Makes the folder in which an instance's helper works.
-pub(super) fn work_folder(folder: &Folder, owner: Option<&Owner>) -> Result<std::path::PathBuf, Failure> {
-    let path = folder.root.join("restore");
+/// Makes a folder of this name for work on an instance, in the place of one that was left by work that was cut off.
+pub(super) fn work_folder(folder: &Folder, name: &str, owner: Option<&Owner>) -> Result<std::path::PathBuf, Failure> {
+    let path = folder.root.join(name);
     if path.exists() {
         std::fs::remove_dir_all(&path).map_err(io_at("delete", &path))?;
     }

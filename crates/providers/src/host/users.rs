@@ -18,6 +18,14 @@ pub(super) struct Owner {
     pub(super) gid: u32,
 }
 
+impl Owner {
+    /// Ostler's own.
+    pub(super) fn ourselves() -> Self {
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        Self { name: String::new(), uid, gid }
+    }
+}
+
 /// The user that `policy` wants; `None` for ostler's own.
 pub(super) fn choose(policy: Option<&UserPolicy>) -> Result<Option<Owner>, Failure> {
     let Some(policy) = policy.filter(|policy| policy.refuses_root && is_root()) else { return Ok(None) };

@@ -20,6 +20,9 @@ const PLANS_MAX: usize = 10_000;
 const PROBLEMS_MAX: usize = 20;
 /// The largest schema (specification, "Schema Object").
 const SCHEMA_BYTES_MAX: usize = 64 * 1024;
+/// So many tags of an offering are looked at, each up to so long.
+const WORDS_MAX: usize = 100;
+const WORD_BYTES_MAX: usize = 64;
 /// How long after its credentials were made an instance may take to answer.
 const START_WITHIN: Span = Span::seconds(300);
 
@@ -87,6 +90,8 @@ pub(crate) struct Read {
     pub(crate) catalog: Catalog,
     /// By service id and plan id.
     pub(crate) plans: BTreeMap<(String, String), (Terms, Schemas)>,
+    /// By which words each offering says what it is, what it says to ostler alone first.
+    pub(crate) words: BTreeMap<OfferingName, Vec<String>>,
     /// What was left out, and why.
     pub(crate) problems: Vec<String>,
 }
@@ -178,6 +183,7 @@ fn read_service(
         actions: Actions {
             start_stop: false,
             backup: false,
+            prove: false,
             unrepeatable: true,
             hears_context: flag("allow_context_updates"),
         },
@@ -193,8 +199,17 @@ fn read_service(
         withdrawn: false,
         name: name.clone(),
     };
+    read.words.insert(name.clone(), words(service, &name));
     read.catalog.offerings.insert(name, offering);
     Ok(())
+}
+
+fn words(service: &Object, name: &OfferingName) -> Vec<String> {
+    let said = hint(service, "kind").and_then(Value::as_str);
+    let tags = service.get("tags").and_then(Value::as_array);
+    let tags = tags.into_iter().flatten().take(WORDS_MAX).filter_map(Value::as_str);
+    let words = said.into_iter().chain([name.as_str()]).chain(tags);
+    words.filter(|word| word.len() <= WORD_BYTES_MAX).map(str::to_ascii_lowercase).collect()
 }
 
 fn read_plan(

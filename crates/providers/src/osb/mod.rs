@@ -15,15 +15,15 @@ use ostler_model::binding::Credentials;
 use ostler_model::catalog::{Catalog, Placement};
 use ostler_model::estate::Parameters;
 use ostler_model::estate::osb::OsbProvider as Declared;
-use ostler_model::ids::{BindingId, ProviderName};
-use ostler_model::outcome::{BackupMade, Failure, FailureClass, Observation};
+use ostler_model::ids::{BindingId, OfferingName, ProviderName};
+use ostler_model::outcome::{Failure, FailureClass, Observation};
 use reqwest::Method;
 
 use self::catalog::{Read, Schemas, Terms, Versions};
 use self::client::{Ask, CATALOG_PATH, Client};
 use self::verdict::{Asked, Failed, Later, Verdict};
 use crate::failure::{failure, needs_person, temporary};
-use crate::{Answer, Bound, InstanceOrder, Progress, Provider, ReflexGrant, Started, Stopped};
+use crate::{Answer, Bound, Dumped, InstanceOrder, Progress, Provider, ReflexGrant, Started, Stopped};
 
 mod binding;
 mod breaker;
@@ -89,6 +89,12 @@ impl OsbProvider {
             Some(Schemas { create: Some(schema), .. }) => misfits(&schema, parameters),
             _ => Vec::new(),
         }
+    }
+
+    /// By which words the catalog says what an offering is: its name, its tags, and `metadata.ostler.kind`, which is the
+    /// first if it is there.
+    pub fn words_for(&self, offering: &OfferingName) -> Vec<String> {
+        self.read().as_ref().and_then(|read| read.words.get(offering).cloned()).unwrap_or_default()
     }
 
     async fn read_catalog(&self) -> Result<Catalog, Failure> {
@@ -269,11 +275,11 @@ impl Provider for OsbProvider {
         Box::pin(self.end_bindings(order))
     }
 
-    fn backup<'a>(&'a self, order: &'a InstanceOrder, _name: &'a str) -> Answer<'a, BackupMade> {
+    fn backup<'a>(&'a self, order: &'a InstanceOrder, _to: &'a Path) -> Answer<'a, Dumped> {
         Box::pin(async move { Err(no_backups(order)) })
     }
 
-    fn restore<'a>(&'a self, order: &'a InstanceOrder, _backup: &'a BackupMade) -> Answer<'a, ()> {
+    fn restore<'a>(&'a self, order: &'a InstanceOrder, _from: &'a Path) -> Answer<'a, ()> {
         Box::pin(async move { Err(no_backups(order)) })
     }
 }

@@ -10,4 +10,5 @@ mod postgresql;
 mod program;
 mod provisioning;
 mod redis;
+mod scratch;
 mod suite;

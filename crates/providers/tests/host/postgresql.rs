@@ -5,22 +5,22 @@ use std::sync::atomic::Ordering;
 
 use ostler_model::binding::{Credentials, Secret};
 use ostler_model::ids::BindingId;
-use ostler_model::outcome::{BackupMade, FailureClass};
+use ostler_model::outcome::{Counted, FailureClass};
 use ostler_providers::{InstanceOrder, Provider};
 
 use crate::machine::{GRACE, GRANT, Machine, Said, Watcher, eventually, mode, nobody, secrets};
 
-fn binding(consumer: &str) -> BindingId {
+pub(crate) fn binding(consumer: &str) -> BindingId {
     BindingId { consumer: consumer.parse().unwrap(), need: "db".parse().unwrap() }
 }
 
-async fn bind(machine: &Machine, order: &InstanceOrder, consumer: &str, address: SocketAddr) -> Credentials {
+pub(crate) async fn bind(machine: &Machine, order: &InstanceOrder, consumer: &str, address: SocketAddr) -> Credentials {
     let binding = binding(consumer);
     // The port accepts connections a little before the server does.
     eventually(async || machine.provider.bind(order, &binding, address, None).await).await.credentials
 }
 
-async fn query(credentials: &Credentials, sql: &str) -> Result<Vec<String>, String> {
+pub(crate) async fn query(credentials: &Credentials, sql: &str) -> Result<Vec<String>, String> {
     let uri = credentials.uri().unwrap();
     let (client, connection) =
         tokio_postgres::connect(uri, tokio_postgres::NoTls).await.map_err(|error| format!("{error:?}"))?;
@@ -86,36 +86,32 @@ async fn a_backup_restores_and_a_damaged_one_does_not() {
     )
     .await
     .unwrap();
-    let made = machine.provider.backup(&order, "monday").await.unwrap();
-    assert_eq!(machine.provider.backup(&order, "monday").await.unwrap(), made, "asked for again");
-    let file = machine.home.path().join("backups/db/monday");
-    assert_eq!((mode(&file), mode(file.with_extension("json"))), (0o600, 0o600));
+    let file = machine.home.path().join("monday");
+    let made = machine.provider.backup(&order, &file).await.unwrap();
+    assert_eq!((made.kind.as_str(), made.version), ("postgresql", order.placement.version.clone()));
+    assert_eq!(made.counted, counted(&[("rows", 1), ("tables", 1)]));
+    assert_eq!(machine.provider.count(&order).await.unwrap(), made.counted);
+    assert_eq!(mode(&file), 0o600);
+    assert!(!machine.folder("db-1").join("backup").exists(), "nothing is left of the work");
 
     query(&web, "drop table books").await.unwrap();
     // A consumer that is connected all the while is disconnected, not in the way.
     let (client, connection) = tokio_postgres::connect(web.uri().unwrap(), tokio_postgres::NoTls).await.unwrap();
     let connection = tokio::spawn(connection);
-    machine.provider.restore(&order, &made).await.unwrap();
+    machine.provider.restore(&order, &file).await.unwrap();
     assert!(client.simple_query("select 1").await.is_err());
     let _ = connection.await;
     let inserted = query(&web, "insert into books (title) values ('Ulysses') returning id").await.unwrap();
     assert_eq!(inserted, ["2"]);
 
-    // One flipped bit, then a file that is whole but no backup: both change nothing.
+    // Only its first half, then a file that is no backup: both change nothing.
     let whole = std::fs::read(&file).unwrap();
-    let mut damaged = whole.clone();
-    let middle = damaged.len() / 2;
-    damaged[middle] ^= 1;
-    std::fs::write(&file, &damaged).unwrap();
-    let failure = machine.provider.restore(&order, &made).await.unwrap_err();
-    assert_eq!(failure.class, FailureClass::NeedsPerson);
-    assert!(failure.detail.contains("damaged"), "{failure}");
-    said.note(&failure);
-    std::fs::write(machine.home.path().join("backups/db/nonsense"), "nonsense").unwrap();
-    let nonsense = BackupMade { name: "nonsense".to_owned(), bytes: 8, sha256: sha256_of(&machine, "nonsense") };
-    let failure = machine.provider.restore(&order, &nonsense).await.unwrap_err();
-    assert!(failure.detail.contains("pg_restore"), "{failure}");
-    said.note(&failure);
+    for wrong in [&whole[..whole.len() / 2], b"nonsense"] {
+        std::fs::write(&file, wrong).unwrap();
+        let failure = machine.provider.restore(&order, &file).await.unwrap_err();
+        assert!(failure.detail.contains("pg_restore"), "{failure}");
+        said.note(&failure);
+    }
     assert_eq!(query(&web, "select count(*) from books").await.unwrap(), ["2"], "nothing has changed");
     assert_eq!(query(&web, "select count(*) from pg_database where datname like '%.%'").await.unwrap(), ["1"]);
 
@@ -124,7 +120,7 @@ async fn a_backup_restores_and_a_damaged_one_does_not() {
     let mut other = machine.order("db-2", "postgresql").await;
     let other_address = machine.up(&mut other).await;
     let other_web = bind(&machine, &other, "web", other_address).await;
-    machine.provider.restore(&other, &made).await.unwrap();
+    machine.provider.restore(&other, &file).await.unwrap();
     assert_eq!(query(&other_web, "select title from books").await.unwrap(), ["Emma"]);
 
     let all: Vec<String> = [&order.secret, &other.secret, &web, &other_web].into_iter().flat_map(secrets).collect();
@@ -139,10 +135,31 @@ async fn a_backup_restores_and_a_damaged_one_does_not() {
     }
 }
 
-fn sha256_of(machine: &Machine, name: &str) -> String {
-    let path = machine.home.path().join("backups/db").join(name);
-    let out = std::process::Command::new("sha256sum").arg(path).output().unwrap();
-    String::from_utf8(out.stdout).unwrap().split(' ').next().unwrap().to_owned()
+/// A backup that cannot be made whole is not made.
+#[tokio::test]
+async fn a_table_that_cannot_be_read_is_in_no_backup() {
+    let machine = Machine::new();
+    let mut order = machine.order("db-1", "postgresql").await;
+    let address = machine.up(&mut order).await;
+    let web = bind(&machine, &order, "web", address).await;
+    query(&web, "create table books (id int); insert into books values (1)").await.unwrap();
+    // What the table is kept in is gone.
+    let path = query(&web, "select pg_relation_filepath('books')").await.unwrap().remove(0);
+    query(&web, "create view broken as select 1 / (id - 1) as x from books").await.unwrap();
+    machine.provider.stop(&order, GRACE).await.unwrap();
+    std::fs::remove_file(machine.folder("db-1").join("data").join(path)).unwrap();
+    machine.start(&order).await;
+    let file = machine.home.path().join("monday");
+    let failure = eventually(async || match machine.provider.backup(&order, &file).await {
+        Err(failure) if failure.detail.contains("could not open file") => Ok(failure),
+        other => Err(other),
+    });
+    assert!(failure.await.detail.contains("psql ended with"));
+    assert!(!file.exists() && !machine.folder("db-1").join("backup").exists());
+}
+
+pub(crate) fn counted(list: &[(&str, u64)]) -> Counted {
+    list.iter().map(|(name, number)| ((*name).to_owned(), *number)).collect()
 }
 
 #[tokio::test]

@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use ostler_manager::{Command, Knowledge, ServiceKnowledge, Target};
+use ostler_manager::{Command, Found, Knowledge, ServiceKnowledge, Target};
 use ostler_model::ids::{CommandId, InstanceId, ServiceName};
+use ostler_model::outcome::BackupMade;
 use ostler_model::time::Timestamp;
 
 use crate::promise::{Promise, Violation};
@@ -28,6 +29,8 @@ const TRIES_AN_HOUR: usize = 4 * 2 * 9 + 2 * 12;
 const HOUR: Duration = Duration::from_secs(3600);
 /// A backup may be late by this much: it waits for repairs and for other operations on its instance.
 const BACKUP_LATE: Duration = Duration::from_secs(20 * 60);
+/// A proof may be late by this much: it waits for the one before it, and for a backup that is being made.
+const PROOF_LATE: Duration = Duration::from_secs(20 * 60);
 /// The name of what stands in the way of everything.
 pub(crate) const EVERYTHING: &str = "";
 /// After this many violations nothing more is learnt from a run.
@@ -60,6 +63,8 @@ pub(crate) struct Witness {
     holder_returned: bool,
     /// Since when each service's backups could have been made.
     backup_since: BTreeMap<ServiceName, Timestamp>,
+    /// Since when a restore of each service could have been proven.
+    proof_since: BTreeMap<ServiceName, Timestamp>,
 }
 
 /// What an order is judged by.
@@ -172,6 +177,7 @@ impl Witness {
             Command::Restore { instance, .. } if !self.restores.contains(instance.service()) => {
                 self.broken(Promise::DataKept, now, format!("{instance} is to be restored, unasked"));
             }
+            Command::DropBackup { service, backup } => self.dropped(service, &backup.name, scene),
             Command::Provision { instance } => self.provisioned(instance, scene),
             Command::Route { instance, address } => self.routed(instance, address.as_ref(), scene),
             Command::Stop { instance, .. } => {
@@ -191,6 +197,18 @@ impl Witness {
             self.under_way.remove(target);
         }
         self.treatments.remove(&id);
+    }
+
+    fn dropped(&mut self, service: &ServiceName, name: &str, scene: &Scene<'_>) {
+        let Some(known) = scene.known.services.get(service) else { return };
+        let is_bad = |name: &str| matches!(known.vault().found.get(name), Some(Found::Bad { .. }));
+        let kept = |name: &str| scene.truth.kept.get(&(service.clone(), name.to_owned()));
+        let Some(dropped) = kept(name).filter(|_| !is_bad(name)) else { return };
+        let newer = |made: &BackupMade| kept(&made.name).is_some_and(|other| other.made > dropped.made);
+        if !known.backups.iter().any(|(_, made)| made.name != name && !is_bad(&made.name) && newer(made)) {
+            let what = format!("{name} is to be deleted, the newest good backup of {service}");
+            self.broken(Promise::GoodBackupKept, scene.now, what);
+        }
     }
 
     fn provisioned(&mut self, instance: &InstanceId, scene: &Scene<'_>) {
@@ -351,6 +369,7 @@ impl Witness {
         }
         self.look_at_bought(known, truth, now);
         self.look_at_backups(known, truth, now);
+        self.look_at_proofs(known, truth, now);
     }
 
     fn look_at_backups(&mut self, known: &Knowledge, truth: &Truth, now: Timestamp) {
@@ -370,6 +389,29 @@ impl Witness {
                 let what = format!("{name} was last backed up at {}, and is to be every {every}", last.to_millis());
                 self.broken(Promise::BackupsInTime, now, what);
                 self.backup_since.insert(name.clone(), now);
+            }
+        }
+    }
+}
+
+impl Witness {
+    fn look_at_proofs(&mut self, known: &Knowledge, truth: &Truth, now: Timestamp) {
+        for (name, service) in &known.services {
+            let offered = known.offering(service).is_some_and(|offering| offering.actions.prove);
+            let every = service.spec.data.proof_every().filter(|_| known.is_wanted(service) && offered);
+            let (Some(every), Some(_)) = (every, service.newest_good()) else {
+                self.proof_since.remove(name);
+                continue;
+            };
+            let since = *self.proof_since.entry(name.clone()).or_insert(now);
+            let excused = self.disturbed_until(name, known, now) + HEALED_WITHIN;
+            let last = truth.proofs.get(name).copied().unwrap_or_default().max(since);
+            // Ostler's clock goes at half its pace while the machine's was set back.
+            if now > excused && now.since(last) > every.get() * 2 + PROOF_LATE {
+                let what =
+                    format!("a restore of {name} was last proven at {}, and is to be every {every}", last.to_millis());
+                self.broken(Promise::ProofsInTime, now, what);
+                self.proof_since.insert(name.clone(), now);
             }
         }
     }

@@ -202,6 +202,8 @@ impl World {
             Command::OpenEndpoint { .. }
             | Command::CloseEndpoint { .. }
             | Command::Fence { .. }
+            | Command::ProveBackup { .. }
+            | Command::DropBackup { .. }
             | Command::Watch { .. }
             | Command::Unwatch { .. }
             | Command::Route { .. }

@@ -12,14 +12,14 @@ use ostler_keeper::protocol::Grant;
 use ostler_manager::{Command, Event, Outcome, Target};
 use ostler_model::health::Exit;
 use ostler_model::ids::{BindingId, CommandId, InstanceId, ProviderName, SecretId, ServiceName};
-use ostler_model::outcome::{BackupMade, Failure, FailureClass, Observation};
-use ostler_model::time::Timestamp;
+use ostler_model::outcome::{BackupMade, Counted, Failure, FailureClass, Observation, Proof};
+use ostler_model::time::{Span, Timestamp};
 use ostler_runtime::turn::Incoming;
 
 use super::bought::Credential;
 use super::buying::{AtBroker, Step};
 use super::seeing::cause;
-use super::truth::Watching;
+use super::truth::{Kept, Watching};
 use super::{Happening, World};
 use crate::act::Spoil;
 use crate::dice::{Concern, key};
@@ -97,6 +97,12 @@ impl World {
             Command::OpenEndpoint { .. } | Command::CloseEndpoint { .. } | Command::Fence { .. } => {
                 self.send(id, command.clone(), None, 2 * MILLI);
             }
+            Command::ProveBackup { service, .. } => {
+                let mut draw = self.draw(Concern::Latency, &InstanceId::new(service.clone(), 0));
+                let length = draw.duration(2 * SECOND, 120 * SECOND);
+                self.send(id, command.clone(), None, length);
+            }
+            Command::DropBackup { .. } => self.send(id, command.clone(), None, 20 * MILLI),
             Command::Provision { instance }
             | Command::Observe { instance }
             | Command::Before { instance, .. }
@@ -287,6 +293,7 @@ impl World {
     fn carry_out(&mut self, order: &Order) -> (Outcome, Vec<SealedChange>, Duration) {
         let instance = match order.command.target() {
             Target::Endpoint(service) => return (self.endpoint(&order.command, &service), Vec::new(), MILLI),
+            Target::Vault(service) => return (self.look_after(&order.command, service), Vec::new(), MILLI),
             Target::Nothing | Target::Leftover(_) => return (Outcome::Done, Vec::new(), MILLI),
             Target::Instance(instance) => instance,
         };
@@ -394,6 +401,10 @@ impl World {
         let gone = || plain(failure(FailureClass::Temporary, "there is no such instance"));
         let now = self.now;
         let runs = self.truth.serves(instance, now);
+        let spoilt = match command {
+            Command::Restore { backup, .. } => self.truth.is_spoilt(instance.service(), &backup.name),
+            _ => false,
+        };
         let Some(truth) = self.truth.instances.get_mut(instance) else { return gone() };
         let times = truth.times_made;
         match command {
@@ -476,16 +487,44 @@ impl World {
             }
             Command::Unbind { .. } => plain(failure(FailureClass::Temporary, "the server does not answer")),
             Command::Backup { name, .. } if runs => {
-                self.truth.backups.insert(instance.service().clone(), now);
-                let made = BackupMade { name: name.clone(), bytes: 1000, sha256: "00".repeat(32) };
+                self.keep(instance, name, order.id);
+                let made = BackupMade { name: name.clone(), bytes: 1000, sha256: "00".repeat(32), place: None };
                 plain(Outcome::BackedUp(made))
             }
             Command::Backup { .. } => plain(failure(FailureClass::Temporary, "the server does not answer")),
+            Command::Restore { .. } if spoilt => plain(Outcome::Unusable { why: "it is damaged".to_owned() }),
             Command::Restore { .. } if truth.made => plain(Outcome::Done),
             Command::Restore { .. } => gone(),
             Command::Prove { .. } if runs => plain(Outcome::Proved { checks: Vec::new() }),
             Command::Prove { .. } => plain(failure(FailureClass::Temporary, "the server does not answer")),
             _ => plain(Outcome::Done),
+        }
+    }
+
+    /// A backup was made. One in fifty is of no use, and nobody knows.
+    fn keep(&mut self, instance: &InstanceId, name: &str, id: CommandId) {
+        let service = instance.service().clone();
+        let mut draw = self.dice.stream(Concern::Leftovers, key(&[service.as_str(), name], id.0));
+        self.truth.backups.insert(service.clone(), self.now);
+        self.truth.kept.insert((service, name.to_owned()), Kept { made: self.now, spoilt: draw.chance(20) });
+    }
+
+    /// Backups are looked at, and deleted, where nothing else is done.
+    fn look_after(&mut self, command: &Command, service: ServiceName) -> Outcome {
+        match command {
+            Command::ProveBackup { backup, .. } => {
+                let spoilt = self.truth.is_spoilt(&service, &backup.name);
+                self.truth.proofs.insert(service, self.now);
+                match spoilt {
+                    true => Outcome::Unusable { why: "it is damaged".to_owned() },
+                    false => Outcome::Proven(Proof { took: Span::seconds(2), counted: Counted::new(), contracts: 0 }),
+                }
+            }
+            Command::DropBackup { backup, .. } => {
+                self.truth.kept.remove(&(service, backup.name.clone()));
+                Outcome::Done
+            }
+            _ => Outcome::Done,
         }
     }
 

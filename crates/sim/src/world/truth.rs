@@ -31,9 +31,19 @@ pub(crate) struct Truth {
     pub(crate) before_fails: BTreeMap<ServiceName, u32>,
     /// The newest backup of each service, and of which data.
     pub(crate) backups: BTreeMap<ServiceName, Timestamp>,
+    /// What is kept, and whether it is of any use.
+    pub(crate) kept: BTreeMap<(ServiceName, String), Kept>,
+    /// When a backup of each service was last looked at.
+    pub(crate) proofs: BTreeMap<ServiceName, Timestamp>,
     pub(crate) pids: u32,
     addresses: u32,
     endpoints_made: u32,
+}
+
+/// A backup.
+pub(crate) struct Kept {
+    pub(crate) made: Timestamp,
+    pub(crate) spoilt: bool,
 }
 
 /// A provider.
@@ -144,6 +154,11 @@ pub(crate) struct BindingTruth {
 }
 
 impl Truth {
+    /// Whether a backup is of no use, or not there.
+    pub(crate) fn is_spoilt(&self, service: &ServiceName, name: &str) -> bool {
+        self.kept.get(&(service.clone(), name.to_owned())).is_none_or(|kept| kept.spoilt)
+    }
+
     pub(crate) fn of(town: &Town) -> Self {
         let providers = town.estate.providers.keys().map(|name| {
             let kind = town.kinds.get(name).copied().unwrap_or(Kind::Machine);

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::failures::{self, Whose};
 use super::reader::{Fields, Key, Reader, Value, listed};
-use super::{contracts, failover, parameters, slo, values};
+use super::{backups, contracts, failover, parameters, slo, values};
 use crate::catalog::Limits;
 use crate::diagnostics::shown;
 use crate::estate::{DataPolicy, INSTANCES_MAX, Listen, ProbeOverride, Protocol, Service, StopPolicy};
@@ -58,7 +58,11 @@ const PROBE: &[Key] = &[
     ("timeout", r#"timeout = "500ms""#),
     ("start_within", r#"start_within = "30s""#),
 ];
-const DATA: &[Key] = &[("durable", "durable = true"), ("backup_every", r#"backup_every = "15m""#)];
+const DATA: &[Key] = &[
+    ("durable", "durable = true"),
+    ("backup_every", r#"backup_every = "15m""#),
+    ("prove_every", r#"prove_every = "7d""#),
+];
 const LIMITS: &[Key] = &[
     ("memory", r#"memory = "512MiB""#),
     ("cpu", "cpu = 0.5"),
@@ -337,7 +341,8 @@ fn read_data(reader: &mut Reader<'_>, name: &ServiceName, value: Value<'_>) -> O
     let fields = value.fields(reader, format!("service.{name}.data"), DATA)?;
     let durable = fields.optional("durable").and_then(|value| value.boolean(reader));
     let backup_every = read_time(reader, &fields, "backup_every", Span::seconds(60), Span::seconds(365 * DAY));
-    Some(DataPolicy { durable, backup_every })
+    let prove_every = fields.optional("prove_every").and_then(|value| backups::read_prove(reader, value));
+    Some(DataPolicy { durable, backup_every, prove_every: prove_every.unwrap_or_default() })
 }
 
 fn read_listen(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Listen> {
