@@ -78,6 +78,8 @@ fn changes_something(command: &Command) -> bool {
             | Command::Route { .. }
             | Command::Notify { .. }
             | Command::Observe { .. }
+            | Command::Fault { .. }
+            | Command::Undo { .. }
     )
 }
 
@@ -109,6 +111,9 @@ fn success(known: &Knowledge, id: CommandId, command: &Command, now: Timestamp) 
             Outcome::BackedUp(BackupMade { name: name.clone(), bytes: 0, sha256: String::new() })
         }
         Command::Prove { .. } => Outcome::Proved { checks: Vec::new() },
+        // A rehearsal is of what a file changes: faults are no part of that, and what is left of one is undone.
+        Command::Fault { .. } => Outcome::Caused { at: now },
+        Command::Undo { .. } => Outcome::Undone(Box::default()),
         Command::CloseEndpoint { .. }
         | Command::Fence { .. }
         | Command::Provision { .. }

@@ -431,6 +431,7 @@ fn refusal_of(known: &Knowledge, ask: &Ask) -> Option<Refused> {
         Ask::Delete { service } => ("delete", service),
         Ask::Backup { service, .. } => ("back up", service),
         Ask::Restore { service, .. } => ("restore", service),
+        Ask::Drill { service, .. } => ("drill", service),
         Ask::Adopt { service, .. } => ("adopt an instance for", service),
         Ask::Release { service } => ("release", service),
         Ask::Settle { leftover, .. } => ("settle what was asked for of", leftover.instance.service()),

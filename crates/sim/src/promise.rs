@@ -59,13 +59,19 @@ pub enum Promise {
     BoughtKept,
     /// What is released stays at its provider.
     ReleasedKept,
+    /// What a drill has caused is ordered to be undone.
+    DrillUndone,
+    /// There are never two drills.
+    OneDrill,
+    /// No drill outside its window, unless a person said why.
+    DrillInWindow,
     /// After the storm there is at brokers what is in use, what a person was asked about, and nothing else.
     NothingDoubled,
 }
 
 impl Promise {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 28] = [
         Self::FactsKept,
         Self::SecretsKept,
         Self::OneOperation,
@@ -90,6 +96,9 @@ impl Promise {
         Self::PlansKept,
         Self::BoughtKept,
         Self::ReleasedKept,
+        Self::DrillUndone,
+        Self::OneDrill,
+        Self::DrillInWindow,
         Self::NothingDoubled,
     ];
 }

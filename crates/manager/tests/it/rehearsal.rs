@@ -16,7 +16,9 @@ fn changes(command: &Command) -> Option<String> {
         | Command::Unwatch { .. }
         | Command::Route { .. }
         | Command::Notify { .. }
-        | Command::Observe { .. } => None,
+        | Command::Observe { .. }
+        | Command::Fault { .. }
+        | Command::Undo { .. } => None,
         Command::Bind { .. } => Some(command.in_words()),
         other => Some(format!("{other:?}")),
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ostler_manager::{
     APPEARS_WITHIN, Ask, BindingState, Ending, Event, Fact, Knowledge, ResumeCause, Scope, Settlement, decide, evolve,
 };
+use ostler_model::estate::drills::Fault;
 use ostler_model::estate::{Estate, Occasion, Service};
 use ostler_model::health::State;
 use ostler_model::ids::{AttemptId, CommandId, InstanceId};
@@ -113,6 +114,7 @@ enum AskKind {
     Restore,
     FailOver { accept_loss: bool },
     FailBack,
+    Drill(Fault),
 }
 
 /// What others do who buy from the estate.
@@ -143,6 +145,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(AskKind::Restore),
         3 => any::<bool>().prop_map(|accept_loss| AskKind::FailOver { accept_loss }),
         1 => Just(AskKind::FailBack),
+        4 => prop::sample::select(Fault::ALL.to_vec()).prop_map(AskKind::Drill),
     ];
     let trade = prop_oneof![
         3 => any::<bool>().prop_map(|large| Trade::Sell { large }),
@@ -170,7 +173,7 @@ fn step() -> impl Strategy<Value = Step> {
         10 => prop_oneof![0..2_000_u64, 0..400_000_u64].prop_map(Step::Pass),
         2 => (cause, any::<u64>()).prop_map(|(cause, mask)| Step::Resume(cause, mask)),
         4 => (0..4_usize).prop_map(Step::Give),
-        5 => (at(), ask).prop_map(|(at, kind)| Step::Ask(at, kind)),
+        7 => (at(), ask).prop_map(|(at, kind)| Step::Ask(at, kind)),
         4 => (at(), trade).prop_map(|(at, trade)| Step::Trade(at, trade)),
         1 => Just(Step::Down),
         1 => (at(), any::<bool>()).prop_map(|(at, on)| Step::NeverReady(at, on)),
@@ -320,6 +323,7 @@ impl Storm {
             AskKind::Restore => Ask::Restore { service, name: "b1".to_owned() },
             AskKind::FailOver { accept_loss } => Ask::FailOver { service, to: None, accept_loss },
             AskKind::FailBack => Ask::FailBack { service },
+            AskKind::Drill(fault) => Ask::Drill { service, fault, lasts: None, despite: None },
         };
         let _ = self.world.give(&Event::Asked(ask));
     }
@@ -567,6 +571,7 @@ proptest! {
         assert_nothing_left(&mut storm.world);
         assert_facts_are_all(&storm.world);
         assert_truth_is_known(&storm.world);
+        prop_assert_eq!((&storm.world.fault, &storm.world.known.drill), (&None, &None), "a drill is never undone");
         assert_left_alone(&mut storm.world);
     }
 }

@@ -67,6 +67,7 @@ pub(crate) fn estate(at_once_percent: u8, services: Vec<Service>) -> Estate {
         services: services.into_iter().map(|service| (service.name.clone(), Arc::new(service))).collect(),
         failures: Failures::default(),
         provide: None,
+        drill: None,
     }
 }
 

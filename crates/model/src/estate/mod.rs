@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use self::certificate::Certificate;
 use self::contract::Contract;
+use self::drills::Drills;
 use self::failover::Failover;
 use self::failures::Failures;
 use self::osb::OsbProvider;
@@ -27,6 +28,7 @@ use crate::version::VersionRange;
 
 pub mod certificate;
 pub mod contract;
+pub mod drills;
 pub mod failover;
 pub mod failures;
 pub mod osb;
@@ -68,6 +70,9 @@ pub struct Estate {
     /// What it sells to others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provide: Option<Box<Provide>>,
+    /// Which faults are caused on purpose, and when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<Box<Drills>>,
 }
 
 impl Estate {

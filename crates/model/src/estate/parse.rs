@@ -21,6 +21,7 @@ use crate::ids::{ProviderName, ServiceName};
 
 mod checks;
 mod contracts;
+mod drills;
 mod failover;
 mod failures;
 mod osb;
@@ -111,6 +112,7 @@ const DOCUMENT: &[Key] = &[
     ("notify", "[notify]"),
     ("failures", "[failures]"),
     ("provide", "[provide]"),
+    ("drill", "[drill]"),
 ];
 
 /// An estate, and the certificates that its providers name.
@@ -132,6 +134,8 @@ fn read_document<'t>(reader: &mut Reader<'_>, folder: &Path, tree: &'t DeTable<'
         checks::check_seller(reader, &providers.list, value.span());
         Some(Box::new(provide))
     });
+    let names: BTreeSet<ServiceName> = drafts.iter().map(|draft| draft.name.clone()).collect();
+    let drill = fields.optional("drill").and_then(|value| drills::read(reader, &names, value)).map(Box::new);
     checks::check_cycles(reader, &drafts);
     checks::check_endpoints(reader, &drafts);
     let settings::Head { name, currency, residency } = named?;
@@ -148,6 +152,7 @@ fn read_document<'t>(reader: &mut Reader<'_>, folder: &Path, tree: &'t DeTable<'
         services,
         failures,
         provide,
+        drill,
     };
     Some((estate, providers.certificates))
 }

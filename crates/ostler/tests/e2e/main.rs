@@ -16,6 +16,7 @@ mod broker;
 mod changes;
 mod command_line;
 mod data;
+mod drills;
 mod failover;
 mod kills;
 mod selling;
