@@ -247,6 +247,13 @@ impl Hub {
                     let _ = self.says.try_send(Says::Fenced { id, epoch, left: 0 });
                 }
             },
+            Tell::Count { id, service } => {
+                if let Some(entry) = self.services.get(&service) {
+                    entry.service.flush_troubles();
+                    entry.service.report_served();
+                }
+                let _ = self.says.try_send(Says::Counted { id });
+            }
         }
     }
 

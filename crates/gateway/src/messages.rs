@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 /// The longest time that a caller can be made to wait for an instance. Longer holds are cut to this.
 pub const HOLD_MS_MAX: u64 = 600_000;
+/// The longest time that a target can be refused on purpose, whatever the table says and the clock does.
+pub const REFUSED_MAX: Duration = Duration::from_secs(600);
 /// The longest time that a drain can wait. Longer ones are cut to this.
 pub const DRAIN_MS_MAX: u64 = 3_600_000;
 
@@ -37,11 +39,24 @@ pub struct Table {
     /// else the table says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fenced: Vec<InstanceId>,
+    /// Where nobody gets a new connection for a while, because a drill has it so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<Refused>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 fn is_zero(epoch: &u64) -> bool {
     *epoch == 0
+}
+
+/// A target that refuses connections, as far as callers see, until a drill is over. The gateway forgets it by itself:
+/// nobody need be left who takes it back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Which.
+    pub address: SocketAddr,
+    /// Until when, at most [`REFUSED_MAX`] from when it is heard.
+    pub until: Timestamp,
 }
 
 impl Table {
@@ -91,6 +106,13 @@ pub enum Tell {
         /// Milliseconds, at most [`DRAIN_MS_MAX`].
         within_ms: u64,
     },
+    /// Report now what the service's callers have asked, and how they fared, and answer [`Says::Counted`] after it.
+    Count {
+        /// Repeated in the answer.
+        id: u64,
+        /// The service.
+        service: String,
+    },
     /// Answer [`Says::Fenced`] once no connection is left to what the table in force has fenced. The manager sends that
     /// table first.
     Fence {
@@ -123,6 +145,11 @@ pub enum Says {
         epoch: u64,
         /// Connections to what is fenced that were still there after a few seconds. 0: all are gone.
         left: u64,
+    },
+    /// The answer to [`Tell::Count`]: everything up to now has been said.
+    Counted {
+        /// As asked.
+        id: u64,
     },
     /// Callers of a service were affected: one report for each interval, when it is over. It opens with the first
     /// connect that failed or found no instance, and is over when a connect has succeeded since and nobody waits any
@@ -235,5 +262,8 @@ mod tests {
         assert_eq!(serde_json::to_string(&fenced).unwrap(), text);
         let table = Table { protocol: Protocol::Http, ..table };
         assert_eq!(serde_json::to_string(&table).unwrap(), r#"{"targets":[],"hold_ms":5,"protocol":"http"}"#);
+        let refused = vec![Refused { address: ([127, 0, 0, 1], 4000).into(), until: Timestamp(7) }];
+        let text = r#"{"targets":[],"hold_ms":5,"refused":[{"address":"127.0.0.1:4000","until":7}]}"#;
+        assert_eq!(serde_json::to_string(&Table { refused, protocol: Protocol::Tcp, ..table }).unwrap(), text);
     }
 }

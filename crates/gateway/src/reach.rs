@@ -135,12 +135,17 @@ impl Caller<'_> {
     async fn try_each(&mut self) -> Option<(Line, Lease)> {
         let mut tried = Vec::new();
         while let Some(lease) = self.service.lease(&tried) {
-            if let Some(kept) = self.kept(&lease).await {
+            let refused = self.service.refuses(&lease.target);
+            if !refused && let Some(kept) = self.kept(&lease).await {
                 self.connected(&lease);
                 return Some((Line::Kept(kept), lease));
             }
             let start = Instant::now();
-            match connect(lease.target.address, self.accepted.elapsed()).await {
+            let connected = match refused {
+                true => Err(io::ErrorKind::ConnectionRefused.into()),
+                false => connect(lease.target.address, self.accepted.elapsed()).await,
+            };
+            match connected {
                 Ok(stream) => {
                     self.service.traffic.connections.fetch_add(1, Ordering::Relaxed);
                     self.connected(&lease);

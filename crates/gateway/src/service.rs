@@ -16,7 +16,7 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 
 use crate::choose::{Candidate, choose};
 use crate::http::upstream::Upstream;
-use crate::messages::{Says, Table, Target};
+use crate::messages::{REFUSED_MAX, Refused, Says, Table, Target};
 use crate::outlier::{self, Record, Verdict};
 use crate::pump::Traffic;
 use crate::tally::{Tally, Went};
@@ -81,6 +81,8 @@ struct State {
     served: Option<Box<Served>>,
     /// When the targets were last compared with each other.
     reviewed: Option<Instant>,
+    /// Where nobody gets a new connection until then, because a drill has it so.
+    refused: Vec<(SocketAddr, Instant)>,
 }
 
 /// What was served, by who was asked last.
@@ -161,6 +163,7 @@ impl Service {
         before.iter_mut().for_each(|entry| entry.http = None); // with it, idle connections are closed
         state.relieve();
         state.leaving = before;
+        state.refused = table.iter().flat_map(|table| &table.refused).map(refused_until).collect();
         state.table = table;
         let fences = !state.fenced.is_empty();
         drop(state);
@@ -244,6 +247,17 @@ impl Service {
         let entry = &state.targets[index];
         entry.active.fetch_add(1, Ordering::AcqRel);
         Some(Lease { target: entry.target.clone(), active: Arc::clone(&entry.active), service: Arc::clone(self) })
+    }
+
+    /// Whether callers are to find that the target refuses connections, as a drill has it.
+    pub(crate) fn refuses(&self, target: &Target) -> bool {
+        let mut state = self.state();
+        if state.refused.is_empty() {
+            return false;
+        }
+        let now = Instant::now();
+        state.refused.retain(|(_, until)| *until > now); // its end needs nobody who says so
+        state.refused.iter().any(|(address, _)| *address == target.address)
     }
 
     /// A connect to a target failed after it `took` so long.
@@ -494,6 +508,12 @@ impl Drop for Lease {
             self.service.released.notify_waiters();
         }
     }
+}
+
+/// In the time of this process, so that no clock that is set makes it longer.
+fn refused_until(refused: &Refused) -> (SocketAddr, Instant) {
+    let left = refused.until.since(wall_clock()).min(REFUSED_MAX);
+    (refused.address, Instant::now() + left)
 }
 
 /// The time of day, for reports.

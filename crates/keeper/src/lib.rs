@@ -15,11 +15,13 @@
 //! | `roles` | the gateway and the manager, which always come back |
 //! | `ledger`, `adopting`, `process` | what was started; finding it again; /proc |
 //! | `sockets`, `logs`, `reports`, `grant`, `launch` | held sockets; log files; the report queue; budgets; launches made ready |
+//! | `faults` | for drills: killing, and a process of its own that makes others stand still for a while |
 //! | `sys` | the unsafe kernel calls |
 //!
 //! Needs Linux 5.9 or later (pidfds, `close_range`); exact exit statuses of adopted programs are best on 6.15 or later.
 
 pub mod client;
+pub mod faults;
 pub mod grant;
 pub mod protocol;
 pub mod run;

@@ -19,6 +19,7 @@ const ENVIRON_BYTES_MAX: usize = 1024 * 1024;
 pub(crate) struct Stat {
     /// A zombie, or on its way out: dead in every sense that matters here.
     pub(crate) dead: bool,
+    pub(crate) parent: u32,
     pub(crate) session: u32,
     /// Clock ticks after boot at which it was made.
     pub(crate) start_ticks: u64,
@@ -57,11 +58,13 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
     let after_name = text.iter().rposition(|byte| *byte == b')')? + 1;
     let mut fields = std::str::from_utf8(&text[after_name..]).ok()?.split_ascii_whitespace();
     let state = fields.next()?; // field 3
-    let session = fields.nth(2)?; // field 6
+    let parent = fields.next()?; // field 4
+    let session = fields.nth(1)?; // field 6
     let start_ticks = fields.nth(15)?; // field 22
     let wait_status = fields.nth(29); // field 52
     Some(Stat {
         dead: matches!(state, "Z" | "X" | "x"),
+        parent: parent.parse().ok()?,
         session: session.parse().ok()?,
         start_ticks: start_ticks.parse().ok()?,
         wait_status: wait_status.and_then(|text| text.parse().ok()).unwrap_or(0),
@@ -132,7 +135,7 @@ mod tests {
     fn stat_survives_hostile_names() {
         let numbers: Vec<String> = (4..=52).map(|field| field.to_string()).collect();
         let line = format!("7 (a) Z (b) ) S {}\n", numbers.join(" "));
-        let expected = Stat { dead: false, session: 6, start_ticks: 22, wait_status: 52 };
+        let expected = Stat { dead: false, parent: 4, session: 6, start_ticks: 22, wait_status: 52 };
         assert_eq!(parse_stat(line.as_bytes()), Some(expected));
         assert_eq!(parse_stat(b"7 (a"), None);
         assert_eq!(parse_stat(b""), None);

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ostler_model::ids::{CommandId, InstanceId, ProviderName, ServiceName};
 
 use crate::command::{Command, Target};
+use crate::drill::Stage;
 use crate::evidence::Seen;
 use crate::knowledge::{Instance, Knowledge, Phase, ServiceKnowledge, Wanted};
 
@@ -30,6 +31,7 @@ pub fn check(known: &Knowledge) -> Vec<Violation> {
         }
         check_service(known, name, service, &mut found);
     }
+    check_drill(known, &mut found);
     check_sums(known, &mut found);
     check_evidence(known, &mut found);
     found
@@ -52,6 +54,9 @@ fn check_commands(known: &Knowledge, found: &mut Vec<Violation>) {
                 .and_then(|service| service.leftovers.get(leftover))
                 .and_then(|leftover| leftover.operation),
             Target::Vault(service) => known.services.get(service).and_then(|service| service.vault.as_ref()?.operation),
+            Target::Drill(service) => {
+                known.drill.as_ref().filter(|drilling| drilling.drill.service == *service).and_then(|d| d.operation)
+            }
             Target::Nothing => None,
         };
         if operation != Some(*id) {
@@ -175,6 +180,25 @@ fn check_service(known: &Knowledge, name: &ServiceName, service: &ServiceKnowled
         if !known.consumers.get(need).is_some_and(|consumers| consumers.contains(name)) {
             fail(format!("{need} does not know its consumer {name}"));
         }
+    }
+}
+
+/// A fault that may be there is being undone, or somebody will see to it.
+fn check_drill(known: &Knowledge, found: &mut Vec<Violation>) {
+    let Some(drilling) = &known.drill else { return };
+    let mut fail = |text: String| found.push(Violation(text));
+    let drill = &drilling.drill;
+    if drilling.operation.is_some_and(|operation| !known.commands.contains_key(&operation)) {
+        fail(format!("the drill of {} has an operation that nobody carries out", drill.service));
+    }
+    if drilling.stage == Stage::Causing && drilling.operation.is_none() && drilling.cut_short.is_none() {
+        fail(format!("the drill of {} causes nothing", drill.service));
+    }
+    if !known.services.contains_key(&drill.service) {
+        fail(format!("{} is drilled, and there is no such service: nobody ends it", drill.service));
+    }
+    if drill.number > known.last_drill {
+        fail(format!("the drill {} may be counted twice", drill.number));
     }
 }
 

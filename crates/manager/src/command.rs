@@ -11,6 +11,7 @@ use ostler_model::outcome::{BackupMade, Failure, Observation, Proof, Running};
 use ostler_model::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::drill::{Drill, Measured};
 use crate::verified::Checked;
 
 /// Something the world is asked to do.
@@ -177,6 +178,16 @@ pub enum Command {
         /// Where it answers; `None` takes it out.
         address: Option<SocketAddr>,
     },
+    /// Cause a fault on purpose, and undo it by yourself when its time is over, whatever becomes of ostler.
+    Fault {
+        /// Which.
+        drill: Box<Drill>,
+    },
+    /// Undo what is left of a fault that was caused on purpose, or may have been.
+    Undo {
+        /// Which.
+        drill: Box<Drill>,
+    },
     /// Tell the people that the estate names. Has no outcome.
     Notify {
         /// What about.
@@ -199,6 +210,8 @@ pub enum Target {
     Leftover(AttemptId),
     /// A service's backups.
     Vault(ServiceName),
+    /// What is drilled in the estate: there is one at a time.
+    Drill(ServiceName),
     /// Nothing that has a state.
     Nothing,
 }
@@ -209,6 +222,7 @@ enum Concern<'a> {
     Instance(&'a InstanceId),
     Leftover(&'a AttemptId),
     Vault(&'a ServiceName),
+    Drill(&'a ServiceName),
 }
 
 impl Command {
@@ -222,6 +236,7 @@ impl Command {
             Concern::Instance(instance) => Target::Instance(instance.clone()),
             Concern::Leftover(leftover) => Target::Leftover(leftover.clone()),
             Concern::Vault(service) => Target::Vault(service.clone()),
+            Concern::Drill(service) => Target::Drill(service.clone()),
         }
     }
 
@@ -231,6 +246,7 @@ impl Command {
             Concern::Service(service) | Concern::Vault(service) => service,
             Concern::Instance(instance) => instance.service(),
             Concern::Leftover(leftover) => leftover.instance.service(),
+            Concern::Drill(service) => service,
         }
     }
 
@@ -238,7 +254,7 @@ impl Command {
     pub fn at_instance(&self) -> Option<&InstanceId> {
         match self.concerns() {
             Concern::Instance(instance) => Some(instance),
-            Concern::Service(_) | Concern::Leftover(_) | Concern::Vault(_) => None,
+            Concern::Service(_) | Concern::Leftover(_) | Concern::Vault(_) | Concern::Drill(_) => None,
         }
     }
 
@@ -267,6 +283,7 @@ impl Command {
             | Self::Route { instance, .. } => Concern::Instance(instance),
             Self::Mitigate { leftover } => Concern::Leftover(leftover),
             Self::ProveBackup { service, .. } | Self::DropBackup { service, .. } => Concern::Vault(service),
+            Self::Fault { drill } | Self::Undo { drill } => Concern::Drill(&drill.service),
         }
     }
 
@@ -301,6 +318,8 @@ impl Command {
             | Self::Watch { .. }
             | Self::Unwatch { .. }
             | Self::Route { .. }
+            | Self::Fault { .. }
+            | Self::Undo { .. }
             | Self::Notify { .. } => false,
         }
     }
@@ -338,8 +357,18 @@ impl Command {
             Self::Unwatch { instance } => format!("watch {instance} no more"),
             Self::Route { instance, address: Some(_) } => format!("send callers to {instance}"),
             Self::Route { instance, address: None } => format!("send no more callers to {instance}"),
+            Self::Fault { drill } => format!("cause `{}` at {}", drill.fault, hits_in_words(drill)),
+            Self::Undo { drill } => format!("undo `{}` at {}", drill.fault, hits_in_words(drill)),
             Self::Notify { service, occasion, .. } => format!("tell people that {service} is {}", occasion.as_str()),
         }
+    }
+}
+
+fn hits_in_words(drill: &Drill) -> String {
+    let names: Vec<String> = drill.hits.iter().take(3).map(|hit| hit.instance.to_string()).collect();
+    match drill.hits.len() - names.len() {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names.join(", ")),
     }
 }
 
@@ -401,6 +430,13 @@ pub enum Outcome {
         /// Why, for people.
         why: String,
     },
+    /// Of `Fault`: it is there since then.
+    Caused {
+        /// When.
+        at: Timestamp,
+    },
+    /// Of `Undo`: nothing is left of it, and this is what was measured.
+    Undone(Box<Measured>),
     /// Of all others: it is done.
     Done,
     /// It did not happen.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ostler_model::catalog::Catalog;
+use ostler_model::estate::drills::Fault;
 use ostler_model::estate::{Estate, Service};
 use ostler_model::health::{Exit, Health};
 use ostler_model::ids::{AttemptId, BindingId, CommandId, EstateUuid, InstanceId, Position, ProviderName, ServiceName};
 use ostler_model::sale::{Guest, Sale};
-use ostler_model::time::Timestamp;
+use ostler_model::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::command::Outcome;
@@ -224,6 +225,17 @@ pub enum Ask {
         service: ServiceName,
         /// The backup's name.
         name: String,
+    },
+    /// Cause a fault on purpose, and see whether the service recovers.
+    Drill {
+        /// Which.
+        service: ServiceName,
+        /// Which fault.
+        fault: Fault,
+        /// How long it may last; as declared if `None`.
+        lasts: Option<Span>,
+        /// Why it cannot wait for a window.
+        despite: Option<String>,
     },
     /// Replace the service's data by a backup.
     Restore {

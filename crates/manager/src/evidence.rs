@@ -2,7 +2,7 @@
 //!
 //! It is kept as whole counts, one small record for each provider, and each fact changes it in constant time. Only what
 //! is known counts: nothing is said of the time in which ostler was away or has not looked yet, in which a person holds an
-//! instance, or in which an instance fails with its needs; and nothing of instances of the buyer's own program, whose
+//! instance, in which it is drilled, or in which it fails with its needs; and nothing of instances of the buyer's own program, whose
 //! faults are the buyer's.
 //!
 //! Invariants: nothing is missing that was not watched; what is long past counts less and less; a bad minute decides
@@ -103,7 +103,8 @@ impl Seen {
         let is_blind = instance.unprobed.is_some();
         let repair = instance.repair.as_ref();
         match repair {
-            _ if is_blind => None,
+            // What a drill does to it says nothing against its provider.
+            _ if is_blind || instance.drilled => None,
             Some(repair) if instance.waits_for_person() || repair.victim || repair.unseen => None,
             Some(_) => Some(Self::Away),
             None => instance.is_ready().then_some(Self::Working),
@@ -281,6 +282,9 @@ impl Knowledge {
         let Some(service) = self.services.get(command.at_service()).filter(|_| is_order) else { return };
         let Some(instance) = command.at_instance().and_then(|id| service.instances.get(&id.number())) else { return };
         let Some(provider) = service.answers_for(instance) else { return };
+        if self.drill.is_some() && self.drilled_provider() == Some(provider) {
+            return; // a drill has it so that orders fail, or makes them take longer
+        }
         let evidence = self.evidence.entry(provider.clone()).or_insert_with(|| Evidence::new(at));
         evidence.end(outcome, at);
         if let (Command::Provision { .. }, Outcome::Done) = (command, outcome) {

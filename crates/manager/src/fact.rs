@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::{Command, Outcome};
 use crate::diagnosis::Finding;
+use crate::drill::{Drill, DrillResult};
 use crate::event::{Process, ResumeCause, Settlement};
 use crate::knowledge::Launch;
 use crate::level::Traffic;
@@ -407,6 +408,16 @@ pub enum FactKind {
         /// Why.
         why: String,
     },
+    /// A fault is to be caused on purpose, and how it ends was settled.
+    DrillBegan {
+        /// What, where, and until when at the most.
+        drill: Drill,
+    },
+    /// Nothing is left of a fault that was caused on purpose.
+    DrillEnded {
+        /// What it has shown.
+        result: Box<DrillResult>,
+    },
 }
 
 /// What is concluded to be the cause, with the evidence.
@@ -480,7 +491,7 @@ impl Diagnosis {
 
 impl FactKind {
     /// What [`FactKind::word`] can be.
-    pub const WORDS: [&'static str; 49] = [
+    pub const WORDS: [&'static str; 51] = [
         "estate-founded",
         "resumed",
         "estate-declared",
@@ -530,6 +541,8 @@ impl FactKind {
         "move-returned",
         "move-ended",
         "instance-discarded",
+        "drill-began",
+        "drill-ended",
     ];
 
     /// A short word for filters and tables: the `fact` tag of its JSON.
@@ -584,6 +597,8 @@ impl FactKind {
             Self::MoveReturned { .. } => "move-returned",
             Self::MoveEnded { .. } => "move-ended",
             Self::InstanceDiscarded { .. } => "instance-discarded",
+            Self::DrillBegan { .. } => "drill-began",
+            Self::DrillEnded { .. } => "drill-ended",
         }
     }
 }

@@ -101,6 +101,9 @@ pub struct Instance {
     /// Earlier asks for these that may have made some, which nobody is to use any more once there are others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub access_left: Vec<u32>,
+    /// It fails because a drill has it so, or has not recovered from one yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drilled: bool,
     /// What its provider has agreed to do and not said to be over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted: Option<Accepted>,
@@ -280,6 +283,7 @@ impl Instance {
             access_renew_at: None,
             access_put_off: false,
             access_left: Vec::new(),
+            drilled: false,
             accepted: None,
             left: None,
             ending: None,

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::brake::Brake;
 use crate::command::Command;
 use crate::diagnosis::Changed;
+use crate::drill::{Drilled, Drilling};
 use crate::evidence::Evidence;
 pub use crate::instance::{Instance, MadeAs, Operation, OperationKind, Phase, Repair};
 use crate::level::Level;
@@ -74,6 +75,12 @@ pub struct Knowledge {
     /// How many remedies there were lately.
     #[serde(default)]
     pub brake: Brake,
+    /// The drill under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<Box<Drilling>>,
+    /// The number of the last drill.
+    #[serde(default)]
+    pub last_drill: u32,
     /// The time of the newest fact: until then ostler was there.
     #[serde(default)]
     pub latest: Timestamp,
@@ -168,6 +175,9 @@ pub struct ServiceKnowledge {
     /// it which word is the last.
     #[serde(default)]
     pub epoch: u64,
+    /// What former drills of it have shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drilled: Option<Box<Drilled>>,
 }
 
 /// A change of what a service's instances are started from.
@@ -545,19 +555,21 @@ impl Knowledge {
 
     /// Whether everything declared is as it should be and nothing is under way or left to be done.
     pub fn is_settled(&self) -> bool {
-        self.services.values().all(|service| {
-            let wanted = self.is_wanted(service);
-            let endpoint = &service.endpoint;
-            endpoint.operation.is_none()
-                && if wanted && !service.is_guest() { endpoint.open } else { !endpoint.may_be_open }
-                && !(wanted && service.endpoint_moved())
-                && service.outdated.is_empty()
-                && self.is_bound_as_declared(service)
-                && !(wanted && (service.backup_wanted.is_some() || service.restore_wanted.is_some()))
-                && service.ending.is_none()
-                && !(wanted && service.moving.is_some())
-                && service.instances.values().all(|instance| self.is_at_peace(service, instance))
-        })
+        let nothing_is_drilled = self.drill.is_none();
+        nothing_is_drilled
+            && self.services.values().all(|service| {
+                let wanted = self.is_wanted(service);
+                let endpoint = &service.endpoint;
+                endpoint.operation.is_none()
+                    && if wanted && !service.is_guest() { endpoint.open } else { !endpoint.may_be_open }
+                    && !(wanted && service.endpoint_moved())
+                    && service.outdated.is_empty()
+                    && self.is_bound_as_declared(service)
+                    && !(wanted && (service.backup_wanted.is_some() || service.restore_wanted.is_some()))
+                    && service.ending.is_none()
+                    && !(wanted && service.moving.is_some())
+                    && service.instances.values().all(|instance| self.is_at_peace(service, instance))
+            })
     }
 
     /// Whether every binding is made that has to be, and every one is ended that has to be and can be.
@@ -717,6 +729,7 @@ impl ServiceKnowledge {
             moved: None,
             moved_for: None,
             epoch: 0,
+            drilled: None,
         }
     }
 

@@ -34,6 +34,9 @@ pub struct Level {
     bad: VecDeque<Bad>,
     /// Of what nobody knows anything, in order.
     unseen: VecDeque<(Timestamp, Timestamp)>,
+    /// When it, or something it needs, was drilled, in order: that is not counted.
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    drills: VecDeque<(Timestamp, Timestamp)>,
     /// The objectives whose budgets were last said to burn.
     #[serde(default)]
     pub burning: Vec<Objective>,
@@ -86,6 +89,7 @@ impl Level {
             doing_since: at,
             bad: VecDeque::new(),
             unseen: VecDeque::new(),
+            drills: VecDeque::new(),
             burning: Vec::new(),
         }
     }
@@ -99,7 +103,7 @@ impl Level {
         if from < until {
             match self.now {
                 Doing::Serving => {}
-                Doing::Away => self.add(Bad { from, until, away: until.0.saturating_sub(from.0), late: 0 }),
+                Doing::Away => self.add_away(from, until),
                 Doing::Unseen => self.unseen.push_back((from, until)),
             }
         }
@@ -121,7 +125,9 @@ impl Level {
     pub(crate) fn add_traffic(&mut self, traffic: Traffic) {
         let Traffic { from, until, asked, failed, late } = traffic;
         let length = until.0.saturating_sub(from.0);
-        if length <= 0 || asked == 0 {
+        // What was counted while it was drilled is the drill's: nobody can tell what else went wrong in that time.
+        let is_drilled = self.drills.iter().any(|(begins, ends)| *begins < until && from < *ends);
+        if length <= 0 || asked == 0 || is_drilled {
             return;
         }
         let known = self.sum(|bad| bad.away, from, until);
@@ -133,9 +139,29 @@ impl Level {
         }
     }
 
+    /// It was away, except for what a drill had of that time.
+    fn add_away(&mut self, mut from: Timestamp, until: Timestamp) {
+        let away = |from: Timestamp, until: Timestamp| {
+            let length = until.0.saturating_sub(from.0);
+            (length > 0).then_some(Bad { from, until, away: length, late: 0 })
+        };
+        let mut parts = Vec::new();
+        for (begins, ends) in &self.drills {
+            if *ends > from {
+                parts.extend(away(from, (*begins).min(until)));
+                from = *ends;
+            }
+        }
+        parts.extend(away(from, until));
+        parts.into_iter().for_each(|bad| self.add(bad));
+    }
+
     fn add(&mut self, bad: Bad) {
+        // What became one with something from before a drill would count in part within it.
+        let apart = |last: &Bad| self.drills.iter().any(|(begins, ends)| *ends > last.from && *begins < bad.until);
+        let is_apart = self.bad.back().is_some_and(apart);
         match self.bad.back_mut() {
-            Some(last) if joins(last, &bad) => *last = joined(last, &bad),
+            Some(last) if !is_apart && joins(last, &bad) => *last = joined(last, &bad),
             _ => self.bad.push_back(bad),
         }
         if self.bad.len() > SPANS_MAX
@@ -149,6 +175,30 @@ impl Level {
     pub(crate) fn forget_before(&mut self, at: Timestamp) {
         self.bad.retain(|bad| bad.until > at);
         self.unseen.retain(|(_, until)| *until > at);
+        self.drills.retain(|(_, until)| *until > at);
+    }
+
+    /// From `at` on it, or something it needs, is drilled.
+    pub(crate) fn drill_begins(&mut self, at: Timestamp) {
+        self.drills.push_back((at, Timestamp(i64::MAX)));
+        if self.drills.len() > SPANS_MAX {
+            self.drills.pop_front();
+        }
+    }
+
+    /// What was drilled is not any more, from `at` on.
+    pub(crate) fn drill_ends(&mut self, at: Timestamp) {
+        if let Some((begins, ends)) = self.drills.back_mut().filter(|(_, ends)| ends.0 == i64::MAX) {
+            *ends = at.max(*begins);
+        }
+    }
+
+    /// How much of the time from `from` until `until` is not counted because of drills, where nothing else excludes it.
+    pub(crate) fn drilled(&self, slo: &Slo, from: Timestamp, until: Timestamp) -> Duration {
+        let sum =
+            |all: Vec<(Timestamp, Timestamp)>| all.iter().map(|(from, until)| until.since(*from)).sum::<Duration>();
+        let declared = sum(excluded(slo, &VecDeque::new(), from, until));
+        sum(excluded(slo, &self.drills, from, until)).saturating_sub(declared)
     }
 
     /// How many microseconds from `from` until `until` were bad in one way; a span that lies there in part counts in
@@ -171,7 +221,7 @@ impl Level {
         let target = slo.target(objective)?;
         let allowed = 1_000_000 - i64::from(target.millionths());
         let from = now - slo.over.get();
-        let excluded = excluded(slo, from.max(self.since), now);
+        let excluded = excluded(slo, &self.drills, from.max(self.since), now);
         let bad = |from: Timestamp| self.bad_outside(&excluded, objective, from, now);
         let failed = bad(from);
         let total = micros(slo.over.get());
@@ -333,10 +383,19 @@ impl Rate {
 }
 
 /// The times that are not counted from `from` until `until`, in order and apart.
-fn excluded(slo: &Slo, from: Timestamp, until: Timestamp) -> Vec<(Timestamp, Timestamp)> {
+fn excluded(
+    slo: &Slo,
+    drills: &VecDeque<(Timestamp, Timestamp)>,
+    from: Timestamp,
+    until: Timestamp,
+) -> Vec<(Timestamp, Timestamp)> {
     let openings = slo.exclude.iter().flat_map(|exclusion| exclusion.window.openings(from, until));
-    let mut all: Vec<(Timestamp, Timestamp)> =
-        openings.map(|opening| (opening.from.max(from), opening.until.min(until))).collect();
+    let mut all: Vec<(Timestamp, Timestamp)> = openings
+        .map(|opening| (opening.from, opening.until))
+        .chain(drills.iter().copied())
+        .map(|(begins, ends)| (begins.max(from), ends.min(until)))
+        .filter(|(begins, ends)| begins < ends)
+        .collect();
     all.sort_unstable();
     let mut apart: Vec<(Timestamp, Timestamp)> = Vec::with_capacity(all.len());
     for (from, until) in all {
@@ -522,6 +581,34 @@ mod tests {
         level.served_meanwhile();
         level.turn(Doing::Serving, at(16 * HOUR));
         assert_eq!(standing(&level, &slo, 16 * HOUR).unseen, Duration::from_secs(3 * 3600));
+    }
+
+    /// Three drills, of which each takes it away, and a failure between two of them that is none.
+    #[test]
+    fn what_a_drill_did_is_not_counted_and_what_came_beside_it_is() {
+        let mut level = Level::new(at(0));
+        level.turn(Doing::Serving, at(0));
+        for begin in [HOUR, HOUR + 12 * SECOND, HOUR + 24 * SECOND] {
+            level.drill_begins(at(begin));
+            level.turn(Doing::Away, at(begin + SECOND));
+            level.add_traffic(traffic(begin, begin + 8 * SECOND, 100, 90, 0));
+            level.turn(Doing::Serving, at(begin + 8 * SECOND));
+            level.drill_ends(at(begin + 8 * SECOND));
+            if begin == HOUR {
+                level.turn(Doing::Away, at(begin + 9 * SECOND));
+                level.turn(Doing::Serving, at(begin + 11 * SECOND));
+            }
+        }
+        let found = standing(&level, &slo("99.9%"), 2 * HOUR);
+        assert_eq!((found.failed, found.excluded), (Duration::from_secs(2), Duration::from_secs(24)));
+        assert_eq!(level.drilled(&slo("99.9%"), at(0), at(2 * HOUR)), Duration::from_secs(24));
+        // One that goes on takes all there is; what has not recovered when it is over is not counted up to a bound.
+        level.drill_begins(at(2 * HOUR));
+        level.turn(Doing::Away, at(2 * HOUR));
+        assert_eq!(standing(&level, &slo("99.9%"), 3 * HOUR).failed, Duration::from_secs(2));
+        level.drill_ends(at(2 * HOUR + 60 * SECOND));
+        level.turn(Doing::Serving, at(2 * HOUR + 100 * SECOND));
+        assert_eq!(standing(&level, &slo("99.9%"), 3 * HOUR).failed, Duration::from_secs(42));
     }
 
     #[derive(Clone, Debug)]

@@ -18,6 +18,7 @@ mod command;
 mod decide;
 pub mod diagnosis;
 mod diff;
+mod drill;
 mod event;
 mod evidence;
 mod evolve;
@@ -42,6 +43,7 @@ pub use choose::{Candidate, Examined, Judged, candidates};
 pub use command::{Command, Outcome, Started, Target};
 pub use decide::{Decision, Reason, Withheld, decide, take};
 pub use diff::{Change, changes};
+pub use drill::{By, Callers, Data, Diagnosed, Drill, DrillResult, Drilled, Drilling, Hit, Measured, Stage, Verdict};
 pub use event::{Ask, Event, Process, ResumeCause, Scope, Settlement};
 pub use evidence::{Delivered, Evidence, ORDERS_MIN, WATCHED_MIN};
 pub use evolve::evolve;
@@ -58,6 +60,6 @@ pub use rounds::{APPEARS_WITHIN, Accepted, LeftBinding, Leftover, RoundState, Ro
 pub use vault::{BY_HAND_MAX, Dropping, Found, Vault};
 pub use verified::{Checked, Verification};
 pub use view::{
-    BackupView, BurnView, ExcludedView, InstanceView, LeftView, LeftoverView, LevelView, MovedView, MovingView,
-    NeedView, ProvenView, ServiceView, StatusView, status,
+    BackupView, BurnView, DrillView, DrillingView, ExcludedView, InstanceView, LeftView, LeftoverView, LevelView,
+    MovedView, MovingView, NeedView, ProvenView, ServiceView, StatusView, status,
 };

@@ -79,6 +79,8 @@ fn changes_something(command: &Command) -> bool {
             | Command::Notify { .. }
             | Command::Observe { .. }
             | Command::ProveBackup { .. }
+            | Command::Fault { .. }
+            | Command::Undo { .. }
     )
 }
 
@@ -113,6 +115,9 @@ fn success(known: &Knowledge, id: CommandId, command: &Command, now: Timestamp) 
         Command::ProveBackup { .. } => {
             Outcome::Proven(Proof { took: Span::seconds(0), counted: Counted::new(), contracts: 0 })
         }
+        // A rehearsal is of what a file changes: faults are no part of that, and what is left of one is undone.
+        Command::Fault { .. } => Outcome::Caused { at: now },
+        Command::Undo { .. } => Outcome::Undone(Box::default()),
         Command::DropBackup { .. }
         | Command::CloseEndpoint { .. }
         | Command::Fence { .. }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ostler_model::catalog::Price;
+use ostler_model::estate::drills::Fault;
 use ostler_model::estate::slo::{Exclusion, Objective};
 use ostler_model::estate::terms::Percent;
 use ostler_model::health::{Health, State};
@@ -16,8 +17,9 @@ use ostler_model::version::Version;
 use ostler_model::window::Window;
 use serde::{Deserialize, Serialize};
 
-use crate::decide::decide;
+use crate::decide::{decide, declared_drills};
 use crate::diagnosis::{Cause, Finding};
+use crate::drill::{By, Callers, Data, Diagnosed, DrillResult, Verdict};
 use crate::event::{Event, Scope};
 use crate::knowledge::{Instance, Knowledge, OperationKind, Origin, Phase, ServiceKnowledge, Wanted};
 use crate::level::Burn;
@@ -101,6 +103,15 @@ pub struct ServiceView {
     /// Its last move that is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved: Option<MovedView>,
+    /// The drill of it that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drilling: Option<DrillingView>,
+    /// What its last drill with each fault has shown, newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drills: Vec<DrillView>,
+    /// The schedule makes no more drills of it until a person has looked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drills_held: bool,
     /// Its instances, by number.
     pub instances: Vec<InstanceView>,
     /// What asks for instances may have left behind at its provider.
@@ -189,6 +200,57 @@ pub struct LevelView {
     /// What is not counted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub excluded: Vec<ExcludedView>,
+    /// How many seconds more are not counted because it, or something it needs, was drilled.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub drilled_seconds: u64,
+}
+
+/// A drill under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrillingView {
+    /// Its number.
+    pub number: u32,
+    /// What was caused, or is just being caused.
+    pub fault: Fault,
+    /// Where.
+    pub instances: Vec<InstanceId>,
+    /// When it is undone at the latest; RFC 3339.
+    pub until: String,
+}
+
+/// What a drill has shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrillView {
+    /// Its number.
+    pub number: u32,
+    /// What was caused.
+    pub fault: Fault,
+    /// Where.
+    pub instances: Vec<InstanceId>,
+    /// The estate file wanted it, not a person.
+    pub scheduled: bool,
+    /// When it was over; RFC 3339.
+    pub at: String,
+    /// What it has shown: `proven` if it was noticed and healed within its time, and nothing was lost.
+    pub verdict: Verdict,
+    /// How long after the fault something of it was first seen, in milliseconds.
+    pub noticed_ms: Option<u64>,
+    /// What was concluded.
+    pub diagnosed: Option<Diagnosed>,
+    /// How long after the fault everything worked again, in milliseconds.
+    pub healed_ms: Option<u64>,
+    /// What callers saw, if it could be counted.
+    pub callers: Option<Callers>,
+    /// What became of what was written before, where that could be tried.
+    pub data: Option<Data>,
+    /// The same figures in words.
+    pub figures: String,
+    /// Up to when it proves anything; RFC 3339.
+    pub valid_until: String,
+    /// That is over.
+    pub expired: bool,
+    /// How many whole days ago it was.
+    pub days_ago: u64,
 }
 
 /// How fast a budget is being used up.
@@ -387,6 +449,9 @@ fn service_view(known: &Knowledge, service: &ServiceKnowledge, now: Timestamp) -
         levels: levels(service, now),
         moving: service.moving.as_ref().and_then(|moving| moving_view(service, moving)),
         moved: service.moved.as_ref().map(|moved| moved_view(moved)),
+        drilling: drilling(known, service),
+        drills: drills(known, service, now),
+        drills_held: service.drilled.as_ref().is_some_and(|drilled| drilled.failed),
         instances,
     }
 }
@@ -442,6 +507,10 @@ fn backup_view(service: &ServiceKnowledge, at: Timestamp, made: &BackupMade) -> 
     BackupView { name, at: at.to_seconds(), bytes: made.bytes, place, proven, bad }
 }
 
+fn is_zero(seconds: &u64) -> bool {
+    *seconds == 0
+}
+
 fn needs(service: &ServiceKnowledge) -> Vec<NeedView> {
     let view = |need: &ServiceName| {
         let verified = service.bindings.get(need).and_then(|binding| binding.verified.as_ref());
@@ -488,9 +557,49 @@ fn levels(service: &ServiceKnowledge, now: Timestamp) -> Vec<LevelView> {
             measured_seconds: standing.measured.as_secs(),
             unseen_seconds: standing.unseen.as_secs(),
             excluded: slo.exclude.iter().map(excluded).collect(),
+            drilled_seconds: level.drilled(slo, from, now).as_secs(),
         })
     };
     Objective::ALL.iter().filter_map(of).collect()
+}
+
+fn drilling(known: &Knowledge, service: &ServiceKnowledge) -> Option<DrillingView> {
+    let drill = &known.drill.as_ref().filter(|drilling| drilling.drill.service == service.spec.name)?.drill;
+    Some(DrillingView {
+        number: drill.number,
+        fault: drill.fault,
+        instances: drill.hits.iter().map(|hit| hit.instance.clone()).collect(),
+        until: drill.until.to_seconds(),
+    })
+}
+
+fn drills(known: &Knowledge, service: &ServiceKnowledge, now: Timestamp) -> Vec<DrillView> {
+    let valid = declared_drills(known).valid.get();
+    let results = service.drilled.iter().flat_map(|drilled| drilled.results.values());
+    let mut views: Vec<DrillView> = results.map(|result| drill_view(result, valid, now)).collect();
+    views.sort_by_key(|view| std::cmp::Reverse(view.number));
+    views
+}
+
+fn drill_view(result: &DrillResult, valid: Duration, now: Timestamp) -> DrillView {
+    let valid_until = result.ended + valid;
+    DrillView {
+        number: result.drill.number,
+        fault: result.drill.fault,
+        instances: result.drill.hits.iter().map(|hit| hit.instance.clone()).collect(),
+        scheduled: result.drill.by == By::Schedule,
+        at: result.ended.to_seconds(),
+        verdict: result.verdict.clone(),
+        noticed_ms: result.noticed_ms,
+        diagnosed: result.diagnosed.clone(),
+        healed_ms: result.healed_ms,
+        callers: result.measured.callers,
+        data: result.measured.data,
+        figures: result.figures(),
+        valid_until: valid_until.to_seconds(),
+        expired: now >= valid_until,
+        days_ago: now.since(result.ended).as_secs() / 86_400,
+    }
 }
 
 fn sold(known: &Knowledge, service: &ServiceKnowledge) -> Option<SoldView> {

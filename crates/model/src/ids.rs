@@ -295,6 +295,11 @@ impl SecretId {
         Self(format!("binding/{id}"))
     }
 
+    /// The key that signs the certificates of drills.
+    pub fn of_drills() -> Self {
+        Self("drills/key".to_owned())
+    }
+
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use ostler_model::catalog::Limits;
 use ostler_model::estate::backups::{Backups, Keep, Prove, S3, S3Credentials, Store};
 use ostler_model::estate::contract::{AmqpCheck, ContractCheck};
+use ostler_model::estate::drills::{Drills, Fault};
 use ostler_model::estate::failover::Failover;
 use ostler_model::estate::failures::{FailureKind, FailureRate, FailureScope, Failures};
 use ostler_model::estate::osb::{ApiVersion, OsbAuth, OsbManners, OsbProvider, OsbTls, SecretSource};
@@ -166,6 +167,7 @@ fn every_key_arrives() {
         ]),
         provide: None,
         backups: Backups::default(),
+        drill: None,
     };
     assert_eq!(good(include_str!("estates/full.toml")).estate, expected);
 }
@@ -208,6 +210,33 @@ standard = "9.00"
         )]),
     };
     assert_eq!(estate.provide.as_deref(), Some(&expected));
+    let json = serde_json::to_string(&estate).unwrap();
+    assert_eq!(serde_json::from_str::<Estate>(&json).unwrap(), estate);
+}
+
+#[test]
+fn every_key_of_drills_arrives() {
+    let text = "[estate]\nname = \"shop\"\n\n[provider.here]\nkind = \"host\"\n\n[service.db]\noffering = \"redis\"\n";
+    assert_eq!(good(text).estate.drill, None);
+    assert_eq!(good(&format!("{text}[drill]\n")).estate.drill.as_deref(), Some(&Drills::default()));
+    let window = "Sun 02:00 - 04:00 Europe/Berlin";
+    let estate = good(&format!(
+        "{text}[drill]\nwindow = [\"{window}\"]\nfreeze = [\"2026-12-20 - 2027-01-02\"]\nevery = \"7d\"\n\
+         faults = [\"refuse\", \"slow\"]\nservices = [\"db\"]\nat_most = 2\nkeep = 1\nlasts = \"30s\"\nvalid = \"90d\"\n"
+    ))
+    .estate;
+    let expected = Drills {
+        window: vec![window.parse().unwrap()],
+        freeze: vec!["2026-12-20 - 2027-01-02".parse().unwrap()],
+        every: Some(days(7)),
+        faults: vec![Fault::Refuse, Fault::Slow],
+        services: BTreeSet::from(["db".parse().unwrap()]),
+        at_most: 2,
+        keep: 1,
+        lasts: Span::seconds(30),
+        valid: days(90),
+    };
+    assert_eq!(estate.drill.as_deref(), Some(&expected));
     let json = serde_json::to_string(&estate).unwrap();
     assert_eq!(serde_json::from_str::<Estate>(&json).unwrap(), estate);
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ostler_manager::FactKind;
+use ostler_model::estate::drills::Fault;
 use ostler_model::ids::{AttemptId, EstateUuid, InstanceId, ProviderName, ServiceName};
 
 /// Buys the services your business needs, wires them together, and keeps them working.
@@ -73,6 +74,9 @@ pub(crate) enum Command {
     Failover(FailOver),
     /// Delete an instance that a move left
     Discard(Discard),
+    /// Cause a fault on purpose, within declared limits, and see whether the service recovers (exit code 0: it does, 2:
+    /// that is not proven)
+    Drill(Drill),
     /// Take over an instance that a provider has already
     Adopt(Adopt),
     /// Leave a service that is no longer declared to its provider, and forget it
@@ -343,6 +347,28 @@ pub(crate) struct Restore {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Drill {
+    /// The service
+    #[arg(required_unless_present = "verify")]
+    pub service: Option<ServiceName>,
+    /// What goes wrong: `kill`, `hang`, `slow`, `refuse` or `provider-outage`
+    #[arg(long, required_unless_present = "verify")]
+    pub fault: Option<Fault>,
+    /// How long it may last; then it is undone [default: `lasts` in the estate file, or 2m]
+    #[arg(long, value_name = "TIME")]
+    pub lasts: Option<ostler_model::time::Span>,
+    /// Although no window for drills is open, for this reason
+    #[arg(long, value_name = "REASON")]
+    pub now: Option<String>,
+    /// Look at a certificate instead: whether it is as it was signed, and still good
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["service", "fault", "lasts", "now"])]
+    pub verify: Option<PathBuf>,
+    /// With --verify: the public key with which it has to be signed, in hexadecimal digits
+    #[arg(long, value_name = "HEX", requires = "verify")]
+    pub key: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct FailOver {
     /// The service
     pub service: ServiceName,
@@ -453,12 +479,33 @@ pub(crate) enum Process {
     Keeper,
     /// Carries callers' traffic
     Gateway,
+    /// Makes the processes of an instance stand still for a while, for a drill
+    Still(Still),
     /// Thinks
     Manager {
         /// As in `up`.
         #[arg(long)]
         accept_lost_tail: bool,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Still {
+    /// The main process.
+    #[arg(long)]
+    pub pid: u32,
+    /// When it was started, in clock ticks since boot.
+    #[arg(long)]
+    pub start_ticks: u64,
+    /// Until when, in microseconds since 1970.
+    #[arg(long)]
+    pub until: i64,
+    /// They stand still for so many milliseconds at a time …
+    #[arg(long, requires = "going_ms")]
+    pub still_ms: Option<u64>,
+    /// … and go on for so many.
+    #[arg(long, requires = "still_ms")]
+    pub going_ms: Option<u64>,
 }
 
 fn service_and_count(text: &str) -> Result<(ServiceName, u32), String> {

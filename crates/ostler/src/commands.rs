@@ -16,7 +16,7 @@ use ostler_runtime::{clock, server, turn, why};
 use crate::args::{Adopt, Command, Common, HomeCommand, How, Journal, ProviderCommand, Settle};
 use crate::client::{ask, cut_off, is_running, next, open};
 use crate::failure::{EXIT_CHANGES, Failure, Outcome};
-use crate::{backups, failover, logs, place, provide, provider, show, simulate, up, verify};
+use crate::{backups, drill, failover, logs, place, provide, provider, show, simulate, up, verify};
 
 /// How long a change that was asked for is waited for by default.
 const DONE_WITHIN: Duration = Duration::from_secs(300);
@@ -58,6 +58,7 @@ pub(crate) async fn run(command: Command, common: &Common) -> Outcome<u8> {
         }
         Command::Failover(arguments) => failover::fail_over(arguments, common).await?,
         Command::Discard(arguments) => failover::discard(arguments, common).await?,
+        Command::Drill(arguments) => return drill::drill(arguments, common).await,
         Command::Adopt(Adopt { service, provider, instance_id }) => {
             order(common, Ask::Adopt { service, provider, name: instance_id }).await?;
         }

@@ -4,6 +4,7 @@ mod args;
 mod backups;
 mod client;
 mod commands;
+mod drill;
 mod failover;
 mod failure;
 mod logs;
@@ -58,6 +59,7 @@ fn run(cli: Cli) -> Outcome<u8> {
         return match process {
             Process::Keeper => processes::keeper(&home),
             Process::Gateway => processes::gateway(&home),
+            Process::Still(still) => processes::hold_still(&home, still),
             Process::Manager { accept_lost_tail } => processes::manager(&home, *accept_lost_tail),
         }
         .map(|()| 0);

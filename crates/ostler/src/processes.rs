@@ -1,17 +1,23 @@
 //! Ostler's own processes: how each is started, and its main function.
 
 use std::fs::OpenOptions;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
 
 use ostler_gateway::GatewayError;
+use ostler_keeper::faults::{self, Meant, Rhythm, Standstill};
 use ostler_keeper::{CommandLine, Config as KeeperConfig};
+use ostler_model::time::Timestamp;
 use ostler_runtime::control::Refused;
 use ostler_runtime::daemon;
+use ostler_runtime::drilling::{HELD, HoldStill};
 use ostler_runtime::home::Home;
 
+use crate::args::Still;
 use crate::failure::{Failure, Outcome};
 
 /// What `--version` says, and what the processes tell each other.
@@ -88,6 +94,7 @@ pub(crate) fn manager(home: &Home, accept_lost_tail: bool) -> Outcome {
     let config = daemon::Config {
         home: home.clone(),
         start_keeper: Box::new(move || start_keeper(&for_link, false)),
+        hold_still: hold_still_program(home),
         build: BUILD.to_owned(),
         key: std::env::var("OSTLER_KEY").ok().map(zeroize::Zeroizing::new),
         accept_lost_tail: accept_lost_tail || std::env::var_os(ACCEPT_LOST_TAIL).is_some(),
@@ -101,13 +108,51 @@ pub(crate) fn manager(home: &Home, accept_lost_tail: bool) -> Outcome {
     })
 }
 
+/// The process that makes others stand still. It needs nothing of the manager's, and outlives it.
+fn hold_still_program(home: &Home) -> HoldStill {
+    let folder = home.folder().to_owned();
+    Arc::new(move |what: &Standstill| {
+        let mut command = Command::new(this_program()?);
+        command.args(["process", "still", "--home"]).arg(&folder).env_clear().current_dir("/");
+        command.arg("--pid").arg(what.process.pid.to_string());
+        command.arg("--start-ticks").arg(what.process.start_ticks.to_string());
+        command.arg("--until").arg(what.until.0.to_string());
+        if let Some(rhythm) = what.rhythm {
+            command.arg("--still-ms").arg(rhythm.still.as_millis().to_string());
+            command.arg("--going-ms").arg(rhythm.going.as_millis().to_string());
+        }
+        Ok(command)
+    })
+}
+
+/// Makes processes stand still, and says on standard output that they do, or why not.
+pub(crate) fn hold_still(home: &Home, still: &Still) -> Outcome {
+    // It is nobody's job: a signal to whoever started it is none to it.
+    let _ = rustix::process::setsid();
+    let length = |ms: Option<u64>| ms.map(Duration::from_millis);
+    let what = Standstill {
+        process: Meant { pid: still.pid, start_ticks: still.start_ticks },
+        until: Timestamp(still.until),
+        rhythm: length(still.still_ms).zip(length(still.going_ms)).map(|(still, going)| Rhythm { still, going }),
+    };
+    let say = |words: &str| {
+        let mut out = io::stdout().lock();
+        // Whoever was to hear it may be gone; that it is undone does not depend on them.
+        let _ = writeln!(out, "{words}").and_then(|()| out.flush());
+    };
+    faults::hold_still(&home.standstill(), what, || say(HELD)).map_err(|error| {
+        say(&error.to_string());
+        Failure::of("cannot make it stand still", &error, "nothing: nothing stands still")
+    })
+}
+
 /// Written for whoever waits for the manager: its own standard error is a log file.
 fn record_trouble(home: &Home, refused: &Refused) {
     let Ok(text) = serde_json::to_vec(refused) else { return };
     let written = home.trouble().with_extension("new");
     let file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&written);
     if let Ok(mut file) = file
-        && io::Write::write_all(&mut file, &text).is_ok()
+        && file.write_all(&text).is_ok()
     {
         // A trouble that cannot be written down is still in the log.
         let _ = std::fs::rename(&written, home.trouble());

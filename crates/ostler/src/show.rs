@@ -6,6 +6,7 @@ use ostler_manager::{Change, InstanceView, LeftView, LeftoverView, MovingView, S
 use ostler_model::health::State;
 use ostler_model::time::in_words;
 use ostler_runtime::clock;
+use ostler_runtime::drills;
 use ostler_runtime::history;
 use ostler_runtime::kept;
 use ostler_runtime::levels;
@@ -144,6 +145,19 @@ fn remarks(service: &ServiceView) -> Vec<String> {
     if let Some(sold) = &service.sold {
         let bindings = history::counted(sold.bindings, "binding");
         lines.push(format!("\n{} is sold to {}, who calls it {}; {bindings}.\n", service.name, sold.to, sold.id));
+    }
+    if let Some(drilling) = &service.drilling {
+        let (fault, until) = (drilling.fault, &drilling.until);
+        lines.push(format!("\n{} is being drilled (`{fault}`); that is undone by {until}.\n", service.name));
+    }
+    if let Some(newest) = service.drills.first() {
+        lines.push(format!("\n{}: {}.\n", service.name, drills::standing(newest)));
+    }
+    if service.drills_held {
+        lines.push(format!(
+            "  What to do: find out why (`ostler why {}`); the schedule goes on once a drill of yours is proven.\n",
+            service.name
+        ));
     }
     if service.state == State::Retained {
         let data = if service.durable { "its data is kept" } else { "it has no durable data" };

@@ -21,6 +21,7 @@ mod contract;
 mod exercise;
 mod http;
 mod login;
+mod mark;
 mod mysql;
 mod postgresql;
 mod redis;
@@ -31,6 +32,7 @@ mod watch;
 
 pub use contract::keeps;
 pub use exercise::{Exercised, exercise};
+pub use mark::{find_mark, leave_mark};
 pub use watch::{UNREADY_AFTER, UNREADY_AFTER_SILENCE, UNREADY_AT_FIRST_AFTER, Watch, Word, watch};
 
 /// What is asked, and with what.
@@ -46,12 +48,21 @@ pub struct Target {
     pub folder: PathBuf,
     /// As whom command probes run; as this process's own user if `None`.
     pub user: Option<User>,
+    /// Until then it is as if it refused connections, because a drill has it so.
+    pub refused_until: Option<Instant>,
 }
 
 impl Target {
     /// A target that needs nothing but its address: no credentials, an empty environment, the root folder.
     pub fn at(address: SocketAddr) -> Self {
-        Self { address, credentials: None, environment: BTreeMap::new(), folder: PathBuf::from("/"), user: None }
+        Self {
+            address,
+            credentials: None,
+            environment: BTreeMap::new(),
+            folder: PathBuf::from("/"),
+            user: None,
+            refused_until: None,
+        }
     }
 }
 
@@ -77,6 +88,9 @@ pub struct User {
 /// What was found wrong. [`SymptomKind::Unknown`] says nothing about the instance: the probe itself could not be made.
 pub async fn probe(check: &Check, target: &Target, timeout: Duration) -> Result<Duration, Symptom> {
     let begin = Instant::now();
+    if target.refused_until.is_some_and(|until| begin < until) {
+        return Err(symptom::of_connect(&std::io::ErrorKind::ConnectionRefused.into(), target));
+    }
     let asked = async {
         match check {
             Check::Scheme => match scheme::check(target) {

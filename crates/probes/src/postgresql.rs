@@ -27,6 +27,37 @@ pub(crate) async fn exercise(target: &Target, word: &str) -> Result<(), Symptom>
     expect(target, &work, word, "what was written").await
 }
 
+/// Committed, so that it outlives whatever happens to the server from then on.
+pub(crate) async fn leave_mark(target: &Target, word: &str) -> Result<(), Symptom> {
+    let place = mark_place(word);
+    let work = format!(
+        "create table if not exists {place} (word text not null); insert into {place} values ('{word}'); \
+         select word from {place} limit 1"
+    );
+    expect(target, &work, word, "what was written").await
+}
+
+/// Whether what [`leave_mark`] wrote is there; nothing is left of it afterwards.
+pub(crate) async fn find_mark(target: &Target, word: &str) -> Result<bool, Symptom> {
+    let place = mark_place(word);
+    let look = format!("create table if not exists {place} (word text not null); select exists (select from {place})");
+    let found = match expect(target, &look, "t", "whether the mark is there").await {
+        Ok(()) => true,
+        Err(Symptom { kind: SymptomKind::WrongAnswer, .. }) => {
+            // It answered something else: that it is not there, or what is wrong.
+            expect(target, &look, "f", "whether the mark is there").await?;
+            false
+        }
+        Err(symptom) => return Err(symptom),
+    };
+    expect(target, &format!("drop table if exists {place}; select 1"), "1", "`select 1`").await?;
+    Ok(found)
+}
+
+fn mark_place(word: &str) -> String {
+    format!("\"ostler_drill_{word}\"")
+}
+
 /// PostgreSQL writes truth values with one letter.
 fn is_same(value: &str, wanted: &str) -> bool {
     value == wanted || matches!((value, wanted), ("t", "true") | ("f", "false"))

@@ -23,11 +23,13 @@ use zeroize::Zeroizing;
 
 use crate::catalogs;
 use crate::clock;
-use crate::hands::{Drains, Executor};
+use crate::drilling::{Counting, Drilling, HoldStill};
+use crate::hands::{Drains, Executor, Parts};
 use crate::home::{Home, HomeError};
 use crate::keeper_link::{Keeper, LinkConfig};
 use crate::memory;
 use crate::news;
+use crate::proof;
 use crate::providers::Providers;
 use crate::selling::Selling;
 use crate::served::Gatherer;
@@ -57,6 +59,8 @@ pub struct Config {
     pub home: Home,
     /// Starts a keeper for it, detached.
     pub start_keeper: Box<dyn Fn() -> io::Result<()> + Send + Sync>,
+    /// Makes the program that has an instance's processes stand still, for drills.
+    pub hold_still: HoldStill,
     /// This program's build, for people.
     pub build: String,
     /// The key of the sealed store from the environment, instead of the home's file.
@@ -208,11 +212,12 @@ pub fn run(config: Config, is_up: impl FnOnce()) -> Result<(), DaemonError> {
     let handle = Loop { messages, changed };
     let note = notes(config.home.process_log("manager"));
     let drains = Drains::default();
+    let counting = Counting::default();
     let served = Gatherer::new(tasks.handle().clone(), handle.clone());
     let (keeper, link) = Keeper::link(LinkConfig {
         socket: config.home.keeper_socket(),
         start: config.start_keeper,
-        news: news::carrier(handle.clone(), drains.clone(), served.clone(), note.clone()),
+        news: news::carrier(handle.clone(), drains.clone(), counting.clone(), served.clone(), note.clone()),
     });
     let providers = Arc::new(Providers::new(config.home.folder().to_owned(), Arc::new(keeper.clone())));
     let events = {
@@ -220,8 +225,17 @@ pub fn run(config: Config, is_up: impl FnOnce()) -> Result<(), DaemonError> {
         Arc::new(move |incoming: Incoming| handle.tell(incoming))
     };
     tidy(&tasks, config.home.folder(), &*note);
-    let hands =
-        Executor::new(tasks.handle().clone(), keeper.clone(), providers.clone(), drains, served, events, note.clone());
+    let drilling = Drilling::new(keeper.clone(), config.home.standstill(), config.hold_still, counting);
+    let hands = Executor::new(Parts {
+        tasks: tasks.handle().clone(),
+        keeper: keeper.clone(),
+        providers: providers.clone(),
+        drains,
+        drilling,
+        served,
+        events,
+        note: note.clone(),
+    });
     let mut engine = Turner::new(opened.journal, hands)?;
     let known = engine.knowledge().clone();
     engine.hands().recall_routes(&known);
@@ -232,6 +246,7 @@ pub fn run(config: Config, is_up: impl FnOnce()) -> Result<(), DaemonError> {
     let socket = server::bind(&config.home.socket()).map_err(system("listen on its socket"))?;
     tasks.spawn(catalogs::follow(handle.clone(), providers.clone()));
     tasks.spawn(verify::follow(handle.clone()));
+    tasks.spawn(proof::follow(handle.clone(), config.home.drills(), config.build.clone(), note.clone()));
     let selling = Selling::default();
     tasks.spawn((config.front)(handle.clone(), selling.clone()));
     let context = server::Context {

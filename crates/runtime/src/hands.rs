@@ -8,12 +8,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ostler_gateway::messages::{Says, Table, Target as TableTarget, Tell};
+use ostler_gateway::messages::{Refused, Says, Table, Target as TableTarget, Tell};
 use ostler_journal::SealedChange;
 use ostler_keeper::protocol::{Answer, Order, Refusal};
-use ostler_manager::{Command, Event, Knowledge, Outcome, ServiceKnowledge, Started, Target};
+use ostler_manager::{Command, Drill, Event, Knowledge, Outcome, ServiceKnowledge, Started, Target};
 use ostler_model::binding::Credentials;
 use ostler_model::estate::contract::ContractCheck;
+use ostler_model::estate::drills::Fault;
 use ostler_model::ids::{AttemptId, BindingId, CommandId, InstanceId, ProviderName, SecretId, ServiceName};
 use ostler_model::outcome::{BackupMade, Failure, FailureClass};
 use ostler_model::time::Timestamp;
@@ -26,6 +27,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::AbortHandle;
 
 use crate::clock;
+use crate::drilling::{self, Drilling};
 use crate::keeper_link::{Keeper, ReportNumber};
 use crate::notify;
 use crate::orders::{credentials, leftover_order, order_for};
@@ -68,6 +70,7 @@ pub struct Executor {
     /// Ports of endpoints: those known when the first was chosen, and those chosen since, known or not yet.
     endpoint_ports: BTreeSet<u16>,
     drains: Drains,
+    drilling: Drilling,
     served: Arc<Gatherer>,
     vault: Arc<Vault>,
     heavy: Arc<Semaphore>,
@@ -95,17 +98,22 @@ impl Drains {
     }
 }
 
+/// What hands are made of.
+pub(crate) struct Parts {
+    pub(crate) tasks: Handle,
+    pub(crate) keeper: Keeper,
+    pub(crate) providers: Arc<Providers>,
+    pub(crate) drains: Drains,
+    pub(crate) drilling: Drilling,
+    pub(crate) served: Gatherer,
+    pub(crate) events: Events,
+    pub(crate) note: Arc<dyn Fn(String) + Send + Sync>,
+}
+
 impl Executor {
     /// Hands that work on `tasks` and report to `events`.
-    pub(crate) fn new(
-        tasks: Handle,
-        keeper: Keeper,
-        providers: Arc<Providers>,
-        drains: Drains,
-        served: Gatherer,
-        events: Events,
-        note: Arc<dyn Fn(String) + Send + Sync>,
-    ) -> Self {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { tasks, keeper, providers, drains, drilling, served, events, note } = parts;
         Self {
             tasks,
             keeper,
@@ -119,6 +127,7 @@ impl Executor {
             routes: BTreeMap::new(),
             endpoint_ports: BTreeSet::new(),
             drains,
+            drilling,
             served: Arc::new(served),
             heavy: Arc::new(Semaphore::new(HEAVY_AT_ONCE)),
             light: Arc::new(Semaphore::new(LIGHT_AT_ONCE)),
@@ -147,6 +156,10 @@ impl Executor {
         let found = known.services.get(service);
         let fenced: Vec<InstanceId> = found.map(|found| fenced(found).collect()).unwrap_or_default();
         let targets = self.routes.get(service).into_iter().flatten();
+        let refused = targets
+            .clone()
+            .filter_map(|(instance, address)| Some(Refused { address: *address, until: known.refuses(instance)? }));
+        let refused = refused.collect();
         let targets = targets
             .filter(|(instance, _)| !fenced.contains(instance))
             .map(|(instance, address)| TableTarget { instance: instance.clone(), address: *address })
@@ -154,7 +167,7 @@ impl Executor {
         let hold_ms = u64::try_from(HOLD.as_millis()).expect("the hold is a few seconds");
         let protocol = found.map(|found| known.protocol(found)).unwrap_or_default();
         let epoch = found.map_or(0, |found| found.epoch);
-        serde_json::to_string(&Table { targets, hold_ms, protocol, epoch, fenced })
+        serde_json::to_string(&Table { targets, hold_ms, protocol, epoch, fenced, refused })
             .expect("a table has only string keys")
     }
 
@@ -301,6 +314,7 @@ impl Executor {
             self.unwatch(instance);
         }
         let order = order_for(known, secrets, command)?;
+        is_reachable(known, &order.placement.provider)?;
         let provider = self.provider(known, &order.placement.provider)?;
         let is_elsewhere = provider.is_elsewhere();
         let progress = self.progress(id);
@@ -365,6 +379,8 @@ impl Executor {
             | Command::Watch { .. }
             | Command::Unwatch { .. }
             | Command::Route { .. }
+            | Command::Fault { .. }
+            | Command::Undo { .. }
             | Command::Notify { .. } => return Ok(()), // not on an instance, or without an outcome
         };
         // What is done elsewhere takes nothing from this machine, and its provider has limits of its own.
@@ -406,6 +422,7 @@ impl Executor {
         secrets: &dyn Secrets,
     ) -> Result<(), Failure> {
         let order = leftover_order(known, secrets, leftover)?;
+        is_reachable(known, &order.placement.provider)?;
         let provider = self.provider(known, &order.placement.provider)?;
         self.run(id, Target::Leftover(leftover.clone()), async move { done(provider.mitigate(&order).await) });
         Ok(())
@@ -452,6 +469,47 @@ impl Executor {
             Ok(Made::Osb(_)) => Ok(Hand::Outside(self.providers.outside(estate)?)),
             Err(Unmade::Failed(failure)) => Err(failure),
             Err(Unmade::Definitions(_)) => self.providers.definitions(estate).and(Err(gone(name))),
+        }
+    }
+
+    /// Causes a fault on purpose, or undoes it. What gateway and probes are to refuse follows from what is known.
+    fn drill(&mut self, id: CommandId, command: &Command, known: &Knowledge, secrets: &dyn Secrets) {
+        let (drill, causes) = match command {
+            Command::Fault { drill } => (drill, true),
+            Command::Undo { drill } => (drill, false),
+            _ => return,
+        };
+        let (drilling, target) = (self.drilling.clone(), command.target());
+        let mark = drilling::mark(known, secrets, drill);
+        let counts = causes.then(|| drilling.begin(id.0, drill));
+        self.tell_whom_a_drill_refuses(drill, known, secrets);
+        let (drill, rhythm) = ((**drill).clone(), drilling::rhythm(known, drill));
+        match counts {
+            Some(counts) => {
+                self.run(id, target, async move { (drilling.cause(drill, mark, rhythm, counts).await, Vec::new()) })
+            }
+            None => {
+                let healed = known.drill.as_ref().is_some_and(|under_way| under_way.healed.is_some());
+                let has_key = !matches!(secrets.secret(&SecretId::of_drills()), Ok(None));
+                self.run(id, target, drilling.undo(id.0, drill, healed, mark, has_key));
+            }
+        }
+    }
+
+    /// Tables and watches of what a drill is done to, as they are now.
+    fn tell_whom_a_drill_refuses(&mut self, drill: &Drill, known: &Knowledge, secrets: &dyn Secrets) {
+        if !matches!(drill.fault, Fault::Refuse | Fault::ProviderOutage) {
+            return;
+        }
+        for hit in &drill.hits {
+            let service = hit.instance.service();
+            if self.routes.contains_key(service) {
+                self.keeper.table_if_other(service.to_string(), self.table(service, known));
+            }
+            let watched = known.instance(&hit.instance).and_then(|instance| instance.watch);
+            if let Some(watch) = watched.filter(|_| self.watches.contains_key(&hit.instance)) {
+                self.watch(watch, &hit.instance, known, secrets);
+            }
         }
     }
 
@@ -570,6 +628,18 @@ fn sealed(id: SecretId, made: &Credentials) -> SealedChange {
     SealedChange::set(id, serde_json::to_vec(made).expect("credentials have only string keys"))
 }
 
+/// A provider whose outage is drilled takes no orders.
+fn is_reachable(known: &Knowledge, name: &ProviderName) -> Result<(), Failure> {
+    match known.is_out(name).filter(|until| clock::now() < *until) {
+        None => Ok(()),
+        Some(_) => Err(Failure {
+            class: FailureClass::Temporary,
+            detail: format!("{name} does not answer, as a drill has it"),
+            remedy: "nothing: the drill ends by itself".to_owned(),
+        }),
+    }
+}
+
 fn gone(name: &ProviderName) -> Failure {
     Failure {
         class: FailureClass::Temporary,
@@ -655,6 +725,7 @@ impl Hands for Executor {
                 note(format!("{}: {message}", occasion.as_str()));
                 self.tasks.spawn(notify::tell(ways, notice, move |line| note(line)));
             }
+            Command::Fault { .. } | Command::Undo { .. } => self.drill(id, &command, known, secrets),
             Command::Mitigate { leftover } => {
                 if let Err(failure) = self.mitigate(id, leftover, known, secrets) {
                     self.fail(id, failure);

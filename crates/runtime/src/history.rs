@@ -1,7 +1,7 @@
 //! Facts as people and scripts see them: `ostler journal`.
 
 use ostler_manager::level::Rate;
-use ostler_manager::{Brings, Command, Fact, FactKind, Outcome, ProvenView, Settlement};
+use ostler_manager::{Brings, By, Command, Drill, Fact, FactKind, Outcome, ProvenView, Settlement, Verdict};
 use ostler_model::estate::slo::Objective;
 use ostler_model::health::{Health, SymptomKind};
 use ostler_model::ids::{CommandId, InstanceId, ServiceName};
@@ -72,6 +72,8 @@ pub fn service_of(kind: &FactKind) -> Option<&ServiceName> {
         | FactKind::ProofAsked { service, .. }
         | FactKind::BackupDropped { service, .. }
         | FactKind::RestoreAsked { service, .. } => Some(service),
+        FactKind::DrillBegan { drill } => Some(&drill.service),
+        FactKind::DrillEnded { result } => Some(&result.drill.service),
         FactKind::ServiceSold { spec, .. } => Some(&spec.name),
         FactKind::GuestAdmitted { guest, .. } => Some(&guest.sold),
         FactKind::NeedVerified { binding, .. } | FactKind::CredentialsDoubted { binding } => Some(&binding.consumer),
@@ -255,6 +257,17 @@ pub fn in_plain_words(kind: &FactKind) -> String {
         FactKind::RestoreAsked { service, name } => format!("a person asked to restore {service} from {name}"),
         FactKind::ProofAsked { service, name } => format!("a restore of {service} from {name} is to be proven"),
         FactKind::BackupDropped { service, name, why } => format!("the backup {name} of {service} is deleted: {why}"),
+        FactKind::DrillBegan { drill } => drill_in_words(drill),
+        FactKind::DrillEnded { result } => {
+            let (fault, service) = (result.drill.fault, &result.drill.service);
+            let words = result.verdict.in_words();
+            match result.verdict {
+                Verdict::NotCaused(_) | Verdict::CutShort(_) => format!("the drill `{fault}` of {service} {words}"),
+                Verdict::Proven | Verdict::NotNoticed | Verdict::NotHealed | Verdict::LostData => {
+                    format!("the drill `{fault}` of {service} {words}: {}", result.figures())
+                }
+            }
+        }
     }
 }
 
@@ -268,6 +281,16 @@ fn brought(brings: &Brings) -> String {
             format!("with backup {}; what was written since {} is lost", made.name, since.to_seconds())
         }
     }
+}
+
+fn drill_in_words(drill: &Drill) -> String {
+    let names: Vec<String> = drill.hits.iter().map(|hit| hit.instance.to_string()).collect();
+    let who = match &drill.by {
+        By::Schedule => "by the schedule".to_owned(),
+        By::Person { despite: None } => "by a person".to_owned(),
+        By::Person { despite: Some(why) } => format!("by a person, outside of any window: {why}"),
+    };
+    format!("a drill begins: `{}` at {}, {who}", drill.fault, names.join(", "))
 }
 
 /// A number of things: `1 service`, `2 services`.
@@ -320,6 +343,8 @@ pub fn outcome_in_words(outcome: &Outcome) -> String {
         },
         Outcome::Proven(proof) => format!("proven: {}", kept::proof_in_words(&ProvenView::new(Timestamp(0), proof))),
         Outcome::Unusable { why } => format!("the backup is of no use: {why}"),
+        Outcome::Caused { .. } => "it is there".to_owned(),
+        Outcome::Undone(_) => "nothing is left of it".to_owned(),
         Outcome::Done => "done".to_owned(),
         Outcome::Failed(failure) => format!("failed: {}", failure.detail),
     }

@@ -91,6 +91,16 @@ impl Home {
         self.folder.join("log").join(format!("{process}.log"))
     }
 
+    /// Where the certificates of drills lie.
+    pub fn drills(&self) -> PathBuf {
+        self.folder.join("drills")
+    }
+
+    /// Where it is noted whose processes a drill makes stand still.
+    pub fn standstill(&self) -> PathBuf {
+        self.folder.join("run").join("standstill")
+    }
+
     /// Why the manager process last ended by itself.
     pub fn trouble(&self) -> PathBuf {
         self.folder.join("trouble.json")

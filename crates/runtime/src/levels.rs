@@ -63,6 +63,9 @@ pub fn report(level: &LevelView) -> String {
             excluded.reason
         ));
     }
+    if level.drilled_seconds > 0 {
+        out.push_str(&format!("    not counted: {} (drill)\n", seconds(level.drilled_seconds)));
+    }
     if level.unseen_seconds > 0 {
         out.push_str(&format!("    not seen: {}\n", seconds(level.unseen_seconds)));
     }

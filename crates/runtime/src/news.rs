@@ -8,6 +8,7 @@ use ostler_keeper::protocol::{Reflex, Report};
 use ostler_manager::{Event, Process, ResumeCause};
 
 use crate::daemon::{Loop, resume};
+use crate::drilling::Counting;
 use crate::hands::Drains;
 use crate::keeper_link::News;
 use crate::served::{Counts, Gatherer};
@@ -17,6 +18,7 @@ use crate::turn::Incoming;
 pub(crate) fn carrier(
     handle: Loop,
     drains: Drains,
+    counting: Counting,
     served: Gatherer,
     note: Arc<dyn Fn(String) + Send + Sync>,
 ) -> Box<dyn Fn(News) + Send + Sync> {
@@ -42,7 +44,7 @@ pub(crate) fn carrier(
                     note(if up { "the gateway is there".to_owned() } else { "the gateway is gone".to_owned() });
                     None
                 }
-                Report::FromGateway { body } => from_gateway(&body, &drains, &served, &*note),
+                Report::FromGateway { body } => from_gateway(&body, &drains, &counting, &served, &*note),
             };
             handle.tell(Incoming { event, secrets: Vec::new(), report: Some(number) });
         }
@@ -58,9 +60,16 @@ pub(crate) fn carrier(
     })
 }
 
-fn from_gateway(body: &str, drains: &Drains, served: &Gatherer, note: &dyn Fn(String)) -> Option<Event> {
+fn from_gateway(
+    body: &str,
+    drains: &Drains,
+    counting: &Counting,
+    served: &Gatherer,
+    note: &dyn Fn(String),
+) -> Option<Event> {
     let says: Says = serde_json::from_str(body).ok()?; // of another build: nothing can be concluded from it
     drains.said(&says);
+    counting.said(&says);
     match says {
         Says::Trouble { service, from, until, connects_waited, connects_failed, longest_wait_us, .. } => {
             Some(Event::CallersAffected {
@@ -85,6 +94,6 @@ fn from_gateway(body: &str, drains: &Drains, served: &Gatherer, note: &dyn Fn(St
             served.add(service.parse().ok()?, Counts { from, until, asked, failed, times });
             None
         }
-        Says::Drained { .. } | Says::Fenced { .. } | Says::Traffic { .. } => None,
+        Says::Drained { .. } | Says::Fenced { .. } | Says::Counted { .. } | Says::Traffic { .. } => None,
     }
 }

@@ -20,7 +20,7 @@ pub fn order_for(known: &Knowledge, secrets: &dyn Secrets, command: &Command) ->
     let instance = match command.target() {
         Target::Leftover(leftover) => return leftover_order(known, secrets, &leftover),
         Target::Instance(instance) => instance,
-        Target::Endpoint(_) | Target::Vault(_) | Target::Nothing => {
+        Target::Endpoint(_) | Target::Vault(_) | Target::Drill(_) | Target::Nothing => {
             return Err(Failure {
                 class: FailureClass::Interrupted,
                 detail: format!("cannot put together an order to {}: it is done to no instance", command.in_words()),

@@ -433,6 +433,7 @@ fn refusal_of(known: &Knowledge, ask: &Ask) -> Option<Refused> {
         Ask::Restore { service, .. } => ("restore", service),
         Ask::Prove { service, .. } => ("prove a restore of", service),
         Ask::DropBackup { service, .. } => ("delete a backup of", service),
+        Ask::Drill { service, .. } => ("drill", service),
         Ask::Adopt { service, .. } => ("adopt an instance for", service),
         Ask::Release { service } => ("release", service),
         Ask::Settle { leftover, .. } => ("settle what was asked for of", leftover.instance.service()),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ostler_manager::Knowledge;
 use ostler_model::catalog::ProbePolicy;
@@ -13,6 +13,7 @@ use ostler_model::health::{Health, Symptom, SymptomKind};
 use ostler_model::ids::{InstanceId, SecretId};
 use ostler_probes::{Target, User, Word, watch};
 
+use crate::clock;
 use crate::orders::credentials;
 use crate::turn::Secrets;
 
@@ -40,6 +41,7 @@ pub(crate) fn prepare(known: &Knowledge, secrets: &dyn Secrets, instance: &Insta
     let mut target = Target::at(found.address()?);
     // Without them the probe says that it lacks them, which is the right thing to see.
     target.credentials = credentials(secrets, &SecretId::of_instance(instance)).ok().flatten();
+    target.refused_until = known.refuses(instance).map(|until| Instant::now() + until.since(clock::now()));
     let runs_command = |check: &Check| matches!(check, Check::Command(_));
     if runs_command(&policy.ready) || policy.deep.as_ref().is_some_and(runs_command) {
         let pid = found.running.and_then(|running| running.pid)?;

@@ -9,6 +9,7 @@ use ostler_model::ids::{CommandId, InstanceId, ServiceName};
 use ostler_model::time::{Timestamp, in_words, rfc3339};
 use serde::{Deserialize, Serialize};
 
+use crate::drills;
 use crate::history::{counted, outcome_in_words};
 use crate::levels;
 use crate::waiting::{self, Waiting};
@@ -322,6 +323,8 @@ impl Fold {
             FactKind::InstanceRetired { instance }
             | FactKind::InstanceDiscarded { instance, .. }
             | FactKind::InstanceAdopted { instance, .. } => self.is_mine(instance),
+            FactKind::DrillBegan { drill } => self.is(&drill.service),
+            FactKind::DrillEnded { result } => self.is(&result.drill.service),
             FactKind::Resumed { .. } | FactKind::DownAsked => true,
             _ => false,
         };
@@ -401,6 +404,13 @@ pub fn in_words_of(report: &WhyReport) -> String {
     if !service.levels.is_empty() {
         out.push_str("\nHow it serves\n");
         service.levels.iter().for_each(|level| out.push_str(&levels::report(level)));
+    }
+    if !service.drills.is_empty() {
+        out.push_str("\nWhat drills have shown\n");
+        for drill in &service.drills {
+            out.push_str(&format!("  {}: {}\n", drill.at, drills::standing(drill)));
+            drills::report(drill).lines().for_each(|line| out.push_str(&format!("  {line}\n")));
+        }
     }
     match (report.episodes.is_empty(), report.waits_for.is_empty()) {
         (true, true) => out.push_str("\nNothing went wrong with it in the facts at hand.\n"),

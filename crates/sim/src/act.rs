@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use ostler_model::estate::drills::Fault as DrillFault;
 use ostler_model::time::Span;
 use serde::{Deserialize, Serialize};
 
@@ -173,6 +174,8 @@ pub enum Errand {
     RemoveProvider { provider: String },
     /// Says of everything in quarantine what is to become of it: it is deleted, or released.
     Settle { release: bool },
+    /// Has a fault caused on purpose.
+    Drill { service: String, fault: DrillFault },
     /// Kills a process by hand.
     Kill { service: String, nth: usize },
     /// Answers what is held.

@@ -1,7 +1,8 @@
 //! Managers, disks and providers that are wrong on purpose, one for each promise: a check that no mutant can trip
 //! checks nothing.
 
-use ostler_manager::{BindingState, Command, Knowledge, ServiceKnowledge};
+use ostler_manager::{BindingState, By, Command, Drill, Hit, Knowledge, ServiceKnowledge};
+use ostler_model::estate::drills::Fault;
 use ostler_model::ids::{AttemptId, BindingId, CommandId, InstanceId};
 use ostler_model::time::Span;
 
@@ -62,13 +63,19 @@ pub enum Mutant {
     RemovesWithProvider,
     /// The manager deletes what it should leave to its provider.
     DeletesForRelease,
+    /// The manager does not undo what it has caused.
+    NeverUndoes,
+    /// The manager makes two drills at once.
+    DrillsTwice,
+    /// The manager makes drills at any time.
+    DrillsAnytime,
     /// The manager leaves behind what was left behind.
     NeverTidies,
 }
 
 impl Mutant {
     /// All of them, each with the promises that it breaks: at least one of these must be seen to be broken.
-    pub const ALL: [(Self, &'static [Promise]); 27] = [
+    pub const ALL: [(Self, &'static [Promise]); 30] = [
         (Self::ForgetfulDisk, &[Promise::FactsKept]),
         (Self::SwappingDisk, &[Promise::FactsKept]),
         (Self::SecretlessDisk, &[Promise::SecretsKept]),
@@ -95,6 +102,9 @@ impl Mutant {
         (Self::StopsVanished, &[Promise::PlansKept]),
         (Self::RemovesWithProvider, &[Promise::BoughtKept]),
         (Self::DeletesForRelease, &[Promise::ReleasedKept]),
+        (Self::NeverUndoes, &[Promise::DrillUndone]),
+        (Self::DrillsTwice, &[Promise::OneDrill]),
+        (Self::DrillsAnytime, &[Promise::DrillInWindow]),
         (Self::NeverTidies, &[Promise::NothingDoubled]),
     ];
 
@@ -141,6 +151,12 @@ impl Mutant {
                     wrong.push((id, Command::Deprovision { instance }));
                 }
                 (Self::NeverTidies, Command::Mitigate { .. }) => {}
+                (Self::NeverUndoes, Command::Undo { .. }) => {}
+                (Self::DrillsTwice, Command::Fault { drill }) => {
+                    let second = Box::new(Drill { number: drill.number + 1, ..(*drill).clone() });
+                    wrong.push((id, Command::Fault { drill }));
+                    wrong.push((odd, Command::Fault { drill: second }));
+                }
                 (_, command) => wrong.push((id, command)),
             }
         }
@@ -177,6 +193,23 @@ impl Mutant {
             Self::NeverAtRest if was_settled => {
                 wrong.extend(ready.take(1).map(|instance| (id, Command::Unwatch { instance })));
             }
+            Self::DrillsAnytime if known.drill.is_none() && is_no_time_for_drills(known) => {
+                let hits = |instance: InstanceId| {
+                    let running = known.instance(&instance)?.running?;
+                    Some(vec![Hit { instance, running }])
+                };
+                let until = known.latest + std::time::Duration::from_secs(60);
+                wrong.extend(ready.filter_map(hits).take(1).map(|hits| {
+                    let service = hits[0].instance.service().clone();
+                    let (number, fault, by) = (u32::MAX, Fault::Refuse, By::Schedule);
+                    (
+                        id,
+                        Command::Fault {
+                            drill: Box::new(Drill { number, service, provider: None, fault, hits, until, by }),
+                        },
+                    )
+                }));
+            }
             Self::EndsUsedCredentials if !wrong.is_empty() => {
                 wrong.extend(used_credentials(known).take(1).map(|tidy| (id, tidy)));
             }
@@ -209,6 +242,11 @@ impl Mutant {
         }
         wrong
     }
+}
+
+fn is_no_time_for_drills(known: &Knowledge) -> bool {
+    let declared = known.estate.as_ref().and_then(|estate| estate.drill.as_deref());
+    declared.is_some_and(|declared| !declared.is_open(known.latest))
 }
 
 /// The number of the ask that made the instance, where asks have numbers.

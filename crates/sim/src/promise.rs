@@ -63,13 +63,19 @@ pub enum Promise {
     BoughtKept,
     /// What is released stays at its provider.
     ReleasedKept,
+    /// What a drill has caused is ordered to be undone.
+    DrillUndone,
+    /// There are never two drills.
+    OneDrill,
+    /// No drill outside its window, unless a person said why.
+    DrillInWindow,
     /// After the storm there is at brokers what is in use, what a person was asked about, and nothing else.
     NothingDoubled,
 }
 
 impl Promise {
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 30] = [
         Self::FactsKept,
         Self::SecretsKept,
         Self::OneOperation,
@@ -96,6 +102,9 @@ impl Promise {
         Self::PlansKept,
         Self::BoughtKept,
         Self::ReleasedKept,
+        Self::DrillUndone,
+        Self::OneDrill,
+        Self::DrillInWindow,
         Self::NothingDoubled,
     ];
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ostler_model::estate::drills::Fault as DrillFault;
 use ostler_model::time::Span;
 use serde::{Deserialize, Serialize};
 
@@ -63,11 +64,13 @@ pub enum Fault {
     PlanGone,
     /// Per broker.
     UnbindRefused,
+    /// Per service: people have a fault caused on purpose.
+    Drill,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Crash,
         Self::Hang,
         Self::Slow,
@@ -91,6 +94,7 @@ impl Fault {
         Self::People,
         Self::PlanGone,
         Self::UnbindRefused,
+        Self::Drill,
     ];
 
     fn concern(self) -> Concern {
@@ -113,7 +117,7 @@ impl Fault {
             Self::ManagerDies | Self::KeeperDies | Self::PowerLoss | Self::DiskFull | Self::ClockJumps => {
                 Concern::Ostler
             }
-            Self::People => Concern::People,
+            Self::People | Self::Drill => Concern::People,
         }
     }
 }
@@ -247,7 +251,7 @@ fn targets(fault: Fault, town: &Town) -> Vec<(String, u64)> {
             .filter(|service| !service.before.is_empty())
             .map(|service| (service.name.to_string(), 0))
             .collect(),
-        Fault::AddressTaken => services().map(|service| (service.name.to_string(), 0)).collect(),
+        Fault::AddressTaken | Fault::Drill => services().map(|service| (service.name.to_string(), 0)).collect(),
         Fault::Spoil | Fault::ControlOut | Fault::ProviderOut | Fault::Drops => providers().collect(),
         // Nothing lies between ostler and its own machine, and it is no broker.
         Fault::Partition | Fault::PlanGone | Fault::UnbindRefused => town
@@ -307,6 +311,10 @@ fn act(fault: Fault, target: &str, nth: u64, lasts: Span, draw: &mut Stream, tow
         Fault::People => Act::Person(errand(draw, town)),
         Fault::PlanGone => Act::PlanGone { provider, lasts },
         Fault::UnbindRefused => Act::UnbindRefused { provider, lasts },
+        Fault::Drill => {
+            let fault = DrillFault::ALL[draw.index(DrillFault::ALL.len())];
+            Act::Person(Errand::Drill { service, fault })
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use ostler_model::catalog::{Actions, Catalog, Limits, Offering, Plan, ProbePolicy};
 use ostler_model::estate::backups::Prove;
+use ostler_model::estate::drills::Drills;
 use ostler_model::estate::failures::Failures;
 use ostler_model::estate::{
     Check, DataPolicy, Estate, Heal, HostProvider, Listen, ProbeOverride, Provider, ProviderKind, Service, StopPolicy,
@@ -254,6 +255,7 @@ impl Sketch {
             failures: Failures::default(),
             provide: None,
             backups: Default::default(),
+            drill: Some(Box::new(drills())),
         };
         Town {
             estate: Arc::new(estate),
@@ -274,6 +276,15 @@ impl Sketch {
         let provider = if is_program { machine.unwrap_or(0) } else { sketch.provider };
         let bought = self.kind(provider) == Kind::Broker;
         sketch.service(index, provider, bought)
+    }
+}
+
+/// People may make drills for three hours of each four.
+fn drills() -> Drills {
+    let window = ["00:00 - 03:00", "04:00 - 07:00", "08:00 - 11:00", "12:00 - 15:00", "16:00 - 19:00", "20:00 - 23:00"];
+    Drills {
+        window: window.map(|text| text.parse().expect("times on one day are a window")).to_vec(),
+        ..Drills::default()
     }
 }
 

@@ -147,7 +147,7 @@ impl Keeper {
     pub async fn says_of_importance(&self) -> Says {
         loop {
             match self.says().await {
-                Says::Traffic { .. } | Says::Served { .. } => {}
+                Says::Traffic { .. } | Says::Served { .. } | Says::Counted { .. } => {}
                 says @ (Says::Drained { .. } | Says::Fenced { .. } | Says::Trouble { .. } | Says::SetAside { .. }) => {
                     return says;
                 }

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail like tests")]
 
 mod adopting;
+mod faults;
 mod gateway;
 mod harness;
 mod peers;

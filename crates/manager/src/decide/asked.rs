@@ -82,6 +82,9 @@ impl Draft<'_> {
             Ask::Sell { spec, sale } => return self.sell(spec, sale),
             Ask::Admit { service, guest } => return self.admit(service, guest),
             Ask::EndSale { service } => return self.end_sale(service),
+            Ask::Drill { service, fault, lasts, despite } => {
+                return self.drill_asked(service, *fault, *lasts, despite.as_ref());
+            }
             Ask::Down => {
                 if !self.known.down {
                     self.fact(FactKind::DownAsked);
@@ -117,7 +120,7 @@ impl Draft<'_> {
         match (ask, self.refusal(known, ask)) {
             (_, Some(why)) => return self.refuse(service, why),
             (Ask::FailOver { .. } | Ask::FailBack { .. } | Ask::Discard { .. }, None) => {}
-            (Ask::Down | Ask::Sell { .. } | Ask::Admit { .. } | Ask::EndSale { .. }, None) => {}
+            (Ask::Down | Ask::Sell { .. } | Ask::Admit { .. } | Ask::EndSale { .. } | Ask::Drill { .. }, None) => {}
             (Ask::Restart { service }, None) => self.fact(FactKind::RestartAsked { service: service.clone() }),
             (Ask::Scale { service, instances }, None) => {
                 self.fact(FactKind::ScaleAsked { service: service.clone(), instances: *instances });
@@ -193,7 +196,7 @@ impl Draft<'_> {
         let can_back_up = || self.known.offering(service).is_some_and(|offering| offering.actions.backup);
         let resting = self.known.down || !service.declared;
         match ask {
-            Ask::Down | Ask::Sell { .. } | Ask::Admit { .. } | Ask::EndSale { .. } => None,
+            Ask::Down | Ask::Sell { .. } | Ask::Admit { .. } | Ask::EndSale { .. } | Ask::Drill { .. } => None,
             Ask::FailOver { .. } | Ask::FailBack { .. } | Ask::Discard { .. } => None, // they look for themselves
             Ask::Release { .. } if !self.known.is_unrepeatable(service) => {
                 Some(format!("`{name}` is not bought elsewhere: nobody would look after it"))

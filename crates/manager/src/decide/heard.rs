@@ -61,6 +61,7 @@ impl Draft<'_> {
                 self.proof_ended(command, outcome);
                 self.look(Scope::Service(service));
             }
+            Target::Drill(service) => self.look(Scope::Service(service)),
             Target::Nothing => {}
         }
     }
@@ -360,7 +361,8 @@ impl Draft<'_> {
         if ready && let Some(repair) = &instance.repair {
             self.fact(FactKind::RepairEnded { instance: id.clone() });
             let took = in_words(self.now.since(repair.began));
-            let words = repair.diagnosis.in_words();
+            let drill = if instance.drilled { ", as a drill had it" } else { "" };
+            let words = format!("{}{drill}", repair.diagnosis.in_words());
             // The first is told at once, and so is what was told to have failed; a series is summed up when it is over.
             let healed = service.healed;
             let first = healed.untold == 0 && healed.told.is_none_or(|told| self.now >= told + HEALED_TOLD_EVERY);
@@ -462,7 +464,8 @@ impl Draft<'_> {
         self.fact(FactKind::BackedOff { instance: id.clone(), until, failures });
         self.look_at_move(id.service());
         if failures >= backoff::FAILURES_TOLD && !service.instances.values().any(|i| i.told_failed) {
-            let message = format!("{id} has failed {failures} times in a row: {because}");
+            let drill = if self.known.is_drilled(id) { ", as a drill has it" } else { "" };
+            let message = format!("{id} has failed {failures} times in a row: {because}{drill}");
             self.tell(id.service(), Occasion::Failed, message);
         }
         self.look_at_sick();

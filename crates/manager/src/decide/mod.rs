@@ -19,11 +19,13 @@ use crate::knowledge::{Knowledge, OperationKind};
 use crate::reconcile;
 
 mod asked;
+mod drill;
 mod failover;
 mod heard;
 mod sold;
 mod vault;
 
+pub(crate) use self::drill::{declared as declared_drills, drill_hits};
 pub(crate) use self::heard::HEALED_TOLD_EVERY;
 
 /// What is to be stored, done, looked at again, and what was held back.

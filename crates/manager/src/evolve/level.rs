@@ -27,7 +27,9 @@ pub(super) enum Touched {
 pub(super) fn touched(known: &Knowledge, kind: &FactKind) -> Touched {
     let of_command = |command: &Command| match command.target() {
         Target::Instance(instance) => Touched::One(instance.service().clone()),
-        Target::Endpoint(_) | Target::Leftover(_) | Target::Vault(_) | Target::Nothing => Touched::Nobodys,
+        Target::Endpoint(_) | Target::Leftover(_) | Target::Vault(_) | Target::Drill(_) | Target::Nothing => {
+            Touched::Nobodys
+        }
     };
     match kind {
         FactKind::Resumed { .. } | FactKind::EstateDeclared { .. } | FactKind::DownAsked => Touched::All,
@@ -76,7 +78,9 @@ pub(super) fn touched(known: &Knowledge, kind: &FactKind) -> Touched {
         | FactKind::BudgetBurns { .. }
         | FactKind::BudgetCalm { .. }
         | FactKind::MoveHeld { .. }
-        | FactKind::MoveEnded { .. } => Touched::Nobodys,
+        | FactKind::MoveEnded { .. }
+        | FactKind::DrillBegan { .. }
+        | FactKind::DrillEnded { .. } => Touched::Nobodys,
     }
 }
 

@@ -21,6 +21,7 @@ use crate::knowledge::{
 use crate::verified::Verification;
 
 mod asks;
+mod drill;
 mod failover;
 mod index;
 mod level;
@@ -44,6 +45,7 @@ pub fn evolve(known: &mut Knowledge, fact: &Fact) {
         FactKind::Resumed { cause } => {
             level::was_not_there(known, *cause, at);
             resume(known, at);
+            drill::resume(known);
         }
         FactKind::EstateDeclared { estate } => declare(known, estate),
         FactKind::CatalogSeen { provider, catalog } => asks::see_catalog(known, provider, catalog),
@@ -130,7 +132,10 @@ pub fn evolve(known: &mut Knowledge, fact: &Fact) {
         | FactKind::MoveReturned { .. }
         | FactKind::MoveEnded { .. }
         | FactKind::InstanceDiscarded { .. } => failover::evolve(known, &fact.kind, at),
+        FactKind::DrillBegan { drill } => drill::begin(known, drill, at),
+        FactKind::DrillEnded { result } => drill::end(known, result, at),
     }
+    drill::observe(known, &fact.kind, at);
     level::observe(known, &touched, at);
 }
 

@@ -32,6 +32,7 @@ fn issue_to(known: &mut Knowledge, id: CommandId, command: &Command, at: Timesta
         Command::Unwatch { instance } => with_instance(known, instance, |i| i.watch = None),
         Command::Route { instance, address } => with_instance(known, instance, |i| i.routed = address.is_some()),
         Command::Notify { .. } => {}
+        Command::Fault { .. } | Command::Undo { .. } => super::drill::issue(known, id, command),
         Command::OpenEndpoint { service, .. } | Command::CloseEndpoint { service } | Command::Fence { service, .. } => {
             known.commands.insert(id, command.clone());
             with_service(known, service, |service| {
@@ -165,6 +166,7 @@ pub(super) fn end(known: &mut Knowledge, id: CommandId, outcome: &Outcome, at: T
         Command::DropBackup { service, backup } => {
             with_service(known, service, |service| vault::end_of_drop(service, id, backup, outcome, at));
         }
+        Command::Fault { .. } | Command::Undo { .. } => super::drill::ended(known, id, &command, outcome, at),
         Command::Watch { .. } | Command::Unwatch { .. } | Command::Route { .. } | Command::Notify { .. } => {}
     }
     asks::end(known, &command, outcome, at);
@@ -548,7 +550,9 @@ pub(super) fn remove_if_gone(known: &mut Knowledge, name: &ServiceName) {
     let gone = known.services.get(name).is_some_and(|service| {
         let unbound = service.bindings.values().all(Binding::is_gone);
         let closed = !service.endpoint.may_be_open && service.endpoint.operation.is_none();
-        !service.declared && service.instances.is_empty() && service.leftovers.is_empty() && unbound && closed
+        let drilled = known.drill.as_ref().is_some_and(|drilling| drilling.drill.service == *name);
+        let empty = service.instances.is_empty() && service.leftovers.is_empty();
+        !service.declared && empty && unbound && closed && !drilled
     });
     if gone {
         let Some(service) = known.services.remove(name) else { return };

@@ -3,6 +3,7 @@
 //! Invariant: each step is decided from the full state, takes one step, and makes its own reason go away. On a settled
 //! estate a look gives nothing.
 
+mod drill;
 mod failover;
 mod instance;
 mod level;
@@ -18,8 +19,13 @@ pub(crate) use self::failover::{lost_in_words, tried as tried_by};
 /// Looks at `scope`.
 pub(crate) fn look(draft: &mut Draft<'_>, scope: &Scope) {
     let Some(known) = draft.known.services.get(scope.service()) else { return };
+    // Before anything else: what a drill has caused must not outlive it.
+    if drill::follow(draft, known) {
+        return draft.look(scope.clone());
+    }
     match scope {
         Scope::Service(_) => {
+            drill::schedule(draft, known);
             level::look(draft, known);
             service::look(draft, known);
         }

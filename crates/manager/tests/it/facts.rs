@@ -7,10 +7,11 @@ use std::time::Duration;
 use ostler_manager::diagnosis::{Cause, Changed, Fault, Finding};
 use ostler_manager::remedy::Remedy;
 use ostler_manager::{
-    Brings, Command, Diagnosis, Event, Fact, FactKind, Knowledge, Launch, Outcome, Process, ResumeCause, Scope, check,
-    decide, evolve, status,
+    Brings, By, Command, Diagnosis, Drill, DrillResult, Event, Fact, FactKind, Hit, Knowledge, Launch, Measured,
+    Outcome, Process, ResumeCause, Scope, Verdict, check, decide, evolve, status,
 };
 use ostler_model::catalog::{Limits, Placement};
+use ostler_model::estate::drills::Fault as DrillFault;
 use ostler_model::estate::{Listen, Occasion};
 use ostler_model::health::{Exit, Health, Symptom, SymptomKind};
 use ostler_model::ids::{AttemptId, BindingId, CommandId, InstanceId, ServiceName};
@@ -21,7 +22,7 @@ use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 
 use crate::storm::{drawn, estates};
-use crate::support::{START, catalogs, local, name, uuid};
+use crate::support::{START, catalogs, here, local, name, uuid};
 use crate::world::{failure, unready};
 
 fn service() -> impl Strategy<Value = ServiceName> {
@@ -111,8 +112,42 @@ fn command() -> impl Strategy<Value = Command> {
         instance().prop_map(|instance| Command::Unwatch { instance }),
         (instance(), prop::option::of(1..4_u16))
             .prop_map(|(instance, port)| Command::Route { instance, address: port.map(local) }),
+        drill().prop_map(|drill| Command::Fault { drill: Box::new(drill) }),
+        drill().prop_map(|drill| Command::Undo { drill: Box::new(drill) }),
         service().prop_map(|service| Command::Notify { service, occasion: Occasion::Failed, message: "m".to_owned() }),
     ]
+}
+
+fn drill() -> impl Strategy<Value = Drill> {
+    let hits = vec((instance(), running()).prop_map(|(instance, running)| Hit { instance, running }), 0..3);
+    let fault = prop::sample::select(DrillFault::ALL.to_vec());
+    (service(), fault, hits, time(), 0..4_u32).prop_map(|(service, fault, hits, until, number)| Drill {
+        number,
+        service,
+        provider: Some(here()),
+        fault,
+        hits,
+        until,
+        by: By::Schedule,
+    })
+}
+
+fn drilled() -> impl Strategy<Value = FactKind> {
+    let verdict = prop::sample::select(vec![Verdict::Proven, Verdict::NotHealed, Verdict::NotCaused("no".to_owned())]);
+    (drill(), time(), verdict).prop_map(|(drill, time, verdict)| {
+        let result = DrillResult {
+            drill,
+            began: time,
+            caused: Some(time),
+            ended: time,
+            verdict,
+            noticed_ms: Some(u64::MAX),
+            diagnosed: None,
+            healed_ms: None,
+            measured: Measured::default(),
+        };
+        FactKind::DrillEnded { result: Box::new(result) }
+    })
 }
 
 fn outcome() -> impl Strategy<Value = Outcome> {
@@ -132,6 +167,8 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         Just(Outcome::Unusable { why: "damaged".to_owned() }),
         Just(Outcome::Done),
         Just(Outcome::Proved { checks: Vec::new() }),
+        time().prop_map(|at| Outcome::Caused { at }),
+        Just(Outcome::Undone(Box::default())),
         prop_oneof![
             Just(FailureClass::Temporary),
             Just(FailureClass::NeedsPerson),
@@ -259,6 +296,8 @@ fn asked() -> impl Strategy<Value = FactKind> {
             longest: Duration::MAX
         }),
         Just(FactKind::LossAccepted { acknowledged: None }),
+        drill().prop_map(|drill| FactKind::DrillBegan { drill }),
+        drilled(),
         moved(),
     ]
 }

@@ -12,6 +12,7 @@ mod brakes;
 mod broker;
 mod choosing;
 mod diagnosis;
+mod drills;
 mod evidence;
 mod facts;
 mod failover;

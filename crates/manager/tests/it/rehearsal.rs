@@ -17,7 +17,9 @@ fn changes(command: &Command) -> Option<String> {
         | Command::Route { .. }
         | Command::Notify { .. }
         | Command::Observe { .. }
-        | Command::ProveBackup { .. } => None,
+        | Command::ProveBackup { .. }
+        | Command::Fault { .. }
+        | Command::Undo { .. } => None,
         Command::Bind { .. } => Some(command.in_words()),
         other => Some(format!("{other:?}")),
     }

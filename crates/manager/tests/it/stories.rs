@@ -3,7 +3,7 @@
 //! commit them.
 //!
 //! The language, one step a line; `#` begins a comment:
-//! - `estate [at-once=P;] [providers=A,B;] [selling=N;] [context=TEXT;] SERVICE [offering=O] [instances=N] [needs=A,B] [endpoint=PORT] [env=TEXT] [before] [backup=15m]
+//! - `estate [drill KEY=VALUE …;] [at-once=P;] [providers=A,B;] [selling=N;] [context=TEXT;] SERVICE [offering=O] [instances=N] [needs=A,B] [endpoint=PORT] [env=TEXT] [before] [backup=15m]
 //!   [prove=7d] [version=RANGE] [adopt=NAME] [prefer=A,B]; …` gives an estate file;
 //! - `auto on` lets an obliging world answer everything from here on, `auto off` lets the story answer;
 //! - `ended COMMAND ok | temporary | person | interrupted | cut-off` ends an order: `ended start web-1 ok`; what is cut
@@ -24,7 +24,7 @@
 //! - `tick 2s`; `resume started | holder-returned`; `ask restart web`, `ask scale web 3`, `ask down`, `ask delete web`,
 //!   `ask backup db NAME`, `ask restore db NAME`, `ask prove db [NAME]`, `ask drop db NAME`, `ask failover db [to there] [accept-loss]`,
 //!   `ask back db`, `ask discard db-1`, `ask settle db-1/1 delete | release`,
-//!   `ask adopt db here NAME`, `ask release db`; `status`;
+//!   `ask drill db FAULT [REASON]` (outside a window for that reason), `ask adopt db here NAME`, `ask release db`; `status`;
 //! - `sell db offering=O [plan=P]` sells `sold-db`, `admit app to db` lets `guest-app` use it, `end sold-db` takes it back.
 
 use std::collections::BTreeMap;
@@ -34,11 +34,12 @@ use std::sync::Arc;
 
 use ostler_manager::level::Traffic;
 use ostler_manager::{
-    Ask, Brings, Checked, Command, Decision, Event, FactKind, Outcome, Reason, ResumeCause, Scope, Settlement, decide,
-    status,
+    Ask, Brings, By, Checked, Command, Decision, Event, FactKind, Outcome, Reason, ResumeCause, Scope, Settlement,
+    decide, status,
 };
 use ostler_model::catalog::Catalog;
 use ostler_model::estate::backups::Prove;
+use ostler_model::estate::drills::Drills;
 use ostler_model::estate::slo::Slo;
 use ostler_model::estate::{Estate, Parameters, Service};
 use ostler_model::health::{Exit, Health, Symptom, SymptomKind};
@@ -292,6 +293,10 @@ impl Story {
                 let back = if moved.returned { "back " } else { "" };
                 let _ = writeln!(self.text, "    moved {back}from {} to {}: {}", moved.from, moved.to, moved.lost);
             }
+            for drill in &service.drills {
+                let _ =
+                    writeln!(self.text, "    drill {}: {:?}, {} days ago", drill.fault, drill.verdict, drill.days_ago);
+            }
             for trouble in service.troubles {
                 let _ = writeln!(self.text, "    trouble: {trouble}");
             }
@@ -358,6 +363,8 @@ fn key(command: &Command) -> String {
         Command::Prove { instance } => format!("prove {instance}"),
         Command::ProveBackup { service, .. } => format!("prove-backup {service}"),
         Command::DropBackup { service, .. } => format!("drop {service}"),
+        Command::Fault { drill } => format!("cause {}", drill.service),
+        Command::Undo { drill } => format!("undo {}", drill.service),
         Command::Watch { .. } | Command::Unwatch { .. } | Command::Route { .. } | Command::Notify { .. } => {
             String::new()
         }
@@ -473,6 +480,16 @@ fn in_line(fact: &FactKind, orders: &BTreeMap<CommandId, Command>) -> Option<Str
         FactKind::MoveReturned { service } => format!("{service} goes back"),
         FactKind::MoveEnded { service } => format!("{service}'s move is over"),
         FactKind::InstanceDiscarded { instance, why } => format!("{instance} is to be deleted: {why}"),
+        FactKind::DrillBegan { drill } => {
+            let who = if drill.by == By::Schedule { "the schedule" } else { "a person" };
+            format!("{who} drills {}: {}", drill.service, drill.fault)
+        }
+        FactKind::DrillEnded { result } => {
+            let right = result.diagnosed.as_ref().map(|diagnosed| diagnosed.right);
+            let noticed = result.noticed_ms;
+            let (words, figures) = (result.verdict.in_words(), result.figures());
+            format!("the drill {words}: {figures}; noticed after {noticed:?} ms, diagnosis right: {right:?}")
+        }
         FactKind::LossAccepted { .. } => "a loss of facts is accepted".to_owned(),
     })
 }
@@ -489,7 +506,7 @@ fn brought(brings: &Brings) -> String {
 }
 
 fn read_estate(text: &str) -> Estate {
-    let (mut at_once, mut selling) = (20, None);
+    let (mut at_once, mut selling, mut drill) = (20, None, None);
     let mut context = Parameters::default();
     let mut providers = Vec::new();
     let mut services: Vec<Service> = Vec::new();
@@ -504,6 +521,10 @@ fn read_estate(text: &str) -> Estate {
         }
         if let Some(names) = part.strip_prefix("providers=") {
             providers = names.split(',').collect();
+            continue;
+        }
+        if let Some(text) = part.strip_prefix("drill ") {
+            drill = Some(Box::new(read_drills(text)));
             continue;
         }
         if let Some(text) = part.strip_prefix("context=") {
@@ -539,7 +560,7 @@ fn read_estate(text: &str) -> Estate {
         }
         services.push(read);
     }
-    let mut estate = Estate { provide: selling, ..estate(at_once, services) };
+    let mut estate = Estate { provide: selling, drill, ..estate(at_once, services) };
     for provider in providers {
         estate = with_provider(estate, provider);
     }
@@ -547,8 +568,34 @@ fn read_estate(text: &str) -> Estate {
     estate
 }
 
+/// `every=7d window=Mon_13:00_-_15:00 freeze=… faults=kill,hang services=db at-most=2 keep=1 lasts=1m`
+fn read_drills(text: &str) -> Drills {
+    let mut drills = Drills::default();
+    for (key, value) in text.split_whitespace().map(|word| word.split_once('=').expect("a key and a value")) {
+        let window = || vec![value.replace('_', " ").parse().unwrap()];
+        match key {
+            "every" => drills.every = Some(value.parse().unwrap()),
+            "window" => drills.window = window(),
+            "freeze" => drills.freeze = window(),
+            "faults" => drills.faults = value.split(',').map(|fault| fault.parse().unwrap()).collect(),
+            "services" => drills.services = value.split(',').map(name).collect(),
+            "at-most" => drills.at_most = value.parse().unwrap(),
+            "keep" => drills.keep = value.parse().unwrap(),
+            "lasts" => drills.lasts = value.parse().unwrap(),
+            other => panic!("no such key: {other}"),
+        }
+    }
+    drills
+}
+
 fn read_ask(words: &[&str]) -> Ask {
     match words {
+        ["drill", service, fault, reason @ ..] => Ask::Drill {
+            service: name(service),
+            fault: fault.parse().unwrap(),
+            lasts: None,
+            despite: (!reason.is_empty()).then(|| reason.join(" ")),
+        },
         ["down"] => Ask::Down,
         ["restart", service] => Ask::Restart { service: name(service) },
         ["delete", service] => Ask::Delete { service: name(service) },
@@ -629,6 +676,12 @@ stories! {
     deadlock_of_repairs
     delete_while_used
     down
+    drill_fails
+    drill_hung
+    drill_killed
+    drill_outage
+    drill_refused
+    drill_scheduled
     endpoint_in_use
     endpoint_moves
     grant_spent

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ostler_manager::{
     APPEARS_WITHIN, Ask, BindingState, Ending, Event, Fact, Knowledge, ResumeCause, Scope, Settlement, decide, evolve,
 };
+use ostler_model::estate::drills::Fault;
 use ostler_model::estate::{Estate, Occasion, Service};
 use ostler_model::health::State;
 use ostler_model::ids::{AttemptId, CommandId, InstanceId};
@@ -116,6 +117,7 @@ enum AskKind {
     FailBack,
     Prove,
     DropBackup,
+    Drill(Fault),
 }
 
 /// What others do who buy from the estate.
@@ -148,6 +150,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(AskKind::FailBack),
         1 => Just(AskKind::Prove),
         1 => Just(AskKind::DropBackup),
+        4 => prop::sample::select(Fault::ALL.to_vec()).prop_map(AskKind::Drill),
     ];
     let trade = prop_oneof![
         3 => any::<bool>().prop_map(|large| Trade::Sell { large }),
@@ -176,7 +179,7 @@ fn step() -> impl Strategy<Value = Step> {
         10 => prop_oneof![0..2_000_u64, 0..400_000_u64].prop_map(Step::Pass),
         2 => (cause, any::<u64>()).prop_map(|(cause, mask)| Step::Resume(cause, mask)),
         4 => (0..4_usize).prop_map(Step::Give),
-        5 => (at(), ask).prop_map(|(at, kind)| Step::Ask(at, kind)),
+        7 => (at(), ask).prop_map(|(at, kind)| Step::Ask(at, kind)),
         4 => (at(), trade).prop_map(|(at, trade)| Step::Trade(at, trade)),
         1 => Just(Step::Down),
         1 => (at(), any::<bool>()).prop_map(|(at, on)| Step::NeverReady(at, on)),
@@ -333,6 +336,7 @@ impl Storm {
             AskKind::FailBack => Ask::FailBack { service },
             AskKind::Prove => Ask::Prove { service, name: None },
             AskKind::DropBackup => Ask::DropBackup { service, name: format!("b{}", at / 8) },
+            AskKind::Drill(fault) => Ask::Drill { service, fault, lasts: None, despite: None },
         };
         let _ = self.world.give(&Event::Asked(ask));
     }
@@ -582,6 +586,7 @@ proptest! {
         assert_nothing_left(&mut storm.world);
         assert_facts_are_all(&storm.world);
         assert_truth_is_known(&storm.world);
+        prop_assert_eq!((&storm.world.fault, &storm.world.known.drill), (&None, &None), "a drill is never undone");
         assert_left_alone(&mut storm.world);
     }
 }

@@ -68,6 +68,7 @@ pub(crate) fn estate(at_once_percent: u8, services: Vec<Service>) -> Estate {
         failures: Failures::default(),
         provide: None,
         backups: Default::default(),
+        drill: None,
     }
 }
 

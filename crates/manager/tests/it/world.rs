@@ -6,9 +6,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ostler_manager::{
-    Allowed, BindingState, Brings, Checked, Command, Decision, Event, Fact, FactKind, Instance, Knowledge, Origin,
-    Outcome, Phase, Process, ResumeCause, Scope, ServiceKnowledge, Target, check, decide, evolve, take,
+    Allowed, BindingState, Brings, Callers, Checked, Command, Decision, Drill, Event, Fact, FactKind, Instance,
+    Knowledge, Measured, Origin, Outcome, Phase, Process, ResumeCause, Scope, ServiceKnowledge, Target, check, decide,
+    evolve, take,
 };
+use ostler_model::estate::drills::Fault;
 use ostler_model::health::{Exit, Health, Symptom, SymptomKind};
 use ostler_model::ids::{AttemptId, BindingId, CommandId, InstanceId, ServiceName};
 use ostler_model::outcome::{Failure, FailureClass, Observation, Running};
@@ -94,6 +96,8 @@ pub(crate) struct World {
     /// What failed at this very time.
     failed_now: (Timestamp, Vec<Command>),
     pids: u32,
+    /// What was caused on purpose, and not undone yet.
+    pub(crate) fault: Option<Drill>,
     /// What there is at the broker.
     pub(crate) broker: Broker,
     /// Backups.
@@ -287,7 +291,13 @@ impl World {
     /// The promises, in the world's own terms.
     fn judge(&self, command: &Command) {
         let target = command.target();
-        if target != Target::Nothing {
+        if let Command::Fault { drill } = command {
+            let orders =
+                || self.orders.values().any(|other| matches!(other, Command::Fault { .. } | Command::Undo { .. }));
+            assert!(self.fault.is_none() && !orders(), "a second drill: {drill:?} beside {:?}", self.fault);
+        }
+        // Undoing takes the place of what is still being caused.
+        if target != Target::Nothing && !matches!(command, Command::Undo { .. }) {
             assert!(self.orders.values().all(|other| other.target() != target), "two operations: {command:?}");
         }
         if self.is_treatment(command) {
@@ -383,6 +393,9 @@ impl World {
                 self.told.push(format!("{}: {message}", occasion.as_str()));
             }
             _ => {
+                if matches!(command, Command::Undo { .. }) {
+                    self.orders.retain(|_, other| other.target() != command.target());
+                }
                 if self.is_bought(command.at_service())
                     && let Some(number) = self.number(command)
                 {
@@ -418,13 +431,21 @@ impl World {
     /// What waits for its turn to be repaired asks again within seconds. So nobody need look at it where people make room
     /// for more repairs, nor at what waits for its turn only to be replaced.
     fn asks_again(&self, scope: &Scope) -> bool {
-        let Scope::Instance(id) = scope else { return false };
+        let Scope::Instance(id) = scope else { return self.is_drilled_later(scope) };
         let pause = Duration::from_secs(5);
         let by_people = self.asked.is_some_and(|asked| self.now <= asked + pause);
         let soon = self.now + pause;
         let asks = self.wakes.iter().take_while(|(at, _)| *at <= soon).any(|(_, other)| other == scope);
         let instance = self.instance(id);
         asks && instance.repair.is_some() && (by_people || !instance.waits_for_repair())
+    }
+
+    /// A drill waits until something else is over: within a minute the schedule looks again, and nobody need tell it.
+    fn is_drilled_later(&self, scope: &Scope) -> bool {
+        let decision = decide(&self.known, &Event::Look(scope.clone()), self.now);
+        let begins = decision.facts.first().is_some_and(|fact| matches!(fact.kind, FactKind::DrillBegan { .. }));
+        let soon = self.now + Duration::from_secs(60);
+        begins && self.wakes.iter().take_while(|(at, _)| *at <= soon).any(|(_, other)| other == scope)
     }
 
     pub(crate) fn truth(&self, id: &InstanceId) -> Truth {
@@ -512,6 +533,26 @@ impl World {
             Command::Backup { .. } | Command::ProveBackup { .. } | Command::DropBackup { .. } => {
                 self.stored.done(command)
             }
+            Command::Fault { drill } => {
+                self.fault = Some((**drill).clone());
+                for hit in &drill.hits {
+                    match drill.fault {
+                        Fault::Kill if self.is_hit(&hit.instance) => self.kill(&hit.instance),
+                        Fault::Hang | Fault::Slow if self.is_hit(&hit.instance) => self.hang(&hit.instance, true),
+                        _ => {}
+                    }
+                }
+                Outcome::Caused { at: self.now }
+            }
+            Command::Undo { drill } => {
+                for hit in &drill.hits {
+                    if matches!(drill.fault, Fault::Hang | Fault::Slow) && self.is_hit(&hit.instance) {
+                        self.hang(&hit.instance, false);
+                    }
+                }
+                self.fault = None;
+                Outcome::Undone(Box::new(Measured { callers: Some(Callers::default()), data: None }))
+            }
             Command::Before { .. }
             | Command::Update { .. }
             | Command::Tidy { .. }
@@ -532,6 +573,20 @@ impl World {
             (_, Some(process)) => Observation::Running(running(process, truth.port)),
             (true, None) => Observation::Stopped { exit: None },
             (false, None) => Observation::Absent,
+        }
+    }
+
+    /// Whether what is done on purpose is done to the process that runs now.
+    fn is_hit(&self, id: &InstanceId) -> bool {
+        let hit = self.fault.iter().flat_map(|drill| &drill.hits).find(|hit| hit.instance == *id);
+        let Some(hit) = hit else { return false };
+        let process = self.truth(id).process;
+        self.is_bought(id.service()) || process.is_some_and(|process| hit.running.pid == Some(process.pid))
+    }
+
+    fn hang(&mut self, id: &InstanceId, hung: bool) {
+        if let Some(process) = self.instances.get_mut(id).and_then(|truth| truth.process.as_mut()) {
+            process.hung = hung;
         }
     }
 
@@ -656,7 +711,12 @@ impl World {
 
     /// The health that a probe would find now.
     pub(crate) fn health(&self, id: &InstanceId) -> Health {
+        let caused = self.fault.as_ref().map(|drill| drill.fault).filter(|_| self.is_hit(id));
         match self.truth(id).process {
+            Some(_) if matches!(caused, Some(Fault::Hang | Fault::Slow)) => {
+                Health::Unready(Symptom { kind: SymptomKind::TimedOut, detail: "no answer in time".to_owned() })
+            }
+            Some(_) if matches!(caused, Some(Fault::Refuse | Fault::ProviderOutage)) => unready("connection refused"),
             Some(process) if !process.hung && !self.never_ready.contains(id.service()) => Health::Ready,
             Some(_) => unready("no answer"),
             None => unready("connection refused"),

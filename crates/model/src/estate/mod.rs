@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use self::backups::{Backups, PROVE_EVERY, Prove};
 use self::certificate::Certificate;
 use self::contract::Contract;
+use self::drills::Drills;
 use self::failover::Failover;
 use self::failures::Failures;
 use self::osb::OsbProvider;
@@ -29,6 +30,7 @@ use crate::version::VersionRange;
 pub mod backups;
 pub mod certificate;
 pub mod contract;
+pub mod drills;
 pub mod failover;
 pub mod failures;
 pub mod osb;
@@ -73,6 +75,9 @@ pub struct Estate {
     /// Where its backups are kept, and for how long.
     #[serde(default, skip_serializing_if = "Backups::is_usual")]
     pub backups: Backups,
+    /// Which faults are caused on purpose, and when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<Box<Drills>>,
 }
 
 impl Estate {

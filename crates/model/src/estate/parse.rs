@@ -23,6 +23,7 @@ use crate::ids::{ProviderName, ServiceName};
 mod backups;
 mod checks;
 mod contracts;
+mod drills;
 mod failover;
 mod failures;
 mod osb;
@@ -114,6 +115,7 @@ const DOCUMENT: &[Key] = &[
     ("failures", "[failures]"),
     ("provide", "[provide]"),
     ("backups", "[backups]"),
+    ("drill", "[drill]"),
 ];
 
 /// An estate, and the certificates that its providers name.
@@ -139,6 +141,8 @@ fn read_document<'t>(reader: &mut Reader<'_>, folder: &Path, tree: &'t DeTable<'
         Some(value) => backups::read(reader, folder, value),
         None => Some(Backups::default()),
     };
+    let names: BTreeSet<ServiceName> = drafts.iter().map(|draft| draft.name.clone()).collect();
+    let drill = fields.optional("drill").and_then(|value| drills::read(reader, &names, value)).map(Box::new);
     checks::check_cycles(reader, &drafts);
     checks::check_endpoints(reader, &drafts);
     let settings::Head { name, currency, residency } = named?;
@@ -156,6 +160,7 @@ fn read_document<'t>(reader: &mut Reader<'_>, folder: &Path, tree: &'t DeTable<'
         failures,
         provide,
         backups: backups?,
+        drill,
     };
     Some((estate, providers.certificates))
 }

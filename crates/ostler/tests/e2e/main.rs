@@ -17,6 +17,7 @@ mod broker;
 mod changes;
 mod command_line;
 mod data;
+mod drills;
 mod failover;
 mod kills;
 mod selling;

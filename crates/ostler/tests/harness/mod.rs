@@ -392,6 +392,11 @@ pub(crate) fn is_zombie(pid: u32) -> bool {
     stat(pid).first().is_none_or(|state| state == "Z" || state == "X" || state.is_empty())
 }
 
+/// Whether it stands still: it was stopped, and nobody has let it go on.
+pub(crate) fn stands_still(pid: u32) -> bool {
+    stat(pid).first().is_some_and(|state| state == "T")
+}
+
 /// Somebody who does the same thing again and again until told to stop.
 pub(crate) struct Caller {
     stop: Arc<AtomicBool>,

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use ostler_manager::{Command, Found, Knowledge, ServiceKnowledge, Target};
+use ostler_manager::{By, Command, Drill, Found, Knowledge, ServiceKnowledge, Target};
 use ostler_model::ids::{CommandId, InstanceId, ServiceName};
 use ostler_model::outcome::BackupMade;
 use ostler_model::time::Timestamp;
@@ -61,6 +61,8 @@ pub(crate) struct Witness {
     /// What stands in the way now, counted.
     obstacles: BTreeMap<String, u32>,
     holder_returned: bool,
+    /// What was ordered to be caused, and not to be undone since.
+    drill: Option<ServiceName>,
     /// Since when each service's backups could have been made.
     backup_since: BTreeMap<ServiceName, Timestamp>,
     /// Since when a restore of each service could have been proven.
@@ -158,7 +160,9 @@ impl Witness {
         // After the holder's return everything is looked at anew, and a new order ends the one before it: if that one is
         // not counted on any more.
         let ended_by_return = |other: &CommandId| self.holder_returned && !scene.known.commands.contains_key(other);
+        // Undoing takes the place of what is still being caused; that there is one drill is a promise of its own.
         if target != Target::Nothing
+            && !matches!(command, Command::Undo { .. } | Command::Fault { .. })
             && let Some(other) = self.under_way.get(&target).copied()
             && !ended_by_return(&other)
         {
@@ -174,6 +178,8 @@ impl Witness {
             {
                 self.broken(Promise::NoUnaskedDeletion, now, format!("{instance} is to be deleted, unasked"));
             }
+            Command::Fault { drill } => self.drilled(drill, scene),
+            Command::Undo { .. } => self.drill = None,
             Command::Restore { instance, .. } if !self.restores.contains(instance.service()) => {
                 self.broken(Promise::DataKept, now, format!("{instance} is to be restored, unasked"));
             }
@@ -208,6 +214,29 @@ impl Witness {
         if !known.backups.iter().any(|(_, made)| made.name != name && !is_bad(&made.name) && newer(made)) {
             let what = format!("{name} is to be deleted, the newest good backup of {service}");
             self.broken(Promise::GoodBackupKept, scene.now, what);
+        }
+    }
+
+    /// A fault is to be caused on purpose.
+    fn drilled(&mut self, drill: &Drill, scene: &Scene<'_>) {
+        if let Some(other) = self.drill.replace(drill.service.clone()) {
+            let what = format!("{} is drilled, and {other} still is", drill.service);
+            self.broken(Promise::OneDrill, scene.now, what);
+        }
+        // By the time that ostler was told.
+        let at = scene.known.latest;
+        let declared = scene.known.estate.as_ref().and_then(|estate| estate.drill.as_deref());
+        let is_meant = matches!(&drill.by, By::Person { despite: Some(_) });
+        if !is_meant && declared.is_some_and(|declared| !declared.is_open(at)) {
+            let what = format!("{} is drilled at {}, when no window is open", drill.service, at.to_seconds());
+            self.broken(Promise::DrillInWindow, scene.now, what);
+        }
+    }
+
+    /// The storm is over, and everything had its time.
+    pub(crate) fn all_undone(&mut self, now: Timestamp) {
+        if let Some(service) = self.drill.take() {
+            self.broken(Promise::DrillUndone, now, format!("what a drill has caused at {service} was never undone"));
         }
     }
 

@@ -52,7 +52,7 @@ impl World {
         inside.map(|(name, _)| name.to_string()).collect()
     }
 
-    fn kill(&mut self, id: &InstanceId, exit: Exit, cause: &'static str) {
+    pub(super) fn kill(&mut self, id: &InstanceId, exit: Exit, cause: &'static str) {
         let pid = self.truth.instances.get(id).and_then(|truth| truth.process.as_ref()).map(|process| process.pid);
         if let Some(pid) = pid {
             self.dies(id, pid, exit, cause);

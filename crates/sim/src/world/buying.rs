@@ -195,9 +195,11 @@ impl World {
                 Ok(()) => ends(Outcome::Done),
                 Err(failed) => ends(failed),
             },
-            Command::Before { .. } | Command::Backup { .. } | Command::Restore { .. } => {
-                ends(failure(FailureClass::NeedsPerson, "brokers have no word for this"))
-            }
+            Command::Before { .. }
+            | Command::Backup { .. }
+            | Command::Restore { .. }
+            | Command::Fault { .. }
+            | Command::Undo { .. } => ends(failure(FailureClass::NeedsPerson, "brokers have no word for this")),
             Command::Prove { .. } => ends(Outcome::Proved { checks: Vec::new() }),
             Command::OpenEndpoint { .. }
             | Command::CloseEndpoint { .. }

@@ -25,6 +25,7 @@ impl World {
     /// facts alone.
     fn look_at_the_end(&mut self) {
         self.look_at_all();
+        self.witness.all_undone(self.now);
         let Some(ostler) = &self.ostler else { return };
         let known = ostler.knowledge();
         for (id, truth) in &self.truth.instances {
@@ -76,6 +77,7 @@ impl World {
                 return self.wait_for_what_is_left();
             }
             if self.elapsed() >= end {
+                self.witness.all_undone(self.now);
                 let what = format!("not as declared {} s after the last fault: {}", within.as_secs(), self.unsettled());
                 return self.witness.broken(Promise::Converges, self.now, what);
             }

@@ -38,6 +38,7 @@ mod acts;
 mod bought;
 mod broker;
 mod buying;
+mod drilling;
 mod ending;
 mod hands;
 mod line;
@@ -90,6 +91,8 @@ enum Happening {
     Expires(Credential),
     /// It should be healed by now.
     Overdue(InstanceId),
+    /// A drill has lasted as long as it may.
+    DrillOver(u32),
     /// Ostler is started.
     ManagerBack(u32),
     /// The keeper is started.
@@ -402,6 +405,7 @@ impl World {
             Happening::Appears(name, provider, plan) => self.appears(&name, &provider, &plan),
             Happening::Expires(credential) => self.expires(&credential),
             Happening::Overdue(id) => self.overdue(&id),
+            Happening::DrillOver(number) => self.end_drill(number),
             Happening::PersonLooks => self.person_looks(),
             Happening::PersonHelps(id) => self.person_helps(&id),
             Happening::ManagerBack(incarnation) if incarnation == self.incarnation => self.start_ostler(),

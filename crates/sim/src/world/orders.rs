@@ -18,6 +18,7 @@ use ostler_runtime::turn::Incoming;
 
 use super::bought::Credential;
 use super::buying::{AtBroker, Step};
+use super::drilling::DRILLING_TAKES;
 use super::seeing::cause;
 use super::truth::{Kept, Watching};
 use super::{Happening, World};
@@ -93,6 +94,12 @@ impl World {
                 if let Some(provider) = found.map(|found| found.placement.provider.clone()) {
                     self.hand_to_broker(id, command, provider);
                 }
+            }
+            Command::Fault { .. } | Command::Undo { .. } => {
+                // What is still being caused is ended first, as with the server's hands.
+                let target = command.target();
+                self.orders.retain(|_, order: &Order| order.target() != target);
+                self.send(id, command.clone(), None, DRILLING_TAKES);
             }
             Command::OpenEndpoint { .. } | Command::CloseEndpoint { .. } | Command::Fence { .. } => {
                 self.send(id, command.clone(), None, 2 * MILLI);
@@ -294,6 +301,7 @@ impl World {
         let instance = match order.command.target() {
             Target::Endpoint(service) => return (self.endpoint(&order.command, &service), Vec::new(), MILLI),
             Target::Vault(service) => return (self.look_after(&order.command, service), Vec::new(), MILLI),
+            Target::Drill(_) => return (self.drill(&order.command), Vec::new(), MILLI),
             Target::Nothing | Target::Leftover(_) => return (Outcome::Done, Vec::new(), MILLI),
             Target::Instance(instance) => instance,
         };

@@ -100,6 +100,11 @@ impl World {
                 let how = if *release { Settlement::Release } else { Settlement::Delete };
                 self.settle(how);
             }
+            Errand::Drill { service, fault } => {
+                if let Ok(service) = service.parse() {
+                    self.tell(Event::Asked(Ask::Drill { service, fault: *fault, lasts: None, despite: None }));
+                }
+            }
             Errand::Kill { service, nth } => self.kill_by_hand(service, *nth),
             Errand::Answer => self.answer(),
         }

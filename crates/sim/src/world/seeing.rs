@@ -234,6 +234,7 @@ impl World {
         let elsewhere = truth.watch.as_ref().is_some_and(|watch| watch.address != truth.address);
         match &truth.process {
             _ if reached && elsewhere => unready(SymptomKind::Refused, "connection refused"),
+            Some(_) if self.truth.refuses(id) => unready(SymptomKind::Refused, "connection refused"),
             _ if !reached => unready(SymptomKind::TimedOut, "no answer in time"),
             Some(process) if process.answers(self.now) => Health::Ready,
             Some(process) if process.hung || self.now < process.slow_until => {

@@ -5,6 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use ostler_keeper::grant::Bucket;
+use ostler_manager::Drill;
+use ostler_model::estate::drills::Fault;
 use ostler_model::health::Health;
 use ostler_model::ids::{AttemptId, BindingId, CommandId, InstanceId, ProviderName, ServiceName};
 use ostler_model::outcome::Running;
@@ -25,6 +27,8 @@ pub(crate) struct Truth {
     pub(crate) bindings: BTreeMap<BindingId, BindingTruth>,
     /// At brokers.
     pub(crate) bought: Bought,
+    /// What a drill has caused, and is not undone yet.
+    pub(crate) drill: Option<Drill>,
     /// Services whose endpoint's address somebody else has.
     pub(crate) taken: BTreeMap<ServiceName, u32>,
     /// Services whose one-off command fails.
@@ -240,8 +244,23 @@ impl Truth {
     }
 
     /// Its provider is there, and its process answers callers.
+    /// Whether a drill has it so that nobody gets a connection to the instance.
+    pub(crate) fn refuses(&self, id: &InstanceId) -> bool {
+        let Some(drill) = &self.drill else { return false };
+        let Some(hit) = drill.hits.iter().find(|hit| hit.instance == *id) else { return false };
+        let process = self.instances.get(id).and_then(|truth| truth.process.as_ref());
+        match drill.fault {
+            Fault::Kill | Fault::Hang | Fault::Slow => false,
+            Fault::Refuse => process.is_some_and(|process| hit.running.pid.is_none_or(|pid| pid == process.pid)),
+            Fault::ProviderOutage => true,
+        }
+    }
+
     pub(crate) fn serves(&self, id: &InstanceId, now: Timestamp) -> bool {
         let Some(truth) = self.instances.get(id) else { return false };
+        if self.refuses(id) {
+            return false;
+        }
         let there = self.providers.get(&truth.provider).is_some_and(|provider| provider.out == 0);
         there && truth.process.as_ref().is_some_and(|process| process.answers(now))
     }
