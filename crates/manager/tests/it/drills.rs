@@ -203,7 +203,7 @@ fn a_drill_counts_against_nobody() {
         }
         world.pass(Duration::from_secs(30)); // nobody answers orders so fast
         world.settle();
-        assert!(on_purpose == !results(&world).is_empty());
+        assert_eq!(results(&world).len(), usize::from(on_purpose));
         assert_undone(&mut world, "over");
         let level = |called: &str| {
             let known = &world.known.services[&name(called)];
