@@ -56,7 +56,8 @@ pub(super) fn prove(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
         return;
     }
     let (Some(every), Some((_, newest))) = (service.spec.data.proof_every(), service.newest_good()) else { return };
-    if !draft.known.offering(service).is_some_and(|offering| offering.actions.prove) {
+    // While it moves all there is of this machine is for the move: its own restore comes first.
+    if service.moving.is_some() || !draft.known.offering(service).is_some_and(|offering| offering.actions.prove) {
         return;
     }
     // What is being made is newer still, and it is looked again when it was made.
