@@ -5,35 +5,29 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use ostler_model::catalog::{Catalog, Limits, Offering, Placement};
-use ostler_model::estate::{Check, Estate, Listen, Parameters, ProbeOverride, Protocol, Provider, Service};
-use ostler_model::health::{Health, SymptomKind};
+use ostler_model::catalog::{Catalog, Offering, Placement};
+use ostler_model::estate::{Check, Estate, Parameters, ProbeOverride, Protocol, Provider, Service};
+use ostler_model::health::Health;
 use ostler_model::ids::{AttemptId, BindingId, CommandId, EstateUuid, InstanceId, ProviderName, ServiceName};
 use ostler_model::outcome::{BackupMade, Failure};
 use ostler_model::sale::{Guest, Sale};
-use ostler_model::template::Template;
 use ostler_model::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
+pub use crate::binding::{Binding, BindingState};
 use crate::brake::Brake;
 use crate::command::Command;
-use crate::diagnosis::Changed;
 use crate::drill::{Drilled, Drilling};
 use crate::evidence::Evidence;
 pub use crate::instance::{Instance, MadeAs, Operation, OperationKind, Phase, Repair};
+pub use crate::launch::{ChangedLaunch, Launch, Rejected};
 use crate::level::Level;
 use crate::moving::{Moved, Moving};
 use crate::remedy::{Ailment, Learned};
-use crate::rounds::{LeftBinding, Leftover, Rounds};
+use crate::rounds::Leftover;
 use crate::vault::Vault;
-use crate::verified::{Checked, Verification};
-
-/// Credentials that are rejected are not made anew more often than this: something else is wrong then.
-const DOUBTED_EVERY: Duration = Duration::from_secs(600);
 
 /// Everything that is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -180,34 +174,6 @@ pub struct ServiceKnowledge {
     pub drilled: Option<Box<Drilled>>,
 }
 
-/// A change of what a service's instances are started from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChangedLaunch {
-    /// When.
-    pub at: Timestamp,
-    /// The most telling thing that was changed.
-    pub what: Changed,
-    /// The launch since.
-    pub generation: u32,
-    /// The launch before, with which it worked.
-    pub former: u32,
-}
-
-/// A change that was taken back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rejected {
-    /// When.
-    pub at: Timestamp,
-    /// What is not used.
-    pub launch: Arc<Launch>,
-    /// What is used instead.
-    pub instead: Arc<Launch>,
-    /// What was changed.
-    pub what: Changed,
-    /// Why it was taken back.
-    pub why: String,
-}
-
 /// Why there is a service.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -276,88 +242,6 @@ pub struct Endpoint {
     pub failures: u32,
     /// Not tried again before this.
     pub not_before: Timestamp,
-}
-
-/// What instances are started from: everything that makes a restart necessary when it changes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Launch {
-    /// What was bought.
-    pub placement: Placement,
-    /// The buyer's program.
-    pub run: Vec<Template>,
-    /// The one-off command that must have succeeded.
-    pub before: Vec<Template>,
-    /// Environment variables.
-    pub env: BTreeMap<String, Template>,
-    /// What its provider is told of it.
-    #[serde(default, skip_serializing_if = "Parameters::is_empty")]
-    pub parameters: Parameters,
-    /// What its provider is told of where it is used, if it wants to hear of changes.
-    #[serde(default, skip_serializing_if = "Parameters::is_empty")]
-    pub context: Parameters,
-    /// How it takes connections.
-    pub listen: Listen,
-    /// Limits in front of the plan's.
-    pub limits: Limits,
-    /// Where relative paths start.
-    pub folder: PathBuf,
-    /// The needs, with the revision of what each binding holds.
-    pub needs: BTreeMap<ServiceName, u32>,
-}
-
-/// What a consumer uses of a need.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Binding {
-    /// The need's instance that holds the credentials.
-    pub instance: InstanceId,
-    /// The endpoint that they point at.
-    pub endpoint: SocketAddr,
-    /// Counts the times their content changed, from 1.
-    pub revision: u32,
-    /// A keyed digest of their content.
-    pub digest: String,
-    /// What there is of it.
-    pub state: BindingState,
-    /// How it was asked for.
-    #[serde(default)]
-    pub rounds: Rounds,
-    /// The ask whose credentials are in use.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub used: Option<u32>,
-    /// At which instance it was last asked for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub asked_at: Option<InstanceId>,
-    /// What former asks for it made or may have made, and nobody is to use any more.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub left: Vec<LeftBinding>,
-    /// From when on it is to be renewed, where it ends by itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub renew_at: Option<Timestamp>,
-    /// It was to be renewed when it arrived, and that was put off: by a clock that may be wrong.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub put_off: bool,
-    /// What the last look with it found.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub verified: Option<Verification>,
-    /// When it was last made anew because the need rejected it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub doubted: Option<Timestamp>,
-    /// With the credentials that the consumer uses, nothing was found wrong when that was last looked at: with others it
-    /// has to be so, too, before the consumer is given them.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub relied_on: bool,
-}
-
-/// What there is of a binding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum BindingState {
-    /// It was ordered, and whether it was made is not known (yet).
-    Doubtful,
-    /// It was made, and consumers can be started with it.
-    Made,
-    /// The instance is gone and the credentials with it.
-    Lost,
 }
 
 /// What is to become of an instance.
@@ -598,95 +482,6 @@ impl Knowledge {
             Wanted::Gone(_) => false,
         };
         instance.operation.is_none() && instance.repair.is_none() && instance.observed && is_what_is_wanted
-    }
-}
-
-impl Launch {
-    /// The most telling thing in which it differs from `former`; `None` if in nothing.
-    pub fn differs(&self, former: &Self) -> Option<Changed> {
-        if (&self.run, &self.before, &self.folder) != (&former.run, &former.before, &former.folder) {
-            Some(Changed::Program)
-        } else if self.placement.version != former.placement.version {
-            Some(Changed::Version)
-        } else if self.placement != former.placement {
-            Some(Changed::Placement)
-        } else if self.env != former.env {
-            Some(Changed::Environment)
-        } else if (&self.parameters, &self.context, &self.listen, &self.limits)
-            != (&former.parameters, &former.context, &former.listen, &former.limits)
-        {
-            Some(Changed::Settings)
-        } else {
-            (self.needs != former.needs).then_some(Changed::Credentials)
-        }
-    }
-
-    /// Whether it is the same but for the credentials of its needs.
-    pub fn is_same_but_for_credentials(&self, other: &Self) -> bool {
-        matches!(self.differs(other), None | Some(Changed::Credentials))
-    }
-}
-
-impl Binding {
-    /// Whether asks for it may have left credentials at a provider, so that it must not be forgotten.
-    pub fn has_asks(&self) -> bool {
-        self.rounds.number().is_some() || !self.left.is_empty()
-    }
-
-    /// Whether its credentials may take the place of those that the consumer uses: nothing is wrong with them that was
-    /// not wrong before.
-    pub fn is_proven(&self) -> bool {
-        let verified = self.verified.as_ref().filter(|verified| verified.revision == self.revision);
-        !self.relied_on || verified.is_some_and(Verification::is_kept)
-    }
-
-    /// Whether the last look with it found that the need rejects it.
-    pub fn is_rejected(&self) -> bool {
-        let rejects = |checked: &Checked| {
-            checked.problem.as_ref().is_some_and(|symptom| symptom.kind == SymptomKind::WrongCredentials)
-        };
-        let verified = self.verified.as_ref().filter(|verified| verified.revision == self.revision);
-        verified.is_some_and(|verified| verified.checks.iter().any(rejects))
-    }
-
-    /// Whether it can be made anew because the need rejects it: it was not just made so.
-    pub fn may_be_doubted(&self, now: Timestamp) -> bool {
-        self.state == BindingState::Made && self.doubted.is_none_or(|at| now < at || now >= at + DOUBTED_EVERY)
-    }
-
-    /// Whether it is to be renewed now.
-    pub fn is_due(&self, now: Timestamp) -> bool {
-        self.renew_at.is_some_and(|renew_at| renew_at <= now)
-    }
-
-    /// Whether nothing is left of it anywhere.
-    pub fn is_gone(&self) -> bool {
-        self.state == BindingState::Lost && !self.has_asks()
-    }
-
-    /// Whether these are the credentials with which consumers are started.
-    pub fn is_in_use(&self, left: &LeftBinding) -> bool {
-        self.state == BindingState::Made && self.used == Some(left.round) && self.instance == left.instance
-    }
-
-    /// One of which it is not known yet whether it is made.
-    pub fn new(instance: InstanceId, endpoint: SocketAddr) -> Self {
-        Self {
-            instance,
-            endpoint,
-            revision: 0,
-            digest: String::new(),
-            state: BindingState::Doubtful,
-            rounds: Rounds::default(),
-            used: None,
-            asked_at: None,
-            left: Vec::new(),
-            renew_at: None,
-            put_off: false,
-            verified: None,
-            doubted: None,
-            relied_on: false,
-        }
     }
 }
 

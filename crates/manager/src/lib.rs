@@ -11,6 +11,7 @@
 //! - The work for one event grows with what the event touches, not with the size of the estate.
 
 mod backoff;
+mod binding;
 mod brake;
 mod check;
 mod choose;
@@ -26,6 +27,7 @@ mod fact;
 mod failover;
 mod instance;
 mod knowledge;
+mod launch;
 pub mod level;
 mod moving;
 mod place;
@@ -50,8 +52,8 @@ pub use evolve::evolve;
 pub use fact::{Diagnosis, Fact, FactKind};
 pub use failover::{Move, WhyNot, can_be_moved, can_move};
 pub use knowledge::{
-    BeforeTrouble, Binding, BindingState, Ending, Endpoint, Healed, Instance, Knowledge, Launch, MadeAs, Operation,
-    OperationKind, Origin, Phase, Repair, ServiceKnowledge, Wanted,
+    BeforeTrouble, Binding, BindingState, ChangedLaunch, Ending, Endpoint, Healed, Instance, Knowledge, Launch, MadeAs,
+    Operation, OperationKind, Origin, Phase, Rejected, Repair, ServiceKnowledge, Wanted,
 };
 pub use moving::{Brings, LeftBehind, MoveStep, Moved, Moving, StepTrouble};
 pub use place::{PlacementProblem, place};

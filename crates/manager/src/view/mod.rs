@@ -1,33 +1,35 @@
 //! What people and scripts see of what is known: `ostler status`. The JSON is stable.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use ostler_model::catalog::Price;
-use ostler_model::estate::drills::Fault;
-use ostler_model::estate::slo::{Exclusion, Objective};
-use ostler_model::estate::terms::Percent;
 use ostler_model::health::{Health, State};
 use ostler_model::ids::{
     AttemptId, EstateName, EstateUuid, InstanceId, OfferingName, PlanName, ProviderName, ServiceName,
 };
 use ostler_model::outcome::{BackupMade, Counted, Failure, Proof};
-use ostler_model::time::{Span, Timestamp};
+use ostler_model::time::Timestamp;
 use ostler_model::version::Version;
-use ostler_model::window::Window;
 use serde::{Deserialize, Serialize};
 
-use crate::decide::{decide, declared_drills};
+use crate::decide::decide;
 use crate::diagnosis::{Cause, Finding};
-use crate::drill::{By, Callers, Data, Diagnosed, DrillResult, Verdict};
 use crate::event::{Event, Scope};
 use crate::knowledge::{Instance, Knowledge, OperationKind, Origin, Phase, ServiceKnowledge, Wanted};
-use crate::level::Burn;
-use crate::moving::{Brings, MoveStep, Moved, Moving};
-use crate::reconcile::lost_in_words;
 use crate::rounds::Leftover;
 use crate::vault::Found;
 use crate::verified::Checked;
+
+mod drills;
+mod levels;
+mod moves;
+
+pub use self::drills::{DrillView, DrillingView};
+use self::drills::{drilling, drills};
+use self::levels::levels;
+pub use self::levels::{BurnView, ExcludedView, LevelView};
+pub use self::moves::{LeftView, MovedView, MovingView};
+use self::moves::{left_view, moved_view, moving_view};
 
 /// The whole estate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,162 +119,6 @@ pub struct ServiceView {
     /// What asks for instances may have left behind at its provider.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub leftovers: Vec<LeftoverView>,
-}
-
-/// A move that is under way.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MovingView {
-    /// From whom.
-    pub from: ProviderName,
-    /// To whom.
-    pub to: ProviderName,
-    /// Since when; RFC 3339.
-    pub began: String,
-    /// Why.
-    pub why: String,
-    /// At which step it is.
-    pub step: MoveStep,
-    /// The backup whose data goes with it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub backup: Option<String>,
-    /// Since when what was written until it began is lost; RFC 3339. `None` if nothing is, or all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lost_since: Option<String>,
-    /// What is lost, in words.
-    pub loses: String,
-    /// What a person is asked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub question: Option<String>,
-    /// How to answer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub answer: Option<String>,
-}
-
-/// A move that is over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MovedView {
-    /// From whom.
-    pub from: ProviderName,
-    /// To whom.
-    pub to: ProviderName,
-    /// Since when; RFC 3339.
-    pub began: String,
-    /// Until when; RFC 3339.
-    pub ended: String,
-    /// It was taken back: the service is where it was.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub returned: bool,
-    /// Since when what was written until it began is lost; RFC 3339. `None` if nothing is, or all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lost_since: Option<String>,
-    /// What is lost, in words.
-    pub lost: String,
-}
-
-/// How a service stands with one of its objectives.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LevelView {
-    /// What is measured.
-    pub objective: Objective,
-    /// What share of the time, or of its answers, is to be good.
-    pub target: Percent,
-    /// Within which its answers are to come, where that is measured.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub within: Option<Span>,
-    /// Over how long a time.
-    pub over: Span,
-    /// What share was good, of what was seen and counts; rounded down.
-    pub reached: Percent,
-    /// How much of the time was bad, in seconds, rounded up.
-    pub failed_seconds: u64,
-    /// How much of it may be, in seconds.
-    pub allowed_seconds: u64,
-    /// What is left of that, in percent, rounded down; negative if more was used.
-    pub left_percent: i64,
-    /// How many times as fast as it may be it is being used up, in the two windows that tell most.
-    pub burns: Vec<BurnView>,
-    /// People were told that it is being used up too fast.
-    pub burning: bool,
-    /// For how many seconds it was seen and counts.
-    pub measured_seconds: u64,
-    /// Of how many seconds nobody knows.
-    pub unseen_seconds: u64,
-    /// What is not counted.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub excluded: Vec<ExcludedView>,
-    /// How many seconds more are not counted because it, or something it needs, was drilled.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub drilled_seconds: u64,
-}
-
-/// A drill under way.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DrillingView {
-    /// Its number.
-    pub number: u32,
-    /// What was caused, or is just being caused.
-    pub fault: Fault,
-    /// Where.
-    pub instances: Vec<InstanceId>,
-    /// When it is undone at the latest; RFC 3339.
-    pub until: String,
-}
-
-/// What a drill has shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DrillView {
-    /// Its number.
-    pub number: u32,
-    /// What was caused.
-    pub fault: Fault,
-    /// Where.
-    pub instances: Vec<InstanceId>,
-    /// The estate file wanted it, not a person.
-    pub scheduled: bool,
-    /// When it was over; RFC 3339.
-    pub at: String,
-    /// What it has shown: `proven` if it was noticed and healed within its time, and nothing was lost.
-    pub verdict: Verdict,
-    /// How long after the fault something of it was first seen, in milliseconds.
-    pub noticed_ms: Option<u64>,
-    /// What was concluded.
-    pub diagnosed: Option<Diagnosed>,
-    /// How long after the fault everything worked again, in milliseconds.
-    pub healed_ms: Option<u64>,
-    /// What callers saw, if it could be counted.
-    pub callers: Option<Callers>,
-    /// What became of what was written before, where that could be tried.
-    pub data: Option<Data>,
-    /// The same figures in words.
-    pub figures: String,
-    /// Up to when it proves anything; RFC 3339.
-    pub valid_until: String,
-    /// That is over.
-    pub expired: bool,
-    /// How many whole days ago it was.
-    pub days_ago: u64,
-}
-
-/// How fast a budget is being used up.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BurnView {
-    /// In this long a time.
-    pub window: Span,
-    /// So many times as fast as it may be: `14.4`.
-    pub rate: String,
-    /// That is too fast, there and in a shorter time too.
-    pub too_fast: bool,
-}
-
-/// Time that is not counted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExcludedView {
-    /// When.
-    pub window: Window,
-    /// Why.
-    pub reason: String,
-    /// How many seconds of it there were.
-    pub seconds: u64,
 }
 
 /// What an ask for an instance may have left behind.
@@ -385,17 +231,6 @@ pub struct InstanceView {
     pub left_at: Option<LeftView>,
 }
 
-/// Where a move left an instance.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LeftView {
-    /// At whom.
-    pub provider: ProviderName,
-    /// Since when nothing gets at it; RFC 3339.
-    pub since: String,
-    /// What it costs, if the provider says.
-    pub price: Option<Price>,
-}
-
 /// The status as of `now`.
 pub fn status(known: &Knowledge, now: Timestamp) -> StatusView {
     StatusView {
@@ -456,46 +291,6 @@ fn service_view(known: &Knowledge, service: &ServiceKnowledge, now: Timestamp) -
     }
 }
 
-fn moving_view(service: &ServiceKnowledge, moving: &Moving) -> Option<MovingView> {
-    let backup = match &moving.brings {
-        Brings::Backup { made, .. } => Some(made.name.clone()),
-        Brings::Nothing | Brings::LastBackup => None,
-    };
-    Some(MovingView {
-        from: moving.from.provider.clone(),
-        to: moving.to.provider.clone(),
-        began: moving.began.to_seconds(),
-        why: moving.why.clone(),
-        step: service.move_step()?,
-        backup,
-        lost_since: moving.brings.lost_since().map(Timestamp::to_seconds),
-        loses: lost_in_words(&moving.brings, moving.accepts_loss, moving.began),
-        question: moving.held.as_ref().map(|(question, _)| question.clone()),
-        answer: moving.held.as_ref().map(|(_, answer)| answer.clone()),
-    })
-}
-
-fn moved_view(moved: &Moved) -> MovedView {
-    MovedView {
-        from: moved.from.provider.clone(),
-        to: moved.to.provider.clone(),
-        began: moved.began.to_seconds(),
-        ended: moved.ended.to_seconds(),
-        returned: moved.returned,
-        lost_since: moved.lost_since.map(Timestamp::to_seconds),
-        lost: moved.lost_in_words(),
-    }
-}
-
-fn left_view(known: &Knowledge, instance: &Instance) -> Option<LeftView> {
-    let left = instance.left.as_ref()?;
-    let place = &left.placement;
-    let offering = known.catalogs.get(&place.provider).and_then(|catalog| catalog.offerings.get(&place.offering));
-    let plan = offering.and_then(|offering| offering.plans.iter().find(|plan| plan.name == place.plan));
-    let price = plan.and_then(|plan| plan.price.clone());
-    Some(LeftView { provider: place.provider.clone(), since: left.since.to_seconds(), price })
-}
-
 fn backup_view(service: &ServiceKnowledge, at: Timestamp, made: &BackupMade) -> BackupView {
     let found = service.vault().found.get(&made.name);
     let (proven, bad) = match found {
@@ -505,10 +300,6 @@ fn backup_view(service: &ServiceKnowledge, at: Timestamp, made: &BackupMade) -> 
     };
     let (name, place) = (made.name.clone(), made.place.clone());
     BackupView { name, at: at.to_seconds(), bytes: made.bytes, place, proven, bad }
-}
-
-fn is_zero(seconds: &u64) -> bool {
-    *seconds == 0
 }
 
 fn needs(service: &ServiceKnowledge) -> Vec<NeedView> {
@@ -521,85 +312,6 @@ fn needs(service: &ServiceKnowledge) -> Vec<NeedView> {
         }
     };
     service.spec.needs.iter().map(view).collect()
-}
-
-fn levels(service: &ServiceKnowledge, now: Timestamp) -> Vec<LevelView> {
-    let (Some(level), Some(slo)) = (&service.level, &service.spec.slo) else { return Vec::new() };
-    let from = (now - slo.over.get()).max(level.since);
-    let of = |objective: &Objective| {
-        let standing = level.standing(slo, *objective, now)?;
-        let burn = |burn: &Burn| BurnView {
-            window: Span::seconds(burn.pair.long.as_secs()),
-            rate: burn.long.in_words(),
-            too_fast: burn.is_too_fast(),
-        };
-        let excluded = |exclusion: &Exclusion| ExcludedView {
-            window: exclusion.window.clone(),
-            reason: exclusion.reason.clone(),
-            seconds: exclusion
-                .window
-                .openings(from, now)
-                .map(|opening| opening.until.min(now).since(opening.from.max(from)))
-                .sum::<Duration>()
-                .as_secs(),
-        };
-        Some(LevelView {
-            objective: *objective,
-            target: slo.target(*objective)?,
-            within: slo.latency_p99.filter(|_| *objective == Objective::Latency),
-            over: slo.over,
-            reached: Percent::from_millionths(standing.reached()).unwrap_or(Percent::WHOLE),
-            failed_seconds: standing.failed.as_micros().div_ceil(1_000_000).try_into().unwrap_or(u64::MAX),
-            allowed_seconds: u64::try_from(standing.budget / 1_000_000).unwrap_or(0),
-            left_percent: standing.left().div_euclid(10_000),
-            burns: standing.burns.iter().map(burn).collect(),
-            burning: level.burning.contains(objective),
-            measured_seconds: standing.measured.as_secs(),
-            unseen_seconds: standing.unseen.as_secs(),
-            excluded: slo.exclude.iter().map(excluded).collect(),
-            drilled_seconds: level.drilled(slo, from, now).as_secs(),
-        })
-    };
-    Objective::ALL.iter().filter_map(of).collect()
-}
-
-fn drilling(known: &Knowledge, service: &ServiceKnowledge) -> Option<DrillingView> {
-    let drill = &known.drill.as_ref().filter(|drilling| drilling.drill.service == service.spec.name)?.drill;
-    Some(DrillingView {
-        number: drill.number,
-        fault: drill.fault,
-        instances: drill.hits.iter().map(|hit| hit.instance.clone()).collect(),
-        until: drill.until.to_seconds(),
-    })
-}
-
-fn drills(known: &Knowledge, service: &ServiceKnowledge, now: Timestamp) -> Vec<DrillView> {
-    let valid = declared_drills(known).valid.get();
-    let results = service.drilled.iter().flat_map(|drilled| drilled.results.values());
-    let mut views: Vec<DrillView> = results.map(|result| drill_view(result, valid, now)).collect();
-    views.sort_by_key(|view| std::cmp::Reverse(view.number));
-    views
-}
-
-fn drill_view(result: &DrillResult, valid: Duration, now: Timestamp) -> DrillView {
-    let valid_until = result.ended + valid;
-    DrillView {
-        number: result.drill.number,
-        fault: result.drill.fault,
-        instances: result.drill.hits.iter().map(|hit| hit.instance.clone()).collect(),
-        scheduled: result.drill.by == By::Schedule,
-        at: result.ended.to_seconds(),
-        verdict: result.verdict.clone(),
-        noticed_ms: result.noticed_ms,
-        diagnosed: result.diagnosed.clone(),
-        healed_ms: result.healed_ms,
-        callers: result.measured.callers,
-        data: result.measured.data,
-        figures: result.figures(),
-        valid_until: valid_until.to_seconds(),
-        expired: now >= valid_until,
-        days_ago: now.since(result.ended).as_secs() / 86_400,
-    }
 }
 
 fn sold(known: &Knowledge, service: &ServiceKnowledge) -> Option<SoldView> {
