@@ -133,15 +133,15 @@ impl Drop for Home {
             let _ = keeper.wait();
         }
         let mark = format!("{MARK}={}", self.path().display());
-        // Each round kills what the one before had started meanwhile; nothing starts anything any more in the end.
+        // What a keeper was just starting when it was killed bears its mark only a moment later: so none may be seen
+        // twice, a moment apart.
         let until = Instant::now() + Duration::from_secs(10);
-        loop {
+        let mut seen_none = 0;
+        while seen_none < 2 && Instant::now() < until {
             let left = processes_with(&[&mark]);
-            if left.is_empty() || Instant::now() > until {
-                break;
-            }
+            seen_none = if left.is_empty() { seen_none + 1 } else { 0 };
             left.iter().for_each(|pid| kill(*pid, Signal::KILL));
-            std::thread::yield_now();
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 }
