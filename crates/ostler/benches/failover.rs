@@ -99,14 +99,17 @@ fn signal(pid: u32, name: &str) {
     let _ = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status(); // it may have ended
 }
 
-/// Everything that was started for the home in this folder, by what stands in its environment or on its command line.
+/// Everything that was started for the home in this folder: by its environment, its command line, or where it works.
 fn processes_of(folder: &Path) -> Vec<u32> {
     let mark = folder.display().to_string();
+    let works_there =
+        |pid: &u32| std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(folder));
     let holds = |pid: &u32| {
-        ["environ", "cmdline"].iter().any(|name| {
-            let text = std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
-            String::from_utf8_lossy(&text).contains(&mark)
-        })
+        works_there(pid)
+            || ["environ", "cmdline"].iter().any(|name| {
+                let text = std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+                String::from_utf8_lossy(&text).contains(&mark)
+            })
     };
     let pids = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     pids.filter(|pid| *pid != std::process::id()).filter(holds).collect()
