@@ -20,6 +20,7 @@ use super::{Estate, SERVICES_MAX};
 use crate::diagnostics::Problems;
 use crate::ids::{ProviderName, ServiceName};
 
+mod address;
 mod backups;
 mod checks;
 mod contracts;

@@ -1,10 +1,10 @@
 //! `[backups]`: where backups are kept, and for how long.
 
-use std::net::IpAddr;
 use std::path::Path;
 
+use super::address::Address;
+use super::osb;
 use super::reader::{Fields, Key, Reader, Value};
-use super::{osb, values};
 use crate::diagnostics::shown;
 use crate::estate::backups::{Backups, Keep, Prove, S3, S3Credentials, Store};
 use crate::time::Span;
@@ -100,32 +100,13 @@ fn read_store(reader: &mut Reader<'_>, folder: &Path, fields: &Fields<'_>, to: V
 }
 
 fn read_endpoint(reader: &mut Reader<'_>, fields: &Fields<'_>, value: Value<'_>) -> Option<String> {
-    let plaintext = fields.optional("plaintext").and_then(|value| value.boolean(reader)).unwrap_or_default();
-    let text = value.some_text(reader)?.trim_end_matches('/');
-    let (is_plain, rest) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
-        (Some(rest), _) => (false, rest),
-        (None, Some(rest)) => (true, rest),
-        (None, None) => {
-            value.reject(reader, format!("`{}` is not an `https://` address", shown(text)));
-            return None;
-        }
+    let address = Address {
+        key: "endpoint",
+        plaintext: fields.optional("plaintext").and_then(|value| value.boolean(reader)).unwrap_or_default(),
+        exposes: "the data would go over the network as it is",
+        without_user: "take it out, and write `credentials = { key_id = { env = \"…\" }, secret_key = { env = \"…\" } }`",
     };
-    // Not shown: such an address may hold a password.
-    if rest.contains(['@', '?', '#']) {
-        reader.hide(value.span());
-    }
-    let Some(host) = values::host_of_address(rest).filter(|_| !rest.contains(['@', '?', '#'])) else {
-        value.reject(reader, "`endpoint` is not an address of a host, with a path at most");
-        return None;
-    };
-    let is_here =
-        host == "localhost" || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    if is_plain && !is_here && !plaintext {
-        let remedy = "use `https://`; or write `plaintext = true`, where nobody else can listen on the way there";
-        reader.report(value.span(), "the data would go over the network as it is", remedy);
-        return None;
-    }
-    Some(text.to_owned())
+    address.read(reader, value)
 }
 
 fn read_credentials(reader: &mut Reader<'_>, folder: &Path, value: Value<'_>) -> Option<S3Credentials> {

@@ -1,12 +1,11 @@
 //! `[provider.NAME]` with `kind = "osb"`: a broker, and how to deal with it.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::Path;
 
+use super::address::Address;
 use super::reader::{Fields, Key, Reader, Value, parse_name};
 use super::{parameters, values};
-use crate::diagnostics::shown;
 use crate::estate::Parameters;
 use crate::estate::osb::{ApiVersion, OsbAuth, OsbManners, OsbProvider, OsbTls, SecretSource};
 use crate::ids::{OfferingName, PlanName, ProviderName};
@@ -33,9 +32,6 @@ const MANNERS: &[Key] = &[
 ];
 /// The words of the context that are not the buyer's.
 const OWN_CONTEXT: &[&str] = &["platform", "estate", "instance_name"];
-/// The longest address of a broker, in bytes.
-const URL_MAX: usize = 2048;
-
 /// Reads what only this kind of provider has.
 pub(super) fn read(
     reader: &mut Reader<'_>,
@@ -90,37 +86,13 @@ pub(super) fn read_context(reader: &mut Reader<'_>, value: Value<'_>) -> Option<
 }
 
 fn read_url(reader: &mut Reader<'_>, value: Value<'_>, plaintext: bool) -> Option<String> {
-    let text = value.some_text(reader)?.trim_end_matches('/');
-    let (is_plain, rest) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
-        (Some(rest), _) => (false, rest),
-        (None, Some(rest)) => (true, rest),
-        (None, None) => {
-            value.reject(reader, format!("`{}` is not an `https://` address", shown(text)));
-            return None;
-        }
+    let address = Address {
+        key: "url",
+        plaintext,
+        exposes: "passwords would go over the network as they are",
+        without_user: "take it out, and write `auth = { username = \"…\", password = { env = \"…\" } }`",
     };
-    // Not shown: such an address may hold a password.
-    if rest.contains(['@', '?', '#']) {
-        reader.hide(value.span());
-    }
-    if rest.contains('@') {
-        let remedy = "take it out, and write `auth = { username = \"…\", password = { env = \"…\" } }`";
-        reader.report(value.span(), "`url` holds a user name", remedy);
-        return None;
-    }
-    let host = values::host_of_address(rest).filter(|_| text.len() <= URL_MAX && !rest.contains(['?', '#']));
-    let Some(host) = host else {
-        value.reject(reader, "`url` is not an address of a host, with a path at most");
-        return None;
-    };
-    let is_here =
-        host == "localhost" || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    if is_plain && !is_here && !plaintext {
-        let remedy = "use `https://`; or write `plaintext = true`, where nobody else can listen on the way there";
-        reader.report(value.span(), "passwords would go over the network as they are", remedy);
-        return None;
-    }
-    Some(text.to_owned())
+    address.read(reader, value)
 }
 
 fn read_auth(reader: &mut Reader<'_>, folder: &Path, what: &str, value: Value<'_>) -> Option<OsbAuth> {
