@@ -14,19 +14,10 @@ use crate::{Target, postgresql, scheme, symptom};
 /// # Errors
 /// What was found wrong: then nothing is known of a mark.
 pub async fn leave_mark(target: &Target, word: &str, timeout: Duration) -> Result<bool, Symptom> {
-    within(timeout, target, async {
-        match scheme::check(target) {
-            Check::Postgresql => Box::pin(postgresql::leave_mark(target, word)).await.map(|()| true),
-            Check::Redis
-            | Check::Mysql
-            | Check::Amqp
-            | Check::Tcp
-            | Check::Http(_)
-            | Check::Command(_)
-            | Check::Scheme => Ok(false),
-        }
-    })
-    .await
+    if !holds_marks(target) {
+        return Ok(false);
+    }
+    within(timeout, target, Box::pin(postgresql::leave_mark(target, word))).await.map(|()| true)
 }
 
 /// Whether the mark is still there; takes it and its place away. `None` where nobody here knows how.
@@ -34,19 +25,20 @@ pub async fn leave_mark(target: &Target, word: &str, timeout: Duration) -> Resul
 /// # Errors
 /// What was found wrong: then it is not known whether it is there.
 pub async fn find_mark(target: &Target, word: &str, timeout: Duration) -> Result<Option<bool>, Symptom> {
-    within(timeout, target, async {
-        match scheme::check(target) {
-            Check::Postgresql => Box::pin(postgresql::find_mark(target, word)).await.map(Some),
-            Check::Redis
-            | Check::Mysql
-            | Check::Amqp
-            | Check::Tcp
-            | Check::Http(_)
-            | Check::Command(_)
-            | Check::Scheme => Ok(None),
+    if !holds_marks(target) {
+        return Ok(None);
+    }
+    within(timeout, target, Box::pin(postgresql::find_mark(target, word))).await.map(Some)
+}
+
+/// Whether anybody here knows how to write and find something there.
+fn holds_marks(target: &Target) -> bool {
+    match scheme::check(target) {
+        Check::Postgresql => true,
+        Check::Redis | Check::Mysql | Check::Amqp | Check::Tcp | Check::Http(_) | Check::Command(_) | Check::Scheme => {
+            false
         }
-    })
-    .await
+    }
 }
 
 async fn within<T>(
