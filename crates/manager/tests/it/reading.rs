@@ -1,0 +1,131 @@
+//! Estates and asks in the words of stories: `stories.rs` describes the language.
+
+use std::collections::BTreeMap;
+
+use ostler_manager::{Ask, Settlement};
+use ostler_model::estate::backups::Prove;
+use ostler_model::estate::drills::Drills;
+use ostler_model::estate::slo::Slo;
+use ostler_model::estate::{Estate, Parameters, Service};
+use ostler_model::time::Span;
+
+use crate::support::{estate, instance, local, name, provide, service, with_provider};
+
+pub(crate) fn read_estate(text: &str) -> Estate {
+    let (mut at_once, mut selling, mut drill) = (20, None, None);
+    let mut context = Parameters::default();
+    let mut providers = Vec::new();
+    let mut services: Vec<Service> = Vec::new();
+    for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
+        if let Some(percent) = part.strip_prefix("at-once=") {
+            at_once = percent.parse().unwrap();
+            continue;
+        }
+        if let Some(at_most) = part.strip_prefix("selling=") {
+            selling = Some(Box::new(provide(at_most.parse().unwrap())));
+            continue;
+        }
+        if let Some(names) = part.strip_prefix("providers=") {
+            providers = names.split(',').collect();
+            continue;
+        }
+        if let Some(text) = part.strip_prefix("drill ") {
+            drill = Some(Box::new(read_drills(text)));
+            continue;
+        }
+        if let Some(text) = part.strip_prefix("context=") {
+            context.0.insert("cost_center".to_owned(), text.into());
+            continue;
+        }
+        let mut words = part.split_whitespace();
+        let called = words.next().expect("it has a name");
+        let options: BTreeMap<&str, &str> = words.map(|word| word.split_once('=').unwrap_or((word, ""))).collect();
+        let mut read = service(called, options.get("offering").copied().unwrap_or("program"));
+        for (key, value) in options {
+            match key {
+                "offering" => {}
+                "instances" => read.instances = value.parse().unwrap(),
+                "needs" => read.needs = value.split(',').map(name).collect(),
+                "endpoint" => read.endpoint = Some(local(value.parse().unwrap())),
+                "env" => drop(read.env.insert("TEXT".to_owned(), value.parse().unwrap())),
+                "prefer" => read.prefer = value.split(',').map(|provider| provider.parse().unwrap()).collect(),
+                "adopt" => read.adopt = value.split(',').map(str::to_owned).collect(),
+                "before" => read.before = vec!["./migrate".parse().unwrap()],
+                "prove" => read.data.prove_every = Prove::Every(value.parse().unwrap()),
+                "backup" => read.data.backup_every = Some(value.parse().unwrap()),
+                "loses" => read.failover.loses_at_most = Some(value.parse().unwrap()),
+                "keep-old" => read.failover.keep_old = Some(value.parse().unwrap()),
+                "slo" => {
+                    let (availability, over) = (value.parse().unwrap(), Span::seconds(30 * 86_400));
+                    read.slo =
+                        Some(Slo { availability: Some(availability), latency_p99: None, over, exclude: Vec::new() });
+                }
+                "version" => read.version = value.parse().unwrap(),
+                other => panic!("no such key: {other}"),
+            }
+        }
+        services.push(read);
+    }
+    let mut estate = Estate { provide: selling, drill, ..estate(at_once, services) };
+    for provider in providers {
+        estate = with_provider(estate, provider);
+    }
+    estate.providers.values_mut().for_each(|provider| provider.context = context.clone());
+    estate
+}
+
+/// `every=7d window=Mon_13:00_-_15:00 freeze=… faults=kill,hang services=db at-most=2 keep=1 lasts=1m`
+pub(crate) fn read_drills(text: &str) -> Drills {
+    let mut drills = Drills::default();
+    for (key, value) in text.split_whitespace().map(|word| word.split_once('=').expect("a key and a value")) {
+        let window = || vec![value.replace('_', " ").parse().unwrap()];
+        match key {
+            "every" => drills.every = Some(value.parse().unwrap()),
+            "window" => drills.window = window(),
+            "freeze" => drills.freeze = window(),
+            "faults" => drills.faults = value.split(',').map(|fault| fault.parse().unwrap()).collect(),
+            "services" => drills.services = value.split(',').map(name).collect(),
+            "at-most" => drills.at_most = value.parse().unwrap(),
+            "keep" => drills.keep = value.parse().unwrap(),
+            "lasts" => drills.lasts = value.parse().unwrap(),
+            other => panic!("no such key: {other}"),
+        }
+    }
+    drills
+}
+
+pub(crate) fn read_ask(words: &[&str]) -> Ask {
+    match words {
+        ["drill", service, fault, reason @ ..] => Ask::Drill {
+            service: name(service),
+            fault: fault.parse().unwrap(),
+            lasts: None,
+            despite: (!reason.is_empty()).then(|| reason.join(" ")),
+        },
+        ["down"] => Ask::Down,
+        ["restart", service] => Ask::Restart { service: name(service) },
+        ["delete", service] => Ask::Delete { service: name(service) },
+        ["scale", service, instances] => Ask::Scale { service: name(service), instances: instances.parse().unwrap() },
+        ["adopt", service, provider, adopted] => {
+            Ask::Adopt { service: name(service), provider: provider.parse().unwrap(), name: (*adopted).to_owned() }
+        }
+        ["failover", service, terms @ ..] => Ask::FailOver {
+            service: name(service),
+            to: terms.iter().position(|word| *word == "to").map(|at| terms[at + 1].parse().unwrap()),
+            accept_loss: terms.contains(&"accept-loss"),
+        },
+        ["back", service] => Ask::FailBack { service: name(service) },
+        ["discard", id] => Ask::Discard { instance: instance(id) },
+        ["release", service] => Ask::Release { service: name(service) },
+        ["settle", leftover, how] => Ask::Settle {
+            leftover: leftover.parse().unwrap(),
+            how: if *how == "delete" { Settlement::Delete } else { Settlement::Release },
+        },
+        ["backup", service, backup] => Ask::Backup { service: name(service), name: (*backup).to_owned() },
+        ["prove", service] => Ask::Prove { service: name(service), name: None },
+        ["prove", service, backup] => Ask::Prove { service: name(service), name: Some((*backup).to_owned()) },
+        ["drop", service, backup] => Ask::DropBackup { service: name(service), name: (*backup).to_owned() },
+        ["restore", service, backup] => Ask::Restore { service: name(service), name: (*backup).to_owned() },
+        other => panic!("not an ask: {other:?}"),
+    }
+}
