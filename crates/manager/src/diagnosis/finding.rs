@@ -181,19 +181,11 @@ impl Case {
 }
 
 impl Cause {
-    /// Whether nothing is to be done about the instance because of it.
-    pub fn is_elsewhere(&self) -> bool {
-        match self {
-            Self::Need(_) | Self::OwnView => true,
-            Self::Instance(_) | Self::Change(_) | Self::Provider(_) | Self::Region(_) => false,
-        }
-    }
-
     /// In words: "it hangs", "acme is away".
     pub fn in_words(&self) -> String {
         match self {
             Self::Instance(fault) => fault.in_words().to_owned(),
-            Self::Change(what) => format!("the change of {what} that was made before does it no good"),
+            Self::Change(what) => format!("its last change, of {what}, does it no good"),
             Self::Need(need) => format!("it is a victim: {need} fails, which it needs"),
             Self::Provider(provider) => format!("its provider {provider} is away"),
             Self::Region(region) => format!("the region {region} is away"),
@@ -257,7 +249,7 @@ impl Evidence {
             Self::ElsewhereWorks { working: 1 } => "one that was bought elsewhere works".to_owned(),
             Self::ElsewhereWorks { working } => format!("{working} that were bought elsewhere work"),
             Self::ChangedBefore { what, at } => format!("{what} was changed {} before", ago(at)),
-            Self::WorkedBefore { generation } => format!("it worked with launch {generation}"),
+            Self::WorkedBefore { .. } => "it worked until then".to_owned(),
             Self::NothingAnswers { silent } => {
                 format!("nothing answers at all, and {silent} services should by themselves")
             }

@@ -24,7 +24,7 @@ mod finding;
 pub use self::finding::{Case, Cause, Changed, Evidence, Fault, Finding, Root};
 
 /// A trouble that begins so soon after a change was made is likely to come from it.
-pub(crate) const RECENT: Duration = Duration::from_secs(600);
+const RECENT: Duration = Duration::from_secs(600);
 /// So many services without needs in trouble that fall silent together, and nothing that answers: more than a coincidence.
 const SILENT_TOGETHER: usize = 3;
 /// So many services are looked at to find these, or one that answers.

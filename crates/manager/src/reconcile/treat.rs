@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use ostler_model::estate::Occasion;
 use ostler_model::ids::{BindingId, InstanceId, ServiceName};
 use ostler_model::time::in_words;
 
@@ -25,7 +26,6 @@ use crate::remedy::{Choice, Remedy, weigh};
 const SETTLES: Duration = Duration::from_secs(30);
 /// How often it is looked again whether ostler sees.
 const OWN_VIEW_EVERY: Duration = Duration::from_secs(5);
-
 /// What was written and is lost is as bad as an outage that is so many times as long as the time it was written in.
 const LOSS_WEIGHS: u64 = 10;
 /// What was moved a short while ago and fails again is not moved about: a person is asked.
@@ -246,9 +246,13 @@ fn roll_back(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId,
     let (Some(changed), Some(repair)) = (&service.changed, &instance.repair) else { return };
     let name = &service.spec.name;
     let why = format!("{id} {}", repair.diagnosis.in_words());
-    let message = format!("the change of {} of {name} was taken back: {why}", changed.what);
+    let message = format!(
+        "the last change of {name}, of {}, was taken back: {why}; declare something else, or `ostler restart {name}` tries \
+         it again",
+        changed.what
+    );
     draft.fact(FactKind::LaunchRejected { service: name.clone(), generation: changed.generation, why });
-    draft.tell(name, ostler_model::estate::Occasion::Failed, message);
+    draft.tell(name, Occasion::Failed, message);
     draft.look(Scope::Service(name.clone()));
 }
 

@@ -359,7 +359,7 @@ fn troubles(service: &ServiceKnowledge) -> Vec<String> {
     });
     let taken_back = rejected.map(|rejected| {
         format!(
-            "its change of {} was taken back at {}: {}; declare something else, or `ostler restart {}` tries it again",
+            "its last change, of {}, was taken back at {}: {}; declare something else, or `ostler restart {}` tries it again",
             rejected.what,
             rejected.at.to_seconds(),
             rejected.why,

@@ -84,13 +84,13 @@ fn a_change_that_does_no_good_is_taken_back() {
         service["state"] == "ready" && service["troubles"].to_string().contains("was taken back")
     });
     let trouble = status["services"][0]["troubles"].to_string();
-    assert!(trouble.contains("its change of its program") && trouble.contains("exit code 3"), "{trouble}");
+    assert!(trouble.contains("its last change, of its program") && trouble.contains("exit code 3"), "{trouble}");
     assert_eq!(http::get(ostler.endpoint("fine"), "/readyz").unwrap().0, 200);
     let pids = ostler.pids("fine");
     ostler.ok(&["apply", "ostler.toml"]); // the same again is no other change
     assert_eq!(ostler.pids("fine"), pids);
     let why = ostler.ok(&["why", "fine"]).out;
-    for part in ["diagnosis: the change of its program", "take the change back: ", "it works again"] {
+    for part in ["diagnosis: its last change, of its program", "take the change back: ", "it works again"] {
         assert!(why.contains(part), "no `{part}` in {why}");
     }
     ostler.ok(&["restart", "fine"]);
