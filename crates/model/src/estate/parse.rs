@@ -35,6 +35,7 @@ mod recover;
 mod service;
 mod settings;
 mod slo;
+mod templates;
 mod terms;
 mod values;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ostler_model::diagnostics::Problems;
 use ostler_model::ids::OfferingName;
+use toml::Spanned;
 
 use super::definition::{Definition, FILE_BYTES_MAX};
 
@@ -62,6 +63,17 @@ impl Definitions {
         }))?;
         all.by_name.extend(own.by_name);
         Ok(all)
+    }
+
+    /// The same, with `FOLDER/OFFERING/VERSION/bin` in front of the folders in which an offering's programs are looked for.
+    pub fn with_versions(mut self, folder: &Path) -> Self {
+        for (name, definition) in &mut self.by_name {
+            if let Some(find) = &mut Arc::make_mut(definition).find {
+                let versions = folder.join(name.as_str()).join("*/bin").display().to_string();
+                find.folders.insert(0, Spanned::new(0..0, versions));
+            }
+        }
+        self
     }
 
     pub(super) fn get(&self, name: &OfferingName) -> Option<&Arc<Definition>> {

@@ -74,7 +74,8 @@ impl Finder {
     }
 
     /// The programs for `wanted`: the very version, or else the newest of the same series, because a package's update
-    /// replaces a version by its successor in place.
+    /// replaces a version by its successor in place. Where there are no series, the newest of the same major version, or
+    /// else the newest that is newer.
     pub(super) async fn one(
         &self,
         offering: &str,
@@ -84,11 +85,15 @@ impl Finder {
         let Some(find) = &definition.find else { return Ok(None) };
         let all = self.all(definition).await;
         let exact = all.iter().find(|found| wanted.is_none() || found.version.as_ref() == wanted);
-        let same_series = |found: &&Found| match (&found.version, wanted) {
-            (Some(version), Some(wanted)) => series(version, find.series.max(1)) == series(wanted, find.series.max(1)),
-            _ => true,
+        let with_version = |will_do: &dyn Fn(&Version, &Version) -> bool| {
+            all.iter().rev().find(|found| match (&found.version, wanted) {
+                (Some(version), Some(wanted)) => will_do(version, wanted),
+                _ => true,
+            })
         };
-        match exact.or_else(|| all.iter().rev().find(same_series)) {
+        let successor = || with_version(&|version, wanted| version.begins_as(wanted, find.series.max(1)));
+        let newer = || if find.series == 0 { with_version(&|version, wanted| version > wanted) } else { None };
+        match exact.or_else(successor).or_else(newer) {
             Some(found) => Ok(Some(found.clone())),
             None => Err(needs_person(
                 match wanted {
@@ -240,5 +245,11 @@ mod tests {
         let one = |wanted: &str| runtime.block_on(finder.one("x", &definition, Some(&wanted.parse().unwrap())));
         assert_eq!(one("15.1").unwrap().unwrap().version.unwrap().to_string(), "15.2");
         assert_eq!(one("16").unwrap_err().remedy, "x");
+        assert_eq!(one("14").unwrap_err().remedy, "x", "what is newer cannot read its data");
+        let definition = Definition::parse("x.toml", &text.replace("series = 1", "series = 0")).unwrap();
+        let one = |wanted: &str| runtime.block_on(finder.one("x", &definition, Some(&wanted.parse().unwrap())));
+        assert_eq!(one("14").unwrap().unwrap().version.unwrap().to_string(), "15.2");
+        assert_eq!(one("10.0").unwrap().unwrap().version.unwrap().to_string(), "10.1");
+        assert_eq!(one("16").unwrap_err().remedy, "x", "what is older may not read its data");
     }
 }

@@ -143,8 +143,11 @@ impl Instance {
         scope.set("instance.host", HOST.to_string());
         scope.set("instance.port", port.to_string());
         scope.set("user.name", owner.map_or("", |owner| owner.name.as_str()));
-        if let (Some(found), Some(find)) = (found, &definition.find) {
-            found.set(&mut scope, find);
+        match (found, &definition.find) {
+            (Some(found), Some(find)) => found.set(&mut scope, find),
+            // The buyer's own program, of which several versions lie side by side.
+            (_, None) => order.placement.version.iter().for_each(|version| scope.set("version", version.to_string())),
+            (None, Some(_)) => {}
         }
         for (key, value) in definition.plan(&order.placement.plan).into_iter().flat_map(|plan| &plan.values) {
             scope.set(format!("plan.{key}"), value);

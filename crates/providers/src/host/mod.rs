@@ -35,6 +35,7 @@ mod outside;
 mod ports;
 mod program;
 mod provision;
+mod releases;
 mod run;
 mod scope;
 mod scratch;

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ostler_keeper::protocol::{Grant, Launch, Refusal, UserGroup};
-use ostler_model::estate::Listen;
+use ostler_model::estate::{Listen, Service};
 use ostler_model::ids::InstanceId;
 use ostler_model::outcome::{Failure, Running};
 use ostler_model::template::Template;
@@ -212,13 +212,16 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 
 /// The buyer's program and its arguments without the program's name.
 fn program_of(words: &[Template], order: &InstanceOrder, scope: &Scope<'_>) -> Result<(PathBuf, Vec<String>), Failure> {
+    let versioned = words.first().is_some_and(|word| word.references().any(|name| name == Service::VERSION));
     let mut words = words.iter().map(|word| scope.render(word)).collect::<Result<Vec<_>, _>>()?.into_iter();
     let first = words.next().unwrap_or_default();
+    let versioned = order.placement.version.as_ref().filter(|_| versioned);
     let program = check_program(&first, &order.folder).map_err(|cause| {
-        temporary(
-            format!("cannot start instance `{}`: {}", order.instance, scope.redact(&cause)),
-            "Build or install the program, or correct its path in the estate file; it is tried again.",
-        )
+        let remedy = match versioned {
+            Some(version) => format!("Put version {version} of the program back, or upgrade to one that is there."),
+            None => "Build or install the program, or correct its path in the estate file; it is tried again.".into(),
+        };
+        temporary(format!("cannot start instance `{}`: {}", order.instance, scope.redact(&cause)), remedy)
     })?;
     Ok((program, words.collect()))
 }

@@ -1,29 +1,22 @@
 //! `[service.NAME]`: one service, as far as it can be judged by itself and by which names exist.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::ops::Range;
 
 use super::failures::{self, Whose};
 use super::reader::{Fields, Key, Reader, Value, listed};
+use super::templates::References;
 use super::{backups, contracts, failover, parameters, slo, values};
 use crate::catalog::Limits;
 use crate::diagnostics::shown;
 use crate::estate::{DataPolicy, INSTANCES_MAX, Listen, ProbeOverride, Protocol, Service, StopPolicy};
 use crate::ids::{OfferingName, ProviderName, ServiceName};
-use crate::template::Template;
 use crate::time::Span;
 use crate::version::VersionRange;
 
 /// The offering that runs the buyer's own program, and so cannot do without `run`.
 const PROGRAM: &str = "program";
-/// Variables that ostler sets itself.
-const RESERVED: &[&str] =
-    &["PORT", "HOST", "SERVICE_BINDING_ROOT", "VCAP_SERVICES", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
-const RESERVED_PREFIX: &str = "OSTLER_";
-/// What templates may refer to, besides the needs' bindings.
-const REFERENCES: &[&str] = &["service.name", "instance.id", "instance.port", "instance.host", "estate.name"];
-
 const HOUR: u64 = 3600;
 const DAY: u64 = 24 * HOUR;
 
@@ -92,7 +85,8 @@ pub(super) fn read(reader: &mut Reader<'_>, names: &Names<'_>, name: ServiceName
     let offering = fields.required(reader, "offering").and_then(|value| value.name::<OfferingName>(reader));
     let needs = fields.optional("needs").map(|value| read_needs(reader, names, &name, value)).unwrap_or_default();
     let known: BTreeSet<ServiceName> = needs.iter().map(|(need, _)| need.clone()).collect();
-    let run = fields.optional("run").and_then(|value| read_templates(reader, &known, value));
+    let references = References::of(&known, fields.optional("run"));
+    let run = fields.optional("run").and_then(|value| references.read_run(reader, value));
     let has_run = fields.optional("run").is_some() || fields.is_meant("run");
     if !has_run && offering.as_ref().is_some_and(|o| o.as_str() == PROGRAM) {
         let cause = format!("`{name}` is a `{PROGRAM}`, and has no `run` that says which");
@@ -109,8 +103,8 @@ pub(super) fn read(reader: &mut Reader<'_>, names: &Names<'_>, name: ServiceName
         plan: fields.optional("plan").and_then(|value| value.name(reader)),
         prefer: fields.optional("prefer").map(|value| read_prefer(reader, names, value)).unwrap_or_default(),
         run: run.unwrap_or_default(),
-        before: fields.optional("before").and_then(|v| read_templates(reader, &known, v)).unwrap_or_default(),
-        env: fields.optional("env").and_then(|value| read_env(reader, &known, value)).unwrap_or_default(),
+        before: fields.optional("before").and_then(|value| references.read_command(reader, value)).unwrap_or_default(),
+        env: fields.optional("env").and_then(|value| references.read_env(reader, value)).unwrap_or_default(),
         parameters: fields.optional("parameters").and_then(|v| parameters::read(reader, v)).unwrap_or_default(),
         adopt: fields.optional("adopt").map(|value| read_adopt(reader, value)).unwrap_or_default(),
         instances: fields.optional("instances").and_then(|value| read_instances(reader, value)).unwrap_or(1),
@@ -218,98 +212,6 @@ fn read_prefer(reader: &mut Reader<'_>, names: &Names<'_>, value: Value<'_>) -> 
         }
     }
     prefer
-}
-
-/// A command whose words may refer to things.
-fn read_templates(reader: &mut Reader<'_>, needs: &BTreeSet<ServiceName>, value: Value<'_>) -> Option<Vec<Template>> {
-    let entries = value.some_list(reader)?;
-    let (program, arguments) = entries.split_first().expect("the list is not empty");
-    let program = program.some_text(reader).and_then(|_| read_template(reader, needs, *program));
-    let arguments: Vec<_> = arguments.iter().map(|entry| read_template(reader, needs, *entry)).collect();
-    std::iter::once(program).chain(arguments).collect()
-}
-
-fn read_env(
-    reader: &mut Reader<'_>,
-    needs: &BTreeSet<ServiceName>,
-    value: Value<'_>,
-) -> Option<BTreeMap<String, Template>> {
-    let mut env = BTreeMap::new();
-    for (key, value) in value.table(reader)?.iter() {
-        let name: &str = key.get_ref();
-        if RESERVED.contains(&name) || name.starts_with(RESERVED_PREFIX) {
-            let remedy = format!("choose another name. Set by ostler: {}, {RESERVED_PREFIX}…", RESERVED.join(", "));
-            reader.report(key.span(), format!("the variable `{}` is set by ostler itself", shown(name)), remedy);
-            continue;
-        }
-        if !is_variable_name(name) {
-            let remedy = "use letters, digits and underscores, and no digit first, for example `DATABASE_URL`";
-            reader.report(key.span(), format!("`{}` is not a variable's name", shown(name)), remedy);
-            continue;
-        }
-        let value = Value::new(name, r#"env = { DATABASE_URL = "{{ needs.db.uri }}" }"#, value);
-        if let Some(template) = read_template(reader, needs, value) {
-            env.insert(name.to_owned(), template);
-        }
-    }
-    Some(env)
-}
-
-fn is_variable_name(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-}
-
-fn read_template(reader: &mut Reader<'_>, needs: &BTreeSet<ServiceName>, value: Value<'_>) -> Option<Template> {
-    let text = value.text(reader)?;
-    let template: Template = match text.parse() {
-        Ok(template) => template,
-        Err(error) => {
-            let remedy = format!("write references like `{{{{ needs.db.uri }}}}`: {}", what_can_be_referred_to(needs));
-            reader.report(value.span(), format!("this is not a template: {error}"), remedy);
-            return None;
-        }
-    };
-    for reference in template.references() {
-        check_reference(reader, needs, value.span(), reference);
-    }
-    Some(template)
-}
-
-fn check_reference(reader: &mut Reader<'_>, needs: &BTreeSet<ServiceName>, span: Range<usize>, reference: &str) {
-    if REFERENCES.contains(&reference) {
-        return;
-    }
-    let parts: Vec<&str> = reference.split('.').collect();
-    let ["needs", need, field] = parts[..] else {
-        let remedy = reader.advise(reference, REFERENCES.iter().copied(), &what_can_be_referred_to(needs));
-        reader.report(span, format!("`{}` refers to nothing", shown(reference)), remedy);
-        return;
-    };
-    if !needs.iter().any(|known| known.as_str() == need) {
-        if !reader.may_be_unread(need) {
-            let rest = format!("add `{}` to this service's `needs`", shown(need));
-            let remedy = reader.advise(need, needs.iter().map(ServiceName::as_str), &rest);
-            let cause = format!("`{}` refers to `{}`, which is not in `needs`", shown(reference), shown(need));
-            reader.report(span, cause, remedy);
-        }
-    } else if !is_field_name(field) {
-        let cause = format!("`{}` is not a field of a binding in `{}`", shown(field), shown(reference));
-        reader.report(span, cause, "fields have lower-case names: uri, host, port, username, password, database");
-    }
-}
-
-fn is_field_name(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
-}
-
-fn what_can_be_referred_to(needs: &BTreeSet<ServiceName>) -> String {
-    let others = REFERENCES.join(", ");
-    match listed(needs.iter().map(ServiceName::as_str)).as_str() {
-        "" => format!("refer to {others}, or needs.NAME.FIELD of a service in `needs`"),
-        names => format!("refer to {others}, or needs.NAME.FIELD where NAME is one of: {names}"),
-    }
 }
 
 fn read_instances(reader: &mut Reader<'_>, value: Value<'_>) -> Option<u32> {

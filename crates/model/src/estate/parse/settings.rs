@@ -32,7 +32,7 @@ const PROVIDER: &[Key] = &[
 ];
 /// The keys that only one kind of provider has.
 const OF_HOST: &[&str] = &["offerings"];
-const OF_OSB: &[&str] = &["url", "api", "plaintext", "auth", "tls", "context", "manners", "versions", "certificate"];
+const OF_OSB: &[&str] = &["url", "api", "plaintext", "auth", "tls", "context", "manners", "certificate"];
 const HEAL: &[Key] = &[("at_once", r#"at_once = "20%""#)];
 const NOTIFY: &[Key] = &[
     ("on", r#"on = ["held", "failed"]"#),
@@ -125,7 +125,9 @@ fn read_provider(reader: &mut Reader<'_>, folder: &Path, name: ProviderName, fie
         "host" => {
             reject_foreign_keys(reader, fields, "host", OF_OSB);
             let offerings = fields.optional("offerings").and_then(|value| value.some_text(reader));
-            ProviderKind::Host(HostProvider { offerings: offerings.map(|path| folder.join(path)) })
+            let versions = fields.optional("versions").and_then(|value| read_versions_folder(reader, value));
+            let [offerings, versions] = [offerings, versions].map(|path| path.map(|path| folder.join(path)));
+            ProviderKind::Host(HostProvider { offerings, versions })
         }
         "osb" => {
             reject_foreign_keys(reader, fields, "osb", OF_HOST);
@@ -139,6 +141,16 @@ fn read_provider(reader: &mut Reader<'_>, folder: &Path, name: ProviderName, fie
         }
     };
     Some(Provider { name, region, failures, terms, certificate: None, context, kind })
+}
+
+/// Of this machine it is a folder, of a broker a table.
+fn read_versions_folder<'e>(reader: &mut Reader<'_>, value: Value<'e>) -> Option<&'e str> {
+    if let DeValue::Table(_) = value.raw() {
+        let cause = "`versions` of a provider of kind `host` is a folder in which versions lie side by side";
+        reader.report(value.span(), cause, "write its path, for example `versions = \"./versions\"`");
+        return None;
+    }
+    value.some_text(reader)
 }
 
 /// What only the other kind of provider has would be without effect.
