@@ -73,7 +73,9 @@ impl Launch {
     pub fn differs(&self, former: &Self) -> Option<Changed> {
         if (&self.run, &self.before, &self.folder) != (&former.run, &former.before, &former.folder) {
             Some(Changed::Program)
-        } else if self.placement.version != former.placement.version {
+        } else if (&self.placement.version, &self.placement.maintenance)
+            != (&former.placement.version, &former.placement.maintenance)
+        {
             Some(Changed::Version)
         } else if self.placement != former.placement {
             Some(Changed::Placement)

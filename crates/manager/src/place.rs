@@ -106,8 +106,8 @@ pub(crate) fn place_one(
     }
     check_run(service, offering).map_err(|(cause, remedy)| ("run", cause, remedy))?;
     let offered = versions_at(known, catalogs, service, provider, offering, plan);
-    let version =
-        choose_version(service, offering, offered, current).map_err(|(cause, remedy)| ("version", cause, remedy))?;
+    let version = choose_version(service, offering, plan, offered, current)
+        .map_err(|(cause, remedy)| ("version", cause, remedy))?;
     // What exists was bought of the plan that was called so then, whatever is called so now. And it is kept up to date as
     // it was: a newer `maintenance_info` is an upgrade, never a side effect.
     let (handle, maintenance) = match current.filter(|current| current.plan == plan.name) {
@@ -279,11 +279,11 @@ fn check_run(service: &Service, offering: &Offering) -> Result<(), (String, Stri
 }
 
 /// What exists stays what it is also where its version is gone: what a package's update has put in its place is an upgrade
-/// on offer, and so is every other version of a program of the buyer's own.
-fn is_kept(held: &Version, offering: &Offering, offered: &[Version]) -> bool {
-    offered.contains(held)
-        || offering.runs_program
-        || offered.iter().any(|version| version > held && offering.same_series(held, version))
+/// on offer, and so is every other version of a program of the buyer's own. Only of a plan that gives one version it is as
+/// the plan says.
+fn is_kept(held: &Version, offering: &Offering, plan: &Plan, offered: &[Version]) -> bool {
+    let successor = || offered.iter().any(|version| version > held && offering.same_series(held, version));
+    offered.contains(held) || (plan.version.is_none() && (offering.runs_program || successor()))
 }
 
 /// Where nothing is offered in versions: none, unless it is the buyer's own program and has some somewhere.
@@ -319,6 +319,7 @@ fn without_versions(
 fn choose_version(
     service: &Service,
     offering: &Offering,
+    plan: &Plan,
     offered: &[Version],
     current: Option<&Placement>,
 ) -> Result<Option<Version>, (String, String)> {
@@ -327,7 +328,7 @@ fn choose_version(
         return without_versions(service, offering, held);
     }
     let listed = |versions: &[Version]| versions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    if let Some(held) = held.filter(|held| service.version.contains(held) && is_kept(held, offering, offered)) {
+    if let Some(held) = held.filter(|held| service.version.contains(held) && is_kept(held, offering, plan, offered)) {
         return Ok(Some(held.clone()));
     }
     let fitting: Vec<Version> = offered.iter().filter(|version| service.version.contains(version)).cloned().collect();

@@ -219,6 +219,11 @@ fn templates() {
                 "a field that cannot be",
                 a!("needs = [\"b\"]\nenv = { URL = \"{{ needs.b.URI }}\" }\n\n[service.b]\noffering = \"redis\""),
             ),
+            ("a version of nothing", a!("env = { RELEASE = \"{{ version }}\" }")),
+            ("a version of a program without a path", a!("run = [\"web-{{ version }}\"]")),
+            ("two versions in one name", a!("run = [\"releases/{{ version }}-{{ version }}/web\"]")),
+            ("a path that leaves its version", a!("run = [\"releases/{{ version }}/../web\", \"{{ version }}\"]")),
+            ("a path that is another everywhere", a!("run = [\"{{ instance.id }}/{{ version }}/web\"]")),
             ("a variable that ostler sets", a!("env = { PORT = \"80\", OSTLER_HOME = \"/\" }")),
             ("a variable that cannot be", a!("env = { 2ND-URL = \"x\" }")),
             ("a variable that is a number", a!("env = { WORKERS = 4 }")),
@@ -350,6 +355,14 @@ fn brokers() {
             (
                 "a certificate of this machine",
                 "[estate]\nname = \"shop\"\n\n[provider.here]\nkind = \"host\"\ncertificate = \"here.json\"",
+            ),
+            (
+                "versions of this machine that are no folder",
+                "[estate]\nname = \"shop\"\n\n[provider.here]\nkind = \"host\"\nversions = { postgresql = { small = \"16\" } }",
+            ),
+            (
+                "versions of a broker that are a folder",
+                broker!("url = \"https://acme.example\"\nversions = \"./versions\""),
             ),
             ("keys of another kind", broker!("url = \"https://acme.example\"\nofferings = \"folder\"")),
             (

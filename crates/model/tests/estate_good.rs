@@ -114,7 +114,10 @@ fn here() -> Provider {
         }),
         context: Parameters::default(),
         certificate: None,
-        kind: ProviderKind::Host(HostProvider { offerings: Some("/srv/bookshop/offerings".into()), versions: None }),
+        kind: ProviderKind::Host(HostProvider {
+            offerings: Some("/srv/bookshop/offerings".into()),
+            versions: Some("/srv/bookshop/versions".into()),
+        }),
     }
 }
 

@@ -13,9 +13,9 @@ use crate::providers::Providers;
 const FIRST_AFTER: Duration = Duration::from_secs(10);
 /// What is installed here is looked at this often from then on. It costs a look at a few folders: a program is asked for
 /// its version only if its file has changed.
-const HERE_EVERY: Duration = Duration::from_secs(60);
+const HERE_EVERY: Duration = Duration::from_secs(20);
 /// And every so many times the brokers are asked as well.
-const ELSEWHERE_EVERY: u32 = 10;
+const ELSEWHERE_EVERY: u32 = 30;
 
 /// Reads the catalogs for ever. One that cannot be read is as it was. Definition files are not read again: whoever changes
 /// one gives the estate file again.

@@ -198,7 +198,9 @@ fn choices(draft: &Draft<'_>, service: &ServiceKnowledge, instance: &Instance, f
     let runs = instance.phase == Phase::Running;
     let back = match finding.cause {
         Cause::Change(Changed::Program | Changed::Environment | Changed::Settings) => service.changed.is_some(),
-        Cause::Change(Changed::Version) => service.changed.is_some() && !known.is_durable(service),
+        Cause::Change(Changed::Version) => {
+            service.changed.is_some() && !known.is_durable(service) && !is_maintained_anew(service)
+        }
         Cause::Change(Changed::Placement | Changed::Credentials) => false,
         Cause::Instance(_) | Cause::Need(_) | Cause::Provider(_) | Cause::Region(_) | Cause::OwnView => false,
     };
@@ -212,6 +214,12 @@ fn choices(draft: &Draft<'_>, service: &ServiceKnowledge, instance: &Instance, f
     ];
     let can = can.iter().filter(|(_, can)| *can).map(|(remedy, _)| Choice { remedy: *remedy, besides_ms: 0 });
     can.chain(elsewhere).collect()
+}
+
+/// Whether its provider was asked to bring it up to date: to what was before it cannot be asked to go back.
+fn is_maintained_anew(service: &ServiceKnowledge) -> bool {
+    let maintenance = |generation| service.launches.get(&generation).map(|launch| &launch.placement.maintenance);
+    service.changed.as_ref().is_some_and(|change| maintenance(change.generation) != maintenance(change.former))
 }
 
 /// Moving it to a declared standby, where nothing of it serves. What no backup holds weighs against it.

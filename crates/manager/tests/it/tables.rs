@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ostler_manager::{Ask, Change, Command, Event, Knowledge, ResumeCause, changes, place, status};
-use ostler_model::catalog::{Catalog, Offering, Placement};
+use ostler_model::catalog::{Catalog, Maintenance, Offering, Placement};
 use ostler_model::estate::certificate::Certificate;
 use ostler_model::estate::{Check, DataPolicy, Estate, Parameters, Protocol, Provider, Service};
 use ostler_model::health::{Health, State, Symptom, SymptomKind};
@@ -110,10 +110,97 @@ fn what_exists_keeps_its_version_and_durable_data_its_major() {
     let kept = DataPolicy::default();
     let lost = DataPolicy { durable: Some(false), ..DataPolicy::default() };
     assert_eq!(then("*", kept, &["16.4", "17.2"]).as_deref(), Ok("16.4"), "the present one will do");
-    assert_eq!(then("*", kept, &["16.5", "17.2"]).as_deref(), Ok("16.5"), "gone: the newest of its major");
+    assert_eq!(then("*", kept, &["16.5", "17.2"]).as_deref(), Ok("16.4"), "gone: its successor is an upgrade");
+    assert_eq!(then(">=16.5", kept, &["16.5", "17.2"]).as_deref(), Ok("16.5"), "one that is asked for");
+    assert_eq!(then("*", kept, &["16.3", "17.2"]).as_deref(), Ok("16.3"), "gone, and there is only an older one");
+    assert_eq!(
+        then("*", kept, &["17.2"]),
+        Err(("version", "`db` holds data of postgresql 16.4, which 17.2 cannot read".to_owned()))
+    );
     assert_eq!(then("17", lost, &["16.4", "17.2"]).as_deref(), Ok("17.2"), "nothing to lose");
     let cause = "`db` holds data of postgresql 16.4, which 17.2 cannot read".to_owned();
     assert_eq!(then("17", kept, &["16.4", "17.2"]), Err(("version", cause)));
+}
+
+#[test]
+fn of_series_that_are_told_apart_by_two_numbers_data_stays_in_its_own() {
+    let known = up(vec![with(service("db", "postgresql"), version("16"))]).known;
+    let then = |series: u32, range: &str| {
+        let mut offered = offering("postgresql", &["16.4", "16.5", "17.2"]);
+        offered.series = series;
+        let db = with(service("db", "postgresql"), version(range));
+        version_of(placed(&known, &estate(20, vec![db]), &offers(vec![offered]))).map_err(|(_, cause)| cause)
+    };
+    assert_eq!(then(1, "16.5").as_deref(), Ok("16.5"));
+    assert!(then(2, "16.5").unwrap_err().contains("cannot read"));
+    assert_eq!(then(0, "17").as_deref(), Ok("17.2"), "every version takes over the data of the ones before it");
+}
+
+#[test]
+fn a_program_has_the_versions_that_lie_side_by_side() {
+    let web = |range: &str, path: &str| {
+        let db = with(service("db", "program"), version(range));
+        with(db, |db| db.run = vec![path.parse().unwrap()])
+    };
+    let offered = |versions: &[&str]| {
+        let mut catalog = (*catalog(vec![offering("program", &[])])).clone();
+        let versions = versions.iter().map(|version| version.parse().unwrap()).collect();
+        catalog.programs.insert(name("db"), versions);
+        Catalogs::from([(here(), Arc::new(catalog))])
+    };
+    let path = "releases/{{ version }}/web";
+    let chosen = |known: &Knowledge, range: &str, path: &str, versions: &[&str]| {
+        version_of(placed(known, &estate(20, vec![web(range, path)]), &offered(versions)))
+    };
+    let nothing = Knowledge::default();
+    assert_eq!(chosen(&nothing, ">=1, <2", path, &["1.2", "1.10", "2.0"]).as_deref(), Ok("1.10"));
+    assert_eq!(chosen(&nothing, "*", "./web", &[]).as_deref(), Ok(""));
+    let cause = |result: Result<String, (&'static str, String)>| result.unwrap_err().1;
+    assert!(cause(chosen(&nothing, "*", path, &[])).contains("`releases/{{ version }}/web`"));
+    assert!(cause(chosen(&nothing, ">=3", path, &["1.2", "2.0"])).contains("satisfies `>=3`"));
+    assert!(cause(chosen(&nothing, "1", "./web", &[])).contains("says nothing of versions"));
+
+    let mut world = World::new();
+    let given = |range: &str, versions: &[&str]| Event::EstateGiven {
+        estate: Arc::new(estate(20, vec![web(range, path)])),
+        catalogs: offered(versions),
+    };
+    let _ = world.give(&given(">=1", &["1.2", "1.10"]));
+    world.settle();
+    let known = &world.known;
+    assert_eq!(chosen(known, ">=1", path, &["1.2", "1.10", "1.11"]).as_deref(), Ok("1.10"), "never in passing");
+    assert_eq!(chosen(known, ">=1", path, &["1.2", "1.11"]).as_deref(), Ok("1.10"), "it runs on");
+    assert_eq!(chosen(known, ">=1", path, &[]).as_deref(), Ok("1.10"), "it runs on");
+    assert_eq!(chosen(known, ">=1.11", path, &["1.2", "1.11"]).as_deref(), Ok("1.11"), "one that is asked for");
+}
+
+#[test]
+fn newer_maintenance_is_never_had_in_passing() {
+    let kept_at = |version: &str| {
+        let mut offered = offering("bought", &[]);
+        for plan in &mut offered.plans {
+            plan.maintenance = Some(Maintenance { version: format!("{version}-{}", plan.name), description: None });
+        }
+        offers(vec![offered])
+    };
+    let mut world = World::new();
+    let town = estate(20, vec![service("db", "bought")]);
+    let _ = world.give(&Event::EstateGiven { estate: Arc::new(town.clone()), catalogs: kept_at("1.0.0") });
+    world.settle();
+    let made_with = |world: &World| {
+        world.known.services[&name("db")].instances[&1].made_as.as_ref().unwrap().placement.maintenance.clone()
+    };
+    assert_eq!(made_with(&world).as_deref(), Some("1.0.0-small"));
+    let _ = world.give(&Event::CatalogRead { provider: here(), catalog: kept_at("1.1.0")[&here()].clone() });
+    let decision = world.give(&Event::EstateGiven { estate: Arc::new(town), catalogs: kept_at("1.1.0") });
+    assert_eq!(decision.commands, [], "nobody has asked for it");
+    let plan = &world.known.catalogs[&here()].offerings[&"bought".parse().unwrap()].plans[0];
+    assert_eq!(plan.maintenance.as_ref().unwrap().version, "1.1.0-small", "it is on offer");
+    // Another plan comes as it is kept.
+    let large = with(service("db", "bought"), |db| db.plan = Some("large".parse().unwrap()));
+    let _ = world.give(&Event::EstateGiven { estate: Arc::new(estate(20, vec![large])), catalogs: kept_at("1.1.0") });
+    world.settle();
+    assert_eq!(made_with(&world).as_deref(), Some("1.1.0-large"));
 }
 
 #[test]

@@ -17,12 +17,20 @@ pub(crate) struct Seller {
     pub(crate) door: SocketAddr,
     /// Further lines of `[provide]`.
     more: String,
+    /// Further lines of `[provider.here]`.
+    here: String,
 }
 
 impl Seller {
     pub(crate) fn open(more: &str) -> Self {
-        let door = free_address();
-        let seller = Self { ostler: Ostler::new(), door, more: more.to_owned() };
+        Self::open_here(more, |_| String::new())
+    }
+
+    /// The same with further lines about this machine, which may be prepared for that.
+    fn open_here(more: &str, here: impl FnOnce(&Ostler) -> String) -> Self {
+        let (ostler, door) = (Ostler::new(), free_address());
+        let here = here(&ostler);
+        let seller = Self { ostler, door, more: more.to_owned(), here };
         seller.ostler.write("password", "sesame\n");
         seller.ostler.write("ostler.toml", &seller.estate());
         let said = seller.ostler.ok(&["provide", "--detach", "ostler.toml"]);
@@ -34,6 +42,7 @@ impl Seller {
         let password = self.ostler.folder().join("password");
         let buyer = format!("password = {{ file = \"{}\" }}", password.display());
         head("acme")
+            + &self.here
             + &format!(
                 "\n[provide]\nlisten = \"{}\"\n{}\n\n[provide.buyer.shop]\n{buyer}\n\n[provide.buyer.other]\n{buyer}\n",
                 self.door, self.more
@@ -64,12 +73,17 @@ impl Seller {
     }
 
     fn ask(&self, method: &str, path: &str, authorization: &str, version: &str) -> (u16, Value) {
+        self.ask_with(method, path, authorization, version, "")
+    }
+
+    fn ask_with(&self, method: &str, path: &str, authorization: &str, version: &str, body: &str) -> (u16, Value) {
         let answer = exchange(
             self.door,
             &format!(
                 "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\nauthorization: {authorization}\r\n\
-                 x-broker-api-version: {version}\r\ncontent-length: 0\r\n\r\n",
-                self.door
+                 x-broker-api-version: {version}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+                self.door,
+                body.len()
             ),
         );
         let answer = answer.unwrap();
@@ -228,7 +242,7 @@ fn the_door_can_be_encrypted() {
     let (certificate, key) = (folder.join("broker.pem"), folder.join("broker.key"));
     let door = free_address();
     let tls = format!("tls = {{ certificate = {certificate:?}, key = {key:?} }}\noffer = [\"redis\"]");
-    let seller = Seller { ostler: Ostler::new(), door, more: tls };
+    let seller = Seller { ostler: Ostler::new(), door, more: tls, here: String::new() };
     seller.ostler.write("password", "sesame\n");
     seller.ostler.write("ostler.toml", &seller.estate());
     let said = seller.ostler.ok(&["provide", "--detach", "ostler.toml"]);
@@ -289,6 +303,51 @@ fn a_seller_can_end_a_sale_by_name() {
     assert_eq!(seller.sold(), [0; 0]);
     // The buyer learns of it, and buys another: its data need not last.
     buyer.until("another one is bought", |_| seller.sold() == [2]);
+    buyer.until_settled();
+}
+
+#[test]
+fn what_is_newer_here_is_had_by_a_buyer_who_asks_for_it_and_by_nobody_else() {
+    let seller = Seller::open_here("offer = [\"postgresql\"]", |ostler| {
+        format!("versions = \"{}\"\n", ostler.postgresql_versions(&["16.2"]).display())
+    });
+    // The version that is sold of each major one, as a buyer reads it.
+    let shown = || {
+        let (_, catalog) = seller.ask("GET", "/v2/catalog", SHOP, "2.17");
+        let plans = catalog["services"][0]["plans"].as_array().unwrap().clone();
+        let of_16 = plans.into_iter().find(|plan| plan["name"] == "standard-16").unwrap();
+        of_16["maintenance_info"]["version"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(shown(), "16.2.0");
+    let db = "\n[service.db]\noffering = \"postgresql\"\nplan = \"standard-16\"\nprefer = [\"acme\"]\n";
+    let buyer = Ostler::up(&(head("buyer") + &seller.provider(seller.door) + db));
+    let bought = seller.ostler.status()["services"][0].clone();
+    let (name, id) = (bought["name"].as_str().unwrap(), bought["sold"]["id"].as_str().unwrap());
+    assert_eq!(bought["version"], "16.2");
+
+    seller.ostler.put_postgresql("16.11");
+    wait_until("the newer one is on the shelf", || shown() == "16.11.0");
+    assert_eq!(seller.ostler.service(name)["version"], "16.2", "nobody has asked for it");
+
+    // What an ostler that upgrades says: the maintenance alone, and what was before.
+    let path = format!("/v2/service_instances/{id}");
+    let (_, fetched) = seller.ask("GET", &path, SHOP, "2.17");
+    assert_eq!(fetched["maintenance_info"]["version"], "16.2.0", "{fetched}");
+    let ask = |wanted: &str| {
+        let body = serde_json::json!({
+            "service_id": fetched["service_id"], "maintenance_info": {"version": wanted},
+            "previous_values": {"plan_id": fetched["plan_id"], "maintenance_info": {"version": "16.2.0"}},
+        });
+        seller.ask_with("PATCH", &format!("{path}?accepts_incomplete=true"), SHOP, "2.17", &body.to_string())
+    };
+    let (status, body) = ask("16.2.0");
+    assert_eq!((status, &body["error"]), (422, &"MaintenanceInfoConflict".into()), "{body}");
+    let (status, body) = ask("16.11.0");
+    assert_eq!(status, 202, "{body}");
+    wait_until("it is the newer one", || {
+        seller.ask("GET", &path, SHOP, "2.17").1["maintenance_info"]["version"] == "16.11.0"
+    });
+    assert_eq!(seller.ostler.service(name)["version"], "16.11");
     buyer.until_settled();
 }
 

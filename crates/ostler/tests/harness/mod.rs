@@ -496,6 +496,52 @@ pub(crate) fn web_program() -> String {
     path.to_str().unwrap().to_owned()
 }
 
+/// The versions of PostgreSQL that lie side by side for the tests, oldest first: the system's own, and what
+/// `scripts/setup.sh test` brings.
+pub(crate) const POSTGRESQL_VERSIONS: [&str; 4] = ["15", "16.2", "16.11", "17.10"];
+
+impl Ostler {
+    /// Lays out a folder of versions beside the estate file, and gives its path: `[provider.here] versions = …`. These of
+    /// [`POSTGRESQL_VERSIONS`] are in it; [`Ostler::put_postgresql`] and [`Ostler::take_postgresql`] change that later.
+    pub(crate) fn postgresql_versions(&self, versions: &[&str]) -> PathBuf {
+        let folder = self.folder().join("versions");
+        fs::create_dir_all(folder.join("postgresql")).unwrap();
+        versions.iter().for_each(|version| self.put_postgresql(version));
+        folder
+    }
+
+    /// "Installs" a version into the folder of versions.
+    pub(crate) fn put_postgresql(&self, version: &str) {
+        let programs = postgresql(version);
+        std::os::unix::fs::symlink(programs, self.folder().join("versions/postgresql").join(version)).unwrap();
+    }
+
+    /// Takes a version out of the folder of versions again.
+    pub(crate) fn take_postgresql(&self, version: &str) {
+        fs::remove_file(self.folder().join("versions/postgresql").join(version)).unwrap();
+    }
+
+    /// Adds a version of the bookshop's program beside the estate file, as `releases/VERSION/bookshop-web`.
+    pub(crate) fn put_release(&self, version: &str) {
+        let folder = self.folder().join("releases").join(version);
+        fs::create_dir_all(&folder).unwrap();
+        std::os::unix::fs::symlink(web_program(), folder.join("bookshop-web")).unwrap();
+    }
+}
+
+/// Where a version of PostgreSQL is installed: a folder with `bin` in it.
+fn postgresql(version: &str) -> PathBuf {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/test-tools/postgresql").join(version);
+    let folder = if version == "15" { PathBuf::from("/usr/lib/postgresql/15") } else { tools };
+    let folder = folder.canonicalize().unwrap_or(folder);
+    assert!(
+        folder.join("bin/pg_restore").exists(),
+        "PostgreSQL {version} is not in {}: run `scripts/setup.sh test`",
+        folder.display()
+    );
+    folder
+}
+
 /// The head of an estate file: its name, and this machine as its provider.
 pub(crate) fn head(name: &str) -> String {
     format!("[estate]\nname = \"{name}\"\n\n[provider.here]\nkind = \"host\"\nregion = \"eu-local\"\n")

@@ -218,7 +218,7 @@ fn program_of(words: &[Template], order: &InstanceOrder, scope: &Scope<'_>) -> R
     let versioned = order.placement.version.as_ref().filter(|_| versioned);
     let program = check_program(&first, &order.folder).map_err(|cause| {
         let remedy = match versioned {
-            Some(version) => format!("Put version {version} of the program back, or upgrade to one that is there."),
+            Some(version) => format!("put version {version} of the program back, or upgrade to one that is there"),
             None => "Build or install the program, or correct its path in the estate file; it is tried again.".into(),
         };
         temporary(format!("cannot start instance `{}`: {}", order.instance, scope.redact(&cause)), remedy)

@@ -99,6 +99,7 @@ impl OsbProvider {
         let former = order.former.as_deref();
         let before = former.map(|former| self.terms(&former.placement)).transpose()?.unwrap_or_else(|| terms.clone());
         let Some(body) = update_body(order, former, &before, &terms) else { return Ok(()) };
+        let asked_maintenance = body.get("maintenance_info").is_some();
         if before.plan != terms.plan && !before.updateable {
             return Err(needs_person(
                 format!("{what}: instances of its plan cannot be changed to `{}`", order.placement.plan),
@@ -135,7 +136,16 @@ impl OsbProvider {
             }
             Verdict::Later(later) if later.catalog_is_old => {
                 self.read_catalog().await?;
-                Err(temporary(format!("{what}: {}", later.why), "nothing: it is changed as the catalog says now"))
+                let offered = self.terms(&order.placement)?.maintenance;
+                Err(match &order.placement.maintenance {
+                    // What nobody has agreed to is not asked for in its place.
+                    Some(wanted)
+                        if asked_maintenance && before.plan == terms.plan && offered.as_ref() != Some(wanted) =>
+                    {
+                        no_such_maintenance(&what, wanted, offered.as_deref(), &later.why)
+                    }
+                    _ => temporary(format!("{what}: {}", later.why), "nothing: it is changed as the catalog says now"),
+                })
             }
             // An update is never followed by a deletion: it is asked for again.
             Verdict::Doubt(why) => Err(temporary(format!("{what}: {why}"), TRIED_AGAIN)),
@@ -335,6 +345,15 @@ pub(super) fn context(order: &InstanceOrder, of_instance: bool) -> Value {
     context
 }
 
+/// The broker updates to what its catalog says, to nothing else, and never back.
+fn no_such_maintenance(what: &str, wanted: &str, offered: Option<&str>, why: &str) -> Failure {
+    let now = offered.map_or_else(|| "none any more".to_owned(), |offered| format!("{offered} now"));
+    needs_person(
+        format!("{what}: its plan was to be updated to maintenance {wanted}, and the broker offers {now} ({why})"),
+        "upgrade it to what is offered now: `ostler upgrade`",
+    )
+}
+
 fn create_body(order: &InstanceOrder, terms: &Terms) -> Value {
     let estate = order.asks.estate.map(names::estate).unwrap_or_default();
     let mut body = json!({
@@ -348,6 +367,7 @@ fn create_body(order: &InstanceOrder, terms: &Terms) -> Value {
     if !order.parameters.is_empty() {
         body["parameters"] = json!(order.parameters);
     }
+    // What is new can only be made as the catalog says now.
     if let Some(version) = &terms.maintenance {
         body["maintenance_info"] = json!({"version": version});
     }
@@ -367,13 +387,18 @@ fn update_body(order: &InstanceOrder, former: Option<&Former>, before: &Terms, a
         changes = true;
     }
     let mut previous = json!({"plan_id": before.plan});
-    if before.plan != after.plan
-        && let Some(version) = &after.maintenance
-    {
+    let kept = former.and_then(|former| former.placement.maintenance.as_ref());
+    if let Some(version) = kept {
+        previous["maintenance_info"] = json!({"version": version});
+    }
+    let maintenance = match &order.placement.maintenance {
+        // Another plan is had only as the catalog says now.
+        _ if before.plan != after.plan => after.maintenance.as_ref(),
+        wanted => wanted.as_ref().filter(|wanted| Some(*wanted) != kept),
+    };
+    if let Some(version) = maintenance {
         body["maintenance_info"] = json!({"version": version});
-        if let Some(version) = &before.maintenance {
-            previous["maintenance_info"] = json!({"version": version});
-        }
+        changes = true;
     }
     body["previous_values"] = previous;
     changes.then_some(body)

@@ -206,7 +206,7 @@ async fn who_wants_to_hear_of_the_context_is_told_when_it_changes() {
         assert_eq!(asked.len(), usize::from(wants));
         if let Some(ask) = asked.first() {
             let told = json!({"platform": "ostler", "estate": "shop", "instance_name": "db-1", "cost_center": "4712"});
-            let previous = json!({"plan_id": "p-small"});
+            let previous = json!({"plan_id": "p-small", "maintenance_info": {"version": "1.0.0"}});
             let whole = json!({"service_id": "s-1", "context": told, "previous_values": previous});
             assert_eq!(ask.body, whole, "nothing but the context");
         }
@@ -225,5 +225,49 @@ async fn an_update_says_only_what_changes() {
     shop.provider.update(&order, shop.progress()).await.unwrap();
     let body = &shop.broker.seen("PATCH instance")[0].body;
     assert_eq!((&body["parameters"], body.get("plan_id")), (&json!({"disk_gb": 40}), None));
-    assert_eq!(body["previous_values"], json!({"plan_id": "p-small"}));
+    assert_eq!(body.get("maintenance_info"), None, "it stays as it is kept");
+    assert_eq!(body["previous_values"], json!({"plan_id": "p-small", "maintenance_info": {"version": "1.0.0"}}));
+}
+
+#[tokio::test]
+async fn an_update_to_newer_maintenance_says_just_that() {
+    let shop = Shop::open().await;
+    shop.broker.on("PATCH instance", [Say::Json(202, json!({"operation": "7"}))]);
+    shop.broker.on("GET last_operation", [state("succeeded")]);
+    let mut order = shop.order();
+    order.parameters.0.insert("disk_gb".to_owned(), json!(20));
+    order.former = Some(former(&order));
+    order.placement.maintenance = Some("1.1.0".to_owned());
+    shop.provider.update(&order, shop.progress()).await.unwrap();
+    let mut body = shop.broker.seen("PATCH instance")[0].body.clone();
+    body.as_object_mut().unwrap().remove("context");
+    let previous = json!({"plan_id": "p-small", "maintenance_info": {"version": "1.0.0"}});
+    assert_eq!(
+        body,
+        json!({"service_id": "s-1", "maintenance_info": {"version": "1.1.0"}, "previous_values": previous}),
+        "neither plan nor parameters"
+    );
+}
+
+#[tokio::test]
+async fn maintenance_that_is_offered_no_more_is_not_replaced_by_another() {
+    let shop = Shop::open().await;
+    let conflict = || Say::Json(422, json!({"error": "MaintenanceInfoConflict", "description": "that was yesterday"}));
+    let mut order = shop.order();
+    order.former = Some(former(&order));
+    order.placement.maintenance = Some("0.9.0".to_owned());
+    shop.broker.on("PATCH instance", [conflict()]);
+    shop.broker.on("GET catalog", [Say::Json(200, catalog())]);
+    let failed = shop.provider.update(&order, shop.progress()).await.unwrap_err();
+    assert_eq!(failed.class, FailureClass::NeedsPerson);
+    assert!(failed.detail.contains("maintenance 0.9.0") && failed.detail.contains("1.0.0 now"), "{}", failed.detail);
+    assert_eq!(shop.broker.seen("GET catalog").len(), 1, "the catalog was read again");
+    // One that the catalog has meanwhile is asked for again.
+    let mut newer = catalog();
+    newer["services"][0]["plans"][0]["maintenance_info"]["version"] = "1.1.0".into();
+    order.placement.maintenance = Some("1.1.0".to_owned());
+    shop.broker.on("PATCH instance", [conflict()]);
+    shop.broker.on("GET catalog", [Say::Json(200, newer)]);
+    let failed = shop.provider.update(&order, shop.progress()).await.unwrap_err();
+    assert_eq!(failed.class, FailureClass::Temporary);
 }
