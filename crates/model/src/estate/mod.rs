@@ -21,6 +21,7 @@ use self::osb::OsbProvider;
 use self::provide::Provide;
 use self::slo::Slo;
 use self::terms::Terms;
+use self::upgrade::Upgrade;
 use crate::catalog::Limits;
 use crate::ids::{EstateName, OfferingName, PlanName, ProviderName, ServiceName};
 use crate::template::Template;
@@ -38,6 +39,7 @@ mod parse;
 pub mod provide;
 pub mod slo;
 pub mod terms;
+pub mod upgrade;
 
 pub use parse::{Parsed, TEXT_MAX, parse};
 
@@ -78,6 +80,9 @@ pub struct Estate {
     /// Which faults are caused on purpose, and when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drill: Option<Box<Drills>>,
+    /// When newer versions are put to use, and how carefully.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<Box<Upgrade>>,
 }
 
 impl Estate {

@@ -36,6 +36,7 @@ mod service;
 mod settings;
 mod slo;
 mod terms;
+mod upgrade;
 mod values;
 
 /// At most this many bytes in an estate file: a bound on the time and memory that reading one can take.
@@ -117,6 +118,7 @@ const DOCUMENT: &[Key] = &[
     ("provide", "[provide]"),
     ("backups", "[backups]"),
     ("drill", "[drill]"),
+    ("upgrade", "[upgrade]"),
 ];
 
 /// An estate, and the certificates that its providers name.
@@ -144,6 +146,7 @@ fn read_document<'t>(reader: &mut Reader<'_>, folder: &Path, tree: &'t DeTable<'
     };
     let names: BTreeSet<ServiceName> = drafts.iter().map(|draft| draft.name.clone()).collect();
     let drill = fields.optional("drill").and_then(|value| drills::read(reader, &names, value)).map(Box::new);
+    let upgrade = fields.optional("upgrade").and_then(|value| upgrade::read(reader, value)).map(Box::new);
     checks::check_cycles(reader, &drafts);
     checks::check_endpoints(reader, &drafts);
     let settings::Head { name, currency, residency } = named?;
@@ -162,6 +165,7 @@ fn read_document<'t>(reader: &mut Reader<'_>, folder: &Path, tree: &'t DeTable<'
         provide,
         backups: backups?,
         drill,
+        upgrade,
     };
     Some((estate, providers.certificates))
 }
