@@ -35,6 +35,7 @@ mod reconcile;
 mod rehearse;
 pub mod remedy;
 mod rounds;
+mod upgrade;
 mod vault;
 mod verified;
 mod view;
@@ -59,6 +60,9 @@ pub use moving::{Brings, LeftBehind, MoveStep, Moved, Moving, StepTrouble};
 pub use place::{PlacementProblem, place};
 pub use rehearse::{Rehearsal, rehearse};
 pub use rounds::{APPEARS_WITHIN, Accepted, LeftBinding, Leftover, RoundState, Rounds};
+pub use upgrade::{
+    Agenda, AgendaStep, Blocked, RejectedVersion, UpgradeStep, UpgradeWish, Upgraded, Upgrades, Upgrading, Waits, named,
+};
 pub use vault::{BY_HAND_MAX, Dropping, Found, Vault};
 pub use verified::{Checked, Verification};
 pub use view::{

@@ -216,7 +216,9 @@ impl ServiceKnowledge {
     /// Whether the launch that instances are to be started from is one for where the service is bought.
     pub(crate) fn launch_is_here(&self) -> bool {
         let (Some(launch), Some(placement)) = (self.launch(), &self.placement) else { return true };
-        launch.placement.provider == placement.provider
+        // A move to another series of versions stays where it is, and what is started there is another version all the same.
+        let same = self.moving.is_none() || launch.placement == *placement;
+        launch.placement.provider == placement.provider && same
     }
 
     /// Whether a move still needs what it leaves: for the last backup.

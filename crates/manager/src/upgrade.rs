@@ -10,6 +10,7 @@
 //! back nothing is started from the new launch; a version that was taken back is not put to use again unasked.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ostler_model::catalog::Placement;
 use ostler_model::ids::ServiceName;
@@ -17,12 +18,80 @@ use ostler_model::time::Timestamp;
 use ostler_model::version::VersionRange;
 use serde::{Deserialize, Serialize};
 
-use crate::knowledge::{Knowledge, ServiceKnowledge};
+use crate::knowledge::{Launch, ServiceKnowledge};
 
 /// So many versions that were taken back are remembered of one service, the newest.
 pub const REJECTED_MAX: usize = 16;
 /// So many failures in a row, of what has to be done once, end an upgrade.
 pub(crate) const TRIES_MAX: u32 = 3;
+
+/// What became of the upgrade of a service, as a fact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "step")]
+pub enum UpgradeStep {
+    /// A person wants it.
+    Asked {
+        /// How.
+        #[serde(flatten)]
+        wish: UpgradeWish,
+    },
+    /// It begins.
+    Began {
+        /// To what.
+        to: Placement,
+        /// Its data has to be dumped and restored.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        data: bool,
+        /// It goes back to what it was, because a person wants it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        back: bool,
+        /// The backup that has to be there before anything is touched.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        backup: Option<String>,
+        /// A person's reason not to wait for a window.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        despite: Option<String>,
+        /// Why, in words.
+        why: String,
+    },
+    /// Instances that no wave has reached are started from this from now on.
+    FormerLaunch {
+        /// Its number among the service's launches.
+        generation: u32,
+        /// What.
+        launch: Arc<Launch>,
+    },
+    /// The next wave begins.
+    WaveBegan {
+        /// Its instances.
+        instances: Vec<u32>,
+    },
+    /// All of the wave serves; from now on it is watched.
+    Serves,
+    /// The wave has passed its gate.
+    Passed,
+    /// It cannot go on, and cannot be taken back, by itself.
+    Held {
+        /// The question.
+        question: String,
+        /// How to answer.
+        answer: String,
+    },
+    /// Before anything was touched it turned out that it cannot be made now.
+    PutOff {
+        /// It is not tried again before.
+        until: Timestamp,
+        /// Why.
+        why: String,
+    },
+    /// It is taken back: every instance becomes what it was.
+    TakenBack {
+        /// Why.
+        why: String,
+    },
+    /// It is over.
+    Ended,
+}
 
 /// What could be upgraded, in which order, and what not and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,6 +168,8 @@ pub struct Upgrading {
     pub former: u32,
     /// How many waves have begun.
     pub wave: u32,
+    /// How many of them have passed their gates.
+    pub passed: u32,
     /// The instances that waves have reached.
     pub reached: BTreeSet<u32>,
     /// When the present wave began.
@@ -109,6 +180,8 @@ pub struct Upgrading {
     pub looked: Option<Option<String>>,
     /// How often that look could not be made.
     pub look_failures: u32,
+    /// What consumers could not rely on before it began, as `consumer: check`: that is no fault of it.
+    pub broken_before: BTreeSet<String>,
     /// Why it is being taken back.
     pub returns: Option<String>,
     /// What a person is asked, and how to answer.
@@ -216,13 +289,23 @@ impl ServiceKnowledge {
 impl Upgrading {
     /// Whether the instance with this number stays what it was for now.
     pub fn holds_back(&self, number: u32) -> bool {
-        !self.data && self.returns.is_none() && !self.reached.contains(&number)
+        !self.data && !self.back && self.returns.is_none() && !self.reached.contains(&number)
     }
 }
 
-impl Knowledge {
-    /// How many services are being upgraded.
-    pub(crate) fn upgrades_under_way(&self) -> usize {
-        self.upgrading.len()
+impl Agenda {
+    /// Nothing is newer, as far as anybody looked.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty() && self.blocked.is_empty()
     }
+
+    /// The first step of this service.
+    pub fn step_of(&self, service: &ServiceName) -> Option<&AgendaStep> {
+        self.steps.iter().find(|step| step.service == *service)
+    }
+}
+
+/// So many instances make the next wave after `reached`: one first, then as many as have been done before.
+pub(crate) fn wave_size(reached: usize) -> usize {
+    reached.max(1)
 }
