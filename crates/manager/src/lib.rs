@@ -10,6 +10,7 @@
 //! - At most one operation is under way for one instance, and one for one endpoint.
 //! - The work for one event grows with what the event touches, not with the size of the estate.
 
+mod agenda;
 mod backoff;
 mod binding;
 mod brake;
@@ -40,6 +41,7 @@ mod vault;
 mod verified;
 mod view;
 
+pub use agenda::{Waits, waits};
 pub use brake::{Allowed, Brake};
 pub use check::{Violation, check};
 pub use choose::{Candidate, Examined, Judged, candidates};
@@ -61,7 +63,7 @@ pub use place::{PlacementProblem, place};
 pub use rehearse::{Rehearsal, rehearse};
 pub use rounds::{APPEARS_WITHIN, Accepted, LeftBinding, Leftover, RoundState, Rounds};
 pub use upgrade::{
-    Agenda, AgendaStep, Blocked, RejectedVersion, UpgradeStep, UpgradeWish, Upgraded, Upgrades, Upgrading, Waits, named,
+    Agenda, AgendaStep, Blocked, RejectedVersion, UpgradeStep, UpgradeWish, Upgraded, Upgrades, Upgrading, named,
 };
 pub use vault::{BY_HAND_MAX, Dropping, Found, Vault};
 pub use verified::{Checked, Verification};

@@ -63,6 +63,13 @@ pub enum Brings {
     Nothing,
     /// A backup that is made of the old instance once it is fenced: nothing is lost.
     LastBackup,
+    /// The data of an instance that an upgrade left, which serves again: what was written since it was left is lost.
+    Kept {
+        /// The instance's number.
+        number: u32,
+        /// When it was left.
+        lost_since: Timestamp,
+    },
     /// A backup that was made.
     Backup {
         /// Which.
@@ -156,6 +163,7 @@ impl Brings {
         match self {
             Self::Nothing | Self::LastBackup => None,
             Self::Backup { lost_since, .. } => *lost_since,
+            Self::Kept { lost_since, .. } => Some(*lost_since),
         }
     }
 }

@@ -286,6 +286,16 @@ impl ServiceKnowledge {
     }
 }
 
+impl ServiceKnowledge {
+    /// The instance that an upgrade left at this placement, and since when, if it is still there.
+    pub(crate) fn kept_by_upgrade(&self, placement: &Placement) -> Option<(u32, Timestamp)> {
+        self.instances.iter().rev().find_map(|(number, instance)| {
+            let left = instance.left.as_ref().filter(|left| left.placement == *placement && instance.ending.is_none())?;
+            Some((*number, left.since))
+        })
+    }
+}
+
 impl Upgrading {
     /// Whether the instance with this number stays what it was for now.
     pub fn holds_back(&self, number: u32) -> bool {

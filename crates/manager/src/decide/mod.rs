@@ -11,6 +11,7 @@ use ostler_model::estate::Occasion;
 use ostler_model::ids::{CommandId, ServiceName};
 use ostler_model::time::{Timestamp, in_words};
 
+use crate::agenda::Waits;
 use crate::command::Command;
 use crate::event::{Event, Scope};
 use crate::evolve::evolve;
@@ -23,6 +24,7 @@ mod drill;
 mod failover;
 mod heard;
 mod sold;
+mod upgrade;
 mod vault;
 
 pub(crate) use self::drill::{declared as declared_drills, drill_hits};
@@ -80,6 +82,10 @@ pub enum Reason {
     OwnView,
     /// The new credentials of a need are not proven yet to be as good as those in use.
     NotProven(ServiceName),
+    /// Its upgrade waits for something.
+    UpgradeWaits(Waits),
+    /// What was upgraded is watched until then before anything more is.
+    Soaks(Timestamp),
     /// What was asked makes no sense here.
     Refused(String),
 }
@@ -121,6 +127,8 @@ impl Reason {
             Self::NotProven(need) => {
                 format!("new credentials of {need} are not proven yet to be as good as those in use")
             }
+            Self::UpgradeWaits(waits) => waits.in_words(now),
+            Self::Soaks(until) => format!("what was upgraded is watched for {} more", in_words(until.since(now))),
             Self::Refused(why) => why.clone(),
         }
     }

@@ -9,6 +9,7 @@ mod instance;
 mod level;
 mod service;
 mod treat;
+mod upgrade;
 mod vault;
 
 use crate::decide::Draft;

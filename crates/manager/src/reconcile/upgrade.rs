@@ -234,7 +234,7 @@ fn new_breaks(known: &Knowledge, service: &ServiceKnowledge, it: &Upgrading) -> 
 fn does_worse(service: &ServiceKnowledge, it: &Upgrading, since: Timestamp, now: Timestamp) -> Option<String> {
     let level = service.level.as_ref()?;
     let length = now.since(since);
-    let (bad, before) = (level.bad_within(since, now), level.bad_within(it.began.before(length), it.began));
+    let (bad, before) = (level.bad_within(since, now), level.bad_within(it.began - length, it.began));
     let micros = i64::try_from(length.as_micros()).unwrap_or(i64::MAX);
     let allowed = before.saturating_mul(WORSE).max(micros / BAD_MIN);
     (bad > allowed).then(|| {

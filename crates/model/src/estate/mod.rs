@@ -166,11 +166,13 @@ pub enum Occasion {
     Healed,
     /// It uses up what may go wrong faster than it may.
     Burning,
+    /// Another version of it is in use.
+    Upgraded,
 }
 
 impl Occasion {
     /// All of them: what a `[notify]` without `on` means.
-    pub const ALL: [Self; 4] = [Self::Held, Self::Failed, Self::Healed, Self::Burning];
+    pub const ALL: [Self; 5] = [Self::Held, Self::Failed, Self::Healed, Self::Burning, Self::Upgraded];
 
     /// As the estate file writes it.
     pub fn as_str(self) -> &'static str {
@@ -179,6 +181,7 @@ impl Occasion {
             Self::Failed => "failed",
             Self::Healed => "healed",
             Self::Burning => "burning",
+            Self::Upgraded => "upgraded",
         }
     }
 }
