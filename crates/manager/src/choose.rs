@@ -203,24 +203,24 @@ fn judged(
     for (name, provider) in estate.providers.iter().filter(|(name, _)| !not_at.contains(*name)) {
         // A provider that cannot be asked now offers what it offered last.
         let catalog = catalogs.get(name).or_else(|| known.catalogs.get(name));
-        let offering = catalog.and_then(|catalog| catalog.offerings.get(&service.offering));
-        let candidate = |plan: Option<&Plan>| Candidate {
+        let offers = catalog.map_or_else(Vec::new, |catalog| Offered::all(catalog, service));
+        let candidate = |offered: Option<&Offered<'_>>| Candidate {
             provider: name.clone(),
-            plan: plan.map(|plan| plan.name.clone()),
-            version: offering.zip(plan).and_then(|(offering, plan)| version_of(service, offering, plan)),
+            plan: offered.map(|offered| offered.plan.name.clone()),
+            version: offered.and_then(|offered| offered.version(service)),
             region: provider.region.clone(),
-            price: plan.and_then(|plan| plan.price.clone()),
-            free: plan.is_some_and(|plan| plan.free),
+            price: offered.and_then(|offered| offered.plan.price.clone()),
+            free: offered.is_some_and(|offered| offered.plan.free),
             availability: provider.terms.as_ref().and_then(|terms| terms.availability),
             sick: sick_at(known, name),
             certificate: provider.certificate.as_ref().map(|certificate| Examined::new(certificate, now)),
             delivered: seen.get(name).and_then(Evidence::delivered),
             falls_short: falls_short(provider, &seen),
-            verdict: judge(estate, service, provider.region.as_deref(), name, offering, plan, held),
+            verdict: judge(estate, service, provider.region.as_deref(), name, offered, held),
         };
-        match offering {
-            None => all.push(candidate(None)),
-            Some(offering) => all.extend(offering.plans.iter().map(|plan| candidate(Some(plan)))),
+        match offers.as_slice() {
+            [] => all.push(candidate(None)),
+            offers => all.extend(offers.iter().map(|offered| candidate(Some(offered)))),
         }
     }
     let rank = |candidate: &Candidate| service.prefer.iter().position(|preferred| *preferred == candidate.provider);
@@ -307,6 +307,32 @@ fn criteria(
     ]
 }
 
+/// One plan of a catalog, with the versions that a service can have by it.
+struct Offered<'a> {
+    offering: &'a Offering,
+    plan: &'a Plan,
+    versions: &'a [Version],
+}
+
+impl<'a> Offered<'a> {
+    /// All plans of what `service` asks for, in the catalog's order.
+    fn all(catalog: &'a Catalog, service: &Service) -> Vec<Self> {
+        let offering = catalog.offerings.get(&service.offering);
+        let offered = |offering: &'a Offering, plan: &'a Plan| Self {
+            offering,
+            plan,
+            versions: catalog.versions_for(&service.name, offering, plan),
+        };
+        offering.map_or_else(Vec::new, |offering| offering.plans.iter().map(|plan| offered(offering, plan)).collect())
+    }
+
+    /// The newest version that will do, or else the newest.
+    fn version(&self, service: &Service) -> Option<Version> {
+        let fitting = self.versions.iter().filter(|version| service.version.contains(version)).max();
+        fitting.or_else(|| self.versions.iter().max()).cloned()
+    }
+}
+
 fn named(candidate: &Candidate) -> String {
     let plan = candidate.plan.as_ref().map_or_else(String::new, |plan| format!("'s {plan}"));
     format!("{}{plan}", candidate.provider)
@@ -322,12 +348,11 @@ fn judge(
     service: &Service,
     region: Option<&str>,
     provider: &ProviderName,
-    offering: Option<&Offering>,
-    plan: Option<&Plan>,
+    offered: Option<&Offered<'_>>,
     held: Option<&Placement>,
 ) -> Judged {
     let excluded = |why: String| Judged::Excluded(why);
-    let (Some(offering), Some(plan)) = (offering, plan) else {
+    let Some(Offered { offering, plan, versions }) = offered else {
         return excluded(format!("it does not offer `{}`", service.offering));
     };
     let is_there = held.is_some_and(|held| held.provider == *provider && held.plan == plan.name);
@@ -352,18 +377,10 @@ fn judge(
     if offering.instances_max.is_some_and(|most| service.instances > most) {
         return excluded(format!("it gives fewer than {} instances", service.instances));
     }
-    let offered = plan.version.as_ref().map_or(offering.versions.as_slice(), std::slice::from_ref);
-    if !offered.is_empty() && !offered.iter().any(|version| service.version.contains(version)) {
+    if !versions.is_empty() && !versions.iter().any(|version| service.version.contains(version)) {
         return excluded(format!("no version of it is in `{}`", service.version));
     }
     Judged::Lost(String::new())
-}
-
-/// The newest that will do, or else the newest.
-fn version_of(service: &Service, offering: &Offering, plan: &Plan) -> Option<Version> {
-    let offered = plan.version.as_ref().map_or(offering.versions.as_slice(), std::slice::from_ref);
-    let fitting = offered.iter().filter(|version| service.version.contains(version)).max();
-    fitting.or_else(|| offered.iter().max()).cloned()
 }
 
 /// What was seen of the estate's providers, counted up to now.

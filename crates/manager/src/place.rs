@@ -105,17 +105,22 @@ pub(crate) fn place_one(
         return Err(("instances", cause, format!("set `instances = {most}`")));
     }
     check_run(service, offering).map_err(|(cause, remedy)| ("run", cause, remedy))?;
+    let offered = versions_at(known, catalogs, service, provider, offering, plan);
     let version =
-        choose_version(service, offering, plan, current).map_err(|(cause, remedy)| ("version", cause, remedy))?;
-    // What exists was bought of the plan that was called so then, whatever is called so now.
-    let same = current.filter(|current| current.plan == plan.name);
-    let handle = same.map_or(&plan.handle, |current| &current.handle).clone();
+        choose_version(service, offering, offered, current).map_err(|(cause, remedy)| ("version", cause, remedy))?;
+    // What exists was bought of the plan that was called so then, whatever is called so now. And it is kept up to date as
+    // it was: a newer `maintenance_info` is an upgrade, never a side effect.
+    let (handle, maintenance) = match current.filter(|current| current.plan == plan.name) {
+        Some(current) => (current.handle.clone(), current.maintenance.clone()),
+        None => (plan.handle.clone(), maintenance_of(plan)),
+    };
     Ok(Placement {
         provider: provider.clone(),
         offering: service.offering.clone(),
         plan: plan.name.clone(),
         version,
         handle,
+        maintenance,
     })
 }
 
@@ -136,17 +141,16 @@ pub(crate) fn at_provider(
     let plan = offering.plans.iter().find(|offered| offered.name == *plan);
     let plan = plan.ok_or_else(|| format!("{provider} has no such plan of `{}`", service.offering))?;
     check_run(service, offering).map_err(|(cause, _)| cause)?;
-    let of_plan = plan.version.as_ref().map(std::slice::from_ref);
-    let offered = of_plan.unwrap_or(&offering.versions);
+    let offered = versions_at(known, &known.catalogs, service, provider, offering, plan);
     let fits = |version: &&Version| {
-        let reads = held.is_none_or(|held| held.major() == version.major());
+        let reads = held.is_none_or(|held| offering.same_series(held, version));
         reads && service.version.contains(version)
     };
     // The same one where it can be had, so that a move is not an upgrade in passing.
     let same = held.and_then(|held| offered.iter().filter(fits).find(|version| *version == held));
     let version = same.or_else(|| offered.iter().filter(fits).max()).cloned();
     if version.is_none() && !offered.is_empty() {
-        let wanted = held.map_or_else(|| service.version.to_string(), |held| format!("major version {}", held.major()));
+        let wanted = held.map_or_else(|| service.version.to_string(), |held| format!("the series of {held}"));
         return Err(format!("{provider} has no `{}` of {wanted}", service.offering));
     }
     Ok(Placement {
@@ -155,7 +159,25 @@ pub(crate) fn at_provider(
         plan: plan.name.clone(),
         version,
         handle: plan.handle.clone(),
+        maintenance: maintenance_of(plan),
     })
+}
+
+fn maintenance_of(plan: &Plan) -> Option<String> {
+    plan.maintenance.as_ref().map(|maintenance| maintenance.version.clone())
+}
+
+/// What versions a service can have at a provider; one that cannot be asked now offers what it offered last.
+fn versions_at<'a>(
+    known: &'a Knowledge,
+    catalogs: &'a BTreeMap<ProviderName, Arc<Catalog>>,
+    service: &Service,
+    provider: &ProviderName,
+    offering: &'a Offering,
+    plan: &'a Plan,
+) -> &'a [Version] {
+    let catalog = catalogs.get(provider).or_else(|| known.catalogs.get(provider));
+    catalog.map_or(&offering.versions, |catalog| catalog.versions_for(&service.name, offering, plan))
 }
 
 fn offered_by<'a>(
@@ -257,24 +279,22 @@ fn check_run(service: &Service, offering: &Offering) -> Result<(), (String, Stri
 }
 
 /// The version to use: the current one while it is offered and will do, else the newest that will do. Durable data
-/// keeps its major version: moving it to another is an upgrade with a step for the data, never a side effect.
+/// keeps its series: moving it to another is an upgrade with a step for the data, never a side effect.
 fn choose_version(
     service: &Service,
     offering: &Offering,
-    plan: &Plan,
+    offered: &[Version],
     current: Option<&Placement>,
 ) -> Result<Option<Version>, (String, String)> {
-    if offering.versions.is_empty() {
+    if offered.is_empty() {
         return Ok(None);
     }
-    let of_plan = plan.version.as_ref().map(std::slice::from_ref);
-    let offered = of_plan.unwrap_or(&offering.versions);
     let listed = |versions: &[Version]| versions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let fitting: Vec<Version> = offered.iter().filter(|version| service.version.contains(version)).cloned().collect();
     let Some(newest) = fitting.iter().max() else {
         return Err((
             format!("no version of `{}` satisfies `{}`", service.offering, service.version),
-            format!("found here: {}; widen the range, or install a version that it allows", listed(&offering.versions)),
+            format!("found here: {}; widen the range, or install a version that it allows", listed(offered)),
         ));
     };
     let Some(held) = current.and_then(|current| current.version.as_ref()) else {
@@ -284,8 +304,8 @@ fn choose_version(
         return Ok(Some(held.clone()));
     }
     let durable = service.data.durable.unwrap_or(offering.durable);
-    let same_major = fitting.iter().filter(|version| version.major() == held.major()).max();
-    match (durable, same_major) {
+    let same_series = fitting.iter().filter(|version| offering.same_series(held, version)).max();
+    match (durable, same_series) {
         (_, Some(version)) => Ok(Some(version.clone())),
         (false, None) => Ok(Some(newest.clone())),
         (true, None) => Err((

@@ -174,6 +174,7 @@ mod tests {
             plan: "small".parse().unwrap(),
             version: None,
             handle: None,
+            maintenance: None,
         };
         let start = Timestamp(0);
         let mut leftover = Leftover::new(placement, "no answer", start);

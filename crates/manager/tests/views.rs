@@ -35,6 +35,7 @@ fn offering(name: &str, versions: &[&str], instances_max: Option<u32>) -> Offeri
         name: name.parse().unwrap(),
         description: name.to_owned(),
         versions: versions.iter().map(|version| version.parse().unwrap()).collect(),
+        series: 1,
         plans: ["small", "large"]
             .map(|plan| Plan {
                 name: plan.parse().unwrap(),
@@ -73,7 +74,8 @@ fn catalogs(store_versions: &[&str]) -> BTreeMap<ProviderName, Arc<Catalog>> {
         offering("program", &[], None),
         offering("tool", &[], None),
     ];
-    let catalog = Catalog { offerings: offerings.map(|offering| (offering.name.clone(), offering)).into() };
+    let offerings = offerings.map(|offering| (offering.name.clone(), offering)).into();
+    let catalog = Catalog { offerings, ..Catalog::default() };
     BTreeMap::from([("here".parse().unwrap(), Arc::new(catalog))])
 }
 

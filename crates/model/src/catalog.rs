@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::estate::Check;
-use crate::ids::{OfferingName, PlanName, ProviderName};
+use crate::ids::{OfferingName, PlanName, ProviderName, ServiceName};
 use crate::time::Span;
 use crate::version::Version;
 
@@ -15,6 +15,22 @@ use crate::version::Version;
 pub struct Catalog {
     /// By name.
     pub offerings: BTreeMap<OfferingName, Offering>,
+    /// The versions of the estate's own programs that were found side by side, by service, oldest first. A service whose
+    /// program says nothing of versions is not in it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub programs: BTreeMap<ServiceName, Vec<Version>>,
+}
+
+impl Catalog {
+    /// The versions that `service` can have of `offering` by `plan`: the plan's own; else those of the service's own
+    /// program; else the offering's. Empty where nothing has versions.
+    pub fn versions_for<'a>(&'a self, service: &ServiceName, offering: &'a Offering, plan: &'a Plan) -> &'a [Version] {
+        match (&plan.version, self.programs.get(service)) {
+            (Some(version), _) => std::slice::from_ref(version),
+            (None, Some(versions)) if !versions.is_empty() => versions,
+            (None, _) => &offering.versions,
+        }
+    }
 }
 
 /// One thing a provider sells.
@@ -26,6 +42,10 @@ pub struct Offering {
     pub description: String,
     /// The versions that can be had, newest last; empty where the offering has none of its own (the buyer's program).
     pub versions: Vec<Version>,
+    /// How many leading numbers of a version name the format of its data: 1 for PostgreSQL (15, 16 …), whose versions read
+    /// only data of their own series. 0: there are no series, every version takes over the data of the ones before it.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub series: u32,
     /// Its plans, in the provider's order. Never empty.
     pub plans: Vec<Plan>,
     /// Whether it runs the buyer's own program and so takes `run` and hands it bindings.
@@ -45,6 +65,22 @@ pub struct Offering {
     /// The provider has it in its catalog no more: what was bought of it stays, and nothing more is bought.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub withdrawn: bool,
+}
+
+impl Offering {
+    /// Whether data of version `a` can be used by `b` and the other way round, because both have it in the same format.
+    pub fn same_series(&self, a: &Version, b: &Version) -> bool {
+        a.begins_as(b, self.series)
+    }
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_one(series: &u32) -> bool {
+    *series == 1
 }
 
 /// What a provider can do with an instance beyond making and deleting it.
@@ -178,4 +214,8 @@ pub struct Placement {
     /// The plan's [`Plan::handle`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handle: Option<String>,
+    /// The [`Maintenance::version`] of the plan that the instances were made with, or last updated to. A newer one in the
+    /// catalog is an upgrade, and never comes as a side effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<String>,
 }

@@ -29,6 +29,13 @@ impl Version {
     pub fn major(&self) -> u64 {
         self.ordered.major
     }
+
+    /// Whether the first `count` numbers of both are the same; more than three are never looked at.
+    pub fn begins_as(&self, other: &Self, count: u32) -> bool {
+        let numbers = |version: &Self| [version.ordered.major, version.ordered.minor, version.ordered.patch];
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        numbers(self).iter().zip(numbers(other)).take(count).all(|(own, others)| *own == others)
+    }
 }
 
 impl FromStr for Version {

@@ -98,6 +98,7 @@ async fn provision(provider: &Arc<OsbProvider>, numbers: std::ops::RangeInclusiv
             plan: offering.plans[0].name.clone(),
             version: None,
             handle: offering.plans[0].handle.clone(),
+            maintenance: offering.plans[0].maintenance.as_ref().map(|kept| kept.version.clone()),
         }
     };
     let tasks: Vec<_> = numbers

@@ -42,6 +42,7 @@ fn offering(name: &str, runs_program: bool) -> Offering {
         name: name.parse().unwrap(),
         description: String::new(),
         versions: Vec::new(),
+        series: 1,
         plans: vec![Plan {
             name: "standard".parse().unwrap(),
             description: String::new(),
@@ -73,7 +74,7 @@ fn offering(name: &str, runs_program: bool) -> Offering {
 fn shop() -> Event {
     let estate = parse("shop.toml", Path::new("/srv"), SHOP).unwrap().estate;
     let offerings = [offering("store", false), offering("program", true)].map(|o| (o.name.clone(), o)).into();
-    let catalogs = [("here".parse().unwrap(), Arc::new(Catalog { offerings }))].into();
+    let catalogs = [("here".parse().unwrap(), Arc::new(Catalog { offerings, ..Catalog::default() }))].into();
     Event::EstateGiven { estate: Arc::new(estate), catalogs }
 }
 

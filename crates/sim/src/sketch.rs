@@ -352,7 +352,7 @@ fn catalog(kind: Kind) -> Catalog {
         let name = sort.offering();
         (name.clone(), offering(name, *sort, kind))
     });
-    Catalog { offerings: offerings.collect() }
+    Catalog { offerings: offerings.collect(), ..Catalog::default() }
 }
 
 fn offering(name: OfferingName, sort: Sort, kind: Kind) -> Offering {
@@ -379,6 +379,7 @@ fn offering(name: OfferingName, sort: Sort, kind: Kind) -> Offering {
         description: format!("{name}, simulated"),
         name,
         versions: versions.iter().map(|text| text.parse::<Version>().expect("two numbers are a version")).collect(),
+        series: 1,
         plans: plans.collect(),
         runs_program: sort == Sort::Program,
         bindable: true,

@@ -90,6 +90,7 @@ impl Scene {
                 plan: "small".parse().unwrap(),
                 version: None,
                 handle: None,
+                maintenance: None,
             };
             scene.tell(FactKind::ServicePlaced { service: called.clone(), placement: placement.clone() });
             scene.command(

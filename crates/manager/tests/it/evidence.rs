@@ -47,6 +47,7 @@ impl Tale {
                 plan: "small".parse().unwrap(),
                 version: None,
                 handle: None,
+                maintenance: None,
             };
             tale.tell(FactKind::ServicePlaced { service: name(called), placement });
             tale.tell(FactKind::InstanceDeclared { instance: instance(&format!("{called}-1")) });

@@ -189,6 +189,7 @@ fn launch() -> impl Strategy<Value = Arc<Launch>> {
             plan: "small".parse().unwrap(),
             version: None,
             handle: None,
+            maintenance: None,
         };
         Arc::new(Launch {
             placement,
@@ -317,6 +318,7 @@ fn moved() -> impl Strategy<Value = FactKind> {
         plan: "small".parse().unwrap(),
         version: None,
         handle: None,
+        maintenance: None,
     };
     let why = String::new;
     prop_oneof![

@@ -123,6 +123,7 @@ pub(crate) fn offering(text: &str, versions: &[&str]) -> Offering {
         name: text.parse().unwrap(),
         description: format!("{text} for tests"),
         versions: versions.iter().map(|version| version.parse::<Version>().unwrap()).collect(),
+        series: 1,
         plans: ["small", "large"]
             .map(|plan| Plan {
                 name: plan.parse().unwrap(),
@@ -160,7 +161,8 @@ pub(crate) fn offering(text: &str, versions: &[&str]) -> Offering {
 }
 
 pub(crate) fn catalog(offerings: Vec<Offering>) -> Arc<Catalog> {
-    Arc::new(Catalog { offerings: offerings.into_iter().map(|offering| (offering.name.clone(), offering)).collect() })
+    let offerings = offerings.into_iter().map(|offering| (offering.name.clone(), offering)).collect();
+    Arc::new(Catalog { offerings, ..Catalog::default() })
 }
 
 /// The estate with another provider, which offers the same.

@@ -81,7 +81,7 @@ pub(super) struct Find {
     /// How many of a version's leading numbers name the format of its data: 1 for PostgreSQL (15, 16 …). 0: every
     /// version reads the data of the ones before it.
     #[serde(default)]
-    pub(super) series: usize,
+    pub(super) series: u32,
     /// A file in the data folder that holds the series, as a second witness.
     pub(super) series_file: Option<String>,
     /// What a person installs if nothing is found.
@@ -358,6 +358,7 @@ impl Definition {
             name: name.clone(),
             description: self.description.clone(),
             versions,
+            series: self.find.as_ref().map_or(0, |find| find.series),
             plans: self.plans.iter().map(PlanDefinition::plan).collect(),
             runs_program: self.runs_program,
             bindable: self.bindable,

@@ -134,8 +134,8 @@ impl Finder {
 }
 
 /// The first `count` numbers of a version: what names the format of its data.
-pub(super) fn series(version: &Version, count: usize) -> String {
-    version.to_string().split(['.', '-', '+']).take(count).collect::<Vec<_>>().join(".")
+pub(super) fn series(version: &Version, count: u32) -> String {
+    version.to_string().split(['.', '-', '+']).take(count as usize).collect::<Vec<_>>().join(".")
 }
 
 /// Whether `path` is a file that somebody may execute.

@@ -175,6 +175,7 @@ fn read_service(
     let offering = Offering {
         description: text(service, "description").unwrap_or_default(),
         versions: versions.into_iter().collect(),
+        series: 1,
         plans,
         runs_program: false,
         bindable,

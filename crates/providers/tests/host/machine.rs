@@ -79,6 +79,7 @@ impl Machine {
                 plan: offered.plans[0].name.clone(),
                 version: offered.versions.last().cloned(),
                 handle: None,
+                maintenance: None,
             },
             limits: Limits::default(),
             listen: Listen::Port,

@@ -77,6 +77,7 @@ impl Shop {
             plan: offering.plans[0].name.clone(),
             version: None,
             handle: offering.plans[0].handle.clone(),
+            maintenance: offering.plans[0].maintenance.as_ref().map(|kept| kept.version.clone()),
         };
         broker.forget();
         Self { broker, provider, told: Arc::default(), placement }

@@ -164,6 +164,7 @@ impl Aside {
                 plan: offering.plans[0].name.clone(), // an offering has at least one
                 version,
                 handle: None,
+                maintenance: None,
             },
             limits: Limits::default(),
             listen: Listen::Port,
