@@ -88,14 +88,21 @@ pub fn waits(known: &Knowledge, service: &ServiceKnowledge, step: &AgendaStep, n
         return Some(Waits::Other(other));
     }
     let most = known.repairs_at_once();
-    if known.upgrading.iter().filter(|name| known.services.get(*name).is_some_and(|s| known.is_wanted(s))).count() >= most {
+    if known.upgrading.iter().filter(|name| known.services.get(*name).is_some_and(|s| known.is_wanted(s))).count()
+        >= most
+    {
         return Some(Waits::TooMany(most));
     }
     not_well(known, service).map(Waits::NotWell)
 }
 
 /// A neighbour that is being upgraded or moved, or whose step comes earlier and can be made.
-fn comes_before(known: &Knowledge, service: &ServiceKnowledge, step: &AgendaStep, now: Timestamp) -> Option<ServiceName> {
+fn comes_before(
+    known: &Knowledge,
+    service: &ServiceKnowledge,
+    step: &AgendaStep,
+    now: Timestamp,
+) -> Option<ServiceName> {
     let name = &service.spec.name;
     let is_neighbour = |other: &ServiceName| {
         service.spec.needs.contains(other) || known.consumers.get(name).is_some_and(|all| all.contains(other))
@@ -249,7 +256,8 @@ impl<'a> Offered<'a> {
         {
             return Some(format!("{wish} was asked for"));
         }
-        if let Some(rejected) = upgrades.rejected.get(&named(to)) {
+        let again = upgrades.wish.as_ref().is_some_and(|wish| wish.again);
+        if let Some(rejected) = upgrades.rejected.get(&named(to)).filter(|_| !again) {
             return Some(format!(
                 "it was taken back at {}: {}; `ostler upgrade {name}` tries it again",
                 rejected.at.to_seconds(),
@@ -273,7 +281,9 @@ impl<'a> Offered<'a> {
             || held.is_some_and(|held| !spec.version.contains(held))
             || estate.upgrade.as_ref().is_some_and(|upgrade| upgrade.major);
         (!wanted).then(|| {
-            format!("its data has to be dumped and restored for it: `ostler upgrade {name}` does that, or `major = true`")
+            format!(
+                "its data has to be dumped and restored for it: `ostler upgrade {name}` does that, or `major = true`"
+            )
         })
     }
 }

@@ -174,8 +174,7 @@ impl Level {
     /// How much of this time was bad, in microseconds: in which it did not serve, or that is the share of what failed or was
     /// late.
     pub(crate) fn bad_within(&self, from: Timestamp, until: Timestamp) -> i64 {
-        let away = if self.now == Doing::Away { until.0.saturating_sub(self.doing_since.0.max(from.0)).max(0) } else { 0 };
-        self.sum(|bad| bad.away.saturating_add(bad.late), from, until).saturating_add(away)
+        self.sum(|bad| bad.away.saturating_add(bad.late), from, until)
     }
 
     /// Forgets what is over before `at`.

@@ -68,6 +68,7 @@ pub use upgrade::{
 pub use vault::{BY_HAND_MAX, Dropping, Found, Vault};
 pub use verified::{Checked, Verification};
 pub use view::{
-    BackupView, BurnView, DrillView, DrillingView, ExcludedView, InstanceView, LeftView, LeftoverView, LevelView,
-    MovedView, MovingView, NeedView, ProvenView, ServiceView, StatusView, status,
+    AvailableView, BackupView, BlockedView, BurnView, DrillView, DrillingView, ExcludedView, InstanceView, LeftView,
+    LeftoverView, LevelView, MovedView, MovingView, NeedView, ProvenView, ServiceView, StatusView, UpgradeView,
+    UpgradedView, status,
 };

@@ -106,8 +106,8 @@ pub(crate) fn place_one(
     }
     check_run(service, offering).map_err(|(cause, remedy)| ("run", cause, remedy))?;
     let offered = versions_at(known, catalogs, service, provider, offering, plan);
-    let version =
-        choose_version(service, offering, offered, current).map_err(|(cause, remedy)| ("version", cause, remedy))?;
+    let version = choose_version(service, offering, plan, offered, current)
+        .map_err(|(cause, remedy)| ("version", cause, remedy))?;
     // What exists was bought of the plan that was called so then, whatever is called so now. And it is kept up to date as
     // it was: a newer `maintenance_info` is an upgrade, never a side effect.
     let (handle, maintenance) = match current.filter(|current| current.plan == plan.name) {
@@ -278,16 +278,24 @@ fn check_run(service: &Service, offering: &Offering) -> Result<(), (String, Stri
     }
 }
 
-/// The version to use: the current one while it is offered and will do, else the newest that will do. Durable data
-/// keeps its series: moving it to another is an upgrade with a step for the data, never a side effect.
+/// The version to use: what exists stays what it is, whatever the range says: it becomes another version by an upgrade, in
+/// its window and with its data. Otherwise it is the newest that will do.
+///
+/// # Errors
+/// If nothing will do, or if no upgrade can lead there.
 fn choose_version(
     service: &Service,
     offering: &Offering,
+    plan: &Plan,
     offered: &[Version],
     current: Option<&Placement>,
 ) -> Result<Option<Version>, (String, String)> {
     if offered.is_empty() {
         return Ok(None);
+    }
+    let held = current.filter(|current| current.plan == plan.name).and_then(|current| current.version.as_ref());
+    if let Some(held) = held.filter(|held| service.version.contains(held)) {
+        return Ok(Some(held.clone()));
     }
     let listed = |versions: &[Version]| versions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let fitting: Vec<Version> = offered.iter().filter(|version| service.version.contains(version)).cloned().collect();
@@ -297,20 +305,23 @@ fn choose_version(
             format!("found here: {}; widen the range, or install a version that it allows", listed(offered)),
         ));
     };
-    let Some(held) = current.and_then(|current| current.version.as_ref()) else {
-        return Ok(Some(newest.clone()));
-    };
-    if fitting.contains(held) {
+    let Some(held) = held else { return Ok(Some(newest.clone())) };
+    let durable = service.data.durable.unwrap_or(offering.durable);
+    let is_read = || fitting.iter().any(|version| offering.same_series(held, version));
+    if !durable || is_read() {
         return Ok(Some(held.clone()));
     }
-    let durable = service.data.durable.unwrap_or(offering.durable);
-    let same_series = fitting.iter().filter(|version| offering.same_series(held, version)).max();
-    match (durable, same_series) {
-        (_, Some(version)) => Ok(Some(version.clone())),
-        (false, None) => Ok(Some(newest.clone())),
-        (true, None) => Err((
-            format!("`{}` holds data of {} {held}, which {newest} cannot read", service.name, service.offering),
-            format!("keep the range at {}: ostler does not move data from one major version to another", held.major()),
-        )),
+    let (name, product) = (&service.name, &service.offering);
+    let cause = format!("`{name}` holds data of {product} {held}, which {newest} cannot read");
+    let keep = format!("keep {held} in the range");
+    if newest < held {
+        return Err((cause, format!("{keep}: data is not brought from a newer version to an older one")));
     }
+    if !offering.actions.backup {
+        return Err((cause, format!("{keep}: there is no backup of `{product}` that could be restored there")));
+    }
+    if service.instances > 1 {
+        return Err((cause, format!("{keep}, or set `instances = 1`: each of its instances holds data of its own")));
+    }
+    Ok(Some(held.clone()))
 }

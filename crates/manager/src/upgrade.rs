@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::knowledge::{Launch, ServiceKnowledge};
 
 /// So many versions that were taken back are remembered of one service, the newest.
-pub const REJECTED_MAX: usize = 16;
+pub(crate) const REJECTED_MAX: usize = 16;
 /// So many failures in a row, of what has to be done once, end an upgrade.
 pub(crate) const TRIES_MAX: u32 = 3;
 
@@ -141,6 +141,9 @@ pub struct UpgradeWish {
     /// Why it cannot wait for a window.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub despite: Option<String>,
+    /// This service was named: what was taken back of it is tried again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub again: bool,
 }
 
 /// An upgrade that is under way.
@@ -180,6 +183,8 @@ pub struct Upgrading {
     pub looked: Option<Option<String>>,
     /// How often that look could not be made.
     pub look_failures: u32,
+    /// Neither the look nor the backup is tried again before.
+    pub not_before: Timestamp,
     /// What consumers could not rely on before it began, as `consumer: check`: that is no fault of it.
     pub broken_before: BTreeSet<String>,
     /// Why it is being taken back.
@@ -290,7 +295,8 @@ impl ServiceKnowledge {
     /// The instance that an upgrade left at this placement, and since when, if it is still there.
     pub(crate) fn kept_by_upgrade(&self, placement: &Placement) -> Option<(u32, Timestamp)> {
         self.instances.iter().rev().find_map(|(number, instance)| {
-            let left = instance.left.as_ref().filter(|left| left.placement == *placement && instance.ending.is_none())?;
+            let left =
+                instance.left.as_ref().filter(|left| left.placement == *placement && instance.ending.is_none())?;
             Some((*number, left.since))
         })
     }

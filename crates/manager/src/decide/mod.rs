@@ -224,6 +224,7 @@ pub fn decide(known: &Knowledge, event: &Event, now: Timestamp) -> Decision {
         }
         Event::Look(scope) => reconcile::look(&mut draft, scope),
     }
+    draft.look_at_upgrade(event);
     draft.decision
 }
 
@@ -266,6 +267,28 @@ impl<'a> Draft<'a> {
     pub(crate) fn tell(&mut self, service: &ServiceName, occasion: Occasion, message: String) {
         self.fact(FactKind::Told { service: service.clone(), occasion });
         self.command(Command::Notify { service: service.clone(), occasion, message });
+    }
+
+    /// Whatever is heard of a service that is being upgraded may be what its upgrade waits for.
+    fn look_at_upgrade(&mut self, event: &Event) {
+        let service = match event {
+            _ if self.known.upgrading.is_empty() => None,
+            Event::Ended { id, .. } => self.known.commands.get(id).map(Command::at_service),
+            Event::Probed { instance, .. } | Event::Died { instance, .. } => Some(instance.service()),
+            Event::Verified { binding, .. } => Some(&binding.need),
+            Event::Served { service, .. } => Some(service),
+            Event::Resumed { .. }
+            | Event::LossAccepted { .. }
+            | Event::EstateGiven { .. }
+            | Event::CatalogRead { .. }
+            | Event::Asked(_)
+            | Event::Accepted { .. }
+            | Event::CallersAffected { .. }
+            | Event::Look(_) => None,
+        };
+        if let Some(service) = service.filter(|service| self.known.upgrading.contains(*service)) {
+            self.look(Scope::Service(service.clone()));
+        }
     }
 
     /// Everybody who uses the service: what they wait for may be there now.

@@ -141,7 +141,7 @@ pub(super) fn end(known: &mut Knowledge, id: CommandId, outcome: &Outcome, at: T
             end_operation(known, instance, id, false, outcome, at);
             end_of_service(known, &command, outcome, at);
             failover::step_ended(known, &command, outcome, at);
-            upgrade::step_ended(known, &command, outcome);
+            upgrade::step_ended(known, &command, outcome, at);
         }
         Command::Provision { instance }
         | Command::Observe { instance }

@@ -5,11 +5,12 @@
 
 use std::collections::BTreeSet;
 
-use ostler_model::ids::ServiceName;
+use ostler_model::ids::{InstanceId, ServiceName};
 use ostler_model::outcome::{Failure, FailureClass};
 use ostler_model::time::Timestamp;
 
-use super::index::{recount_outdated, with_service};
+use super::index::{recount_outdated, with_instance, with_service};
+use crate::backoff;
 use crate::command::{Command, Outcome};
 use crate::knowledge::{Knowledge, ServiceKnowledge};
 use crate::upgrade::{Agenda, REJECTED_MAX, RejectedVersion, UpgradeStep, Upgraded, Upgrades, Upgrading, named};
@@ -26,7 +27,6 @@ pub(super) fn evolve(known: &mut Knowledge, name: &ServiceName, step: &UpgradeSt
             with_upgrades(known, name, |upgrades| {
                 upgrades.wish = Some(wish.clone());
                 upgrades.put_off = None;
-                upgrades.rejected.clear(); // a person knows better
             });
             known.agenda_is_old = true;
         }
@@ -58,6 +58,7 @@ pub(super) fn evolve(known: &mut Knowledge, name: &ServiceName, step: &UpgradeSt
             known.reassign(name, |service| service.placement = from.or(service.placement.take()));
             with_upgrades(known, name, |upgrades| {
                 upgrades.under_way = None;
+                upgrades.wish = None; // whoever asked is told, and can ask again
                 upgrades.put_off = Some((*until, why.clone()));
             });
             over(known, name);
@@ -76,7 +77,7 @@ pub(super) fn drop_it(known: &mut Knowledge, name: &ServiceName) {
 }
 
 /// Something that was done at an instance is over: what it says of the upgrade, if it was for that.
-pub(super) fn step_ended(known: &mut Knowledge, command: &Command, outcome: &Outcome) {
+pub(super) fn step_ended(known: &mut Knowledge, command: &Command, outcome: &Outcome, at: Timestamp) {
     let interrupted = matches!(outcome, Outcome::Failed(Failure { class: FailureClass::Interrupted, .. }));
     let (Command::Prove { instance } | Command::Backup { instance, .. }) = command else { return };
     let service = known.services.get(instance.service());
@@ -88,9 +89,13 @@ pub(super) fn step_ended(known: &mut Knowledge, command: &Command, outcome: &Out
             let wrong = checks.iter().find_map(|checked| Some((&checked.name, checked.problem.as_ref()?)));
             it.looked = Some(wrong.map(|(name, problem)| format!("`{name}`: {problem}")));
         }
-        (Command::Prove { .. }, Outcome::Failed(_)) => it.look_failures = it.look_failures.saturating_add(1),
+        (Command::Prove { .. }, Outcome::Failed(_)) => {
+            it.look_failures = it.look_failures.saturating_add(1);
+            it.not_before = at + backoff::backup_pause(it.look_failures);
+        }
         (Command::Backup { name, .. }, Outcome::Failed(_)) if it.backup.as_ref() == Some(name) => {
             it.backup_failures = it.backup_failures.saturating_add(1);
+            it.not_before = at + backoff::backup_pause(it.backup_failures);
         }
         _ => {}
     });
@@ -124,6 +129,7 @@ fn begin(known: &mut Knowledge, name: &ServiceName, step: &UpgradeStep, at: Time
             serves_since: None,
             looked: None,
             look_failures: 0,
+            not_before: at,
             broken_before,
             returns: None,
             held: None,
@@ -136,9 +142,8 @@ fn begin(known: &mut Knowledge, name: &ServiceName, step: &UpgradeStep, at: Time
 /// What the service's consumers cannot rely on as it is, as `consumer: check`.
 pub(crate) fn broken(known: &Knowledge, name: &ServiceName) -> BTreeSet<String> {
     let consumers = known.consumers.get(name).into_iter().flatten().filter_map(|consumer| known.services.get(consumer));
-    let looks = consumers.filter_map(|consumer| {
-        Some((&consumer.spec.name, consumer.bindings.get(name)?.verified.as_ref()?))
-    });
+    let looks =
+        consumers.filter_map(|consumer| Some((&consumer.spec.name, consumer.bindings.get(name)?.verified.as_ref()?)));
     let wrong = looks.flat_map(|(consumer, verified)| {
         let wrong = verified.checks.iter().filter(|checked| checked.problem.is_some());
         wrong.map(move |checked| format!("{consumer}: {}", checked.name))
@@ -152,7 +157,17 @@ fn take_back(known: &mut Knowledge, name: &ServiceName, why: &str) {
     if !it.data {
         known.reassign(name, |service| service.placement = Some(from));
     }
-    with_service(known, name, |service| service.changed = None);
+    with_service(known, name, |service| {
+        service.changed = None;
+        if let Some(it) = service.upgrading().filter(|it| !it.data && service.launches.contains_key(&it.former)) {
+            service.generation = it.former;
+        }
+    });
+    // What the upgrade has brought holds nothing up any more.
+    let reached = known.services.get(name).and_then(|service| Some(service.upgrading()?.reached.clone()));
+    for number in reached.into_iter().flatten() {
+        with_instance(known, &InstanceId::new(name.clone(), number), super::try_again);
+    }
     change(known, name, |it| {
         it.returns = Some(why.to_owned());
         it.held = None;
@@ -170,6 +185,9 @@ fn end(known: &mut Knowledge, name: &ServiceName, at: Timestamp) {
             (None, true) => Some((named(&it.from), it.why.clone())),
             (None, false) | (Some(_), true) => None,
         };
+        if returned.is_none() {
+            upgrades.rejected.remove(&named(&it.to)); // it has shown what it is worth
+        }
         if let Some((version, why)) = rejected {
             upgrades.rejected.insert(version, RejectedVersion { at, why });
         }

@@ -16,6 +16,7 @@ use crate::decide::Draft;
 use crate::event::Scope;
 
 pub(crate) use self::failover::{lost_in_words, tried as tried_by};
+pub(crate) use self::service::backup_name;
 
 /// Looks at `scope`.
 pub(crate) fn look(draft: &mut Draft<'_>, scope: &Scope) {

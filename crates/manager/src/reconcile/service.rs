@@ -22,7 +22,6 @@ use crate::vault::SCHEDULED;
 pub(super) fn look(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
     let steps = [
         failover::look,
-        upgrade::look,
         endpoint,
         count_instances,
         doubt_bindings,
@@ -36,6 +35,8 @@ pub(super) fn look(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
         vault::prove,
         vault::delete,
         tell_healed,
+        // Last, so that it is decided where all else is as it should be.
+        upgrade::look,
     ];
     for step in steps {
         let facts = draft.decision.facts.len();
@@ -52,6 +53,7 @@ pub(super) fn look(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
     for number in service.instances.keys() {
         draft.look(Scope::Instance(service.instance_id(*number)));
     }
+    upgrade::look_for_newer(draft);
 }
 
 /// Opened before anything is bound, because bindings point at it; closed after the last instance has stopped.
@@ -416,7 +418,7 @@ fn tell_healed(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
 
 /// The name of a backup that ostler makes by itself: its time, so that names sort as times do. Never one that another one
 /// has, or had.
-pub(super) fn backup_name(service: &ServiceKnowledge, prefix: &str, now: Timestamp) -> String {
+pub(crate) fn backup_name(service: &ServiceKnowledge, prefix: &str, now: Timestamp) -> String {
     let first = format!("{prefix}{}", now.to_seconds().replace(['-', ':'], ""));
     let is_taken = |name: &String| {
         let is_it = |(_, made): &(Timestamp, BackupMade)| made.name == *name;

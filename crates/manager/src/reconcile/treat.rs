@@ -233,7 +233,9 @@ fn move_by_itself(draft: &Draft<'_>, service: &ServiceKnowledge) -> Option<Choic
     }
     let lost = match &it.brings {
         Brings::Nothing | Brings::LastBackup | Brings::Backup { lost_since: None, .. } => Duration::ZERO,
-        Brings::Backup { lost_since: Some(since), .. } => draft.now.since(*since),
+        Brings::Backup { lost_since: Some(since), .. } | Brings::Kept { lost_since: since, .. } => {
+            draft.now.since(*since)
+        }
     };
     let besides_ms = u64::try_from(lost.as_millis()).unwrap_or(u64::MAX).saturating_mul(LOSS_WEIGHS);
     Some(Choice { remedy: Remedy::FailOver, besides_ms })

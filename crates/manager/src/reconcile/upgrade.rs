@@ -31,15 +31,21 @@ const WORSE: i64 = 2;
 /// One in so many microseconds of a wave's time may be bad whatever came before.
 const BAD_MIN: i64 = 200;
 
-pub(super) fn look(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
+/// Looks for what is newer, if anything has changed since that was done last.
+pub(super) fn look_for_newer(draft: &mut Draft<'_>) {
     if draft.known.agenda_is_old {
         let agenda = seek(draft.known);
         let names: Vec<_> = agenda.steps.iter().map(|step| step.service.clone()).collect();
         draft.fact(FactKind::UpgradesSought { agenda: Box::new(agenda) });
-        return names.into_iter().for_each(|name| draft.look(Scope::Service(name)));
+        names.into_iter().for_each(|name| draft.look(Scope::Service(name)));
     }
-    if !draft.known.is_wanted(service) {
-        return; // it goes on when the service does
+}
+
+/// The next step of the service's upgrade, if there is one to be made.
+pub(super) fn look(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
+    // What is on the agenda may not be so any more, until it was looked again.
+    if !draft.known.is_wanted(service) || (service.upgrading().is_none() && draft.known.agenda_is_old) {
+        return;
     }
     match service.upgrading() {
         None => begin(draft, service),
@@ -104,14 +110,17 @@ fn in_waves(draft: &mut Draft<'_>, service: &ServiceKnowledge, it: &Upgrading) {
         return back_up_first(draft, service, it, backup);
     }
     if it.passed < it.wave {
-        let wave: Vec<u32> = active(service).filter(|(number, _)| it.reached.contains(number)).map(|(n, _)| n).collect();
+        let wave: Vec<u32> =
+            active(service).filter(|(number, _)| it.reached.contains(number)).map(|(n, _)| n).collect();
         return gate(draft, service, it, &wave);
     }
     let left: Vec<u32> = active(service).map(|(number, _)| number).filter(|n| !it.reached.contains(n)).collect();
     if left.is_empty() {
         return end(draft, service, it);
     }
-    if let Some(waits) = closed(known, it.is_urgent(), draft.now).or_else(|| not_well(known, service).map(Waits::NotWell)) {
+    if let Some(waits) =
+        closed(known, it.is_urgent(), draft.now).or_else(|| not_well(known, service).map(Waits::NotWell))
+    {
         return wait(draft, service, &waits);
     }
     let done = active(service).filter(|(number, _)| it.reached.contains(number)).count();
@@ -135,9 +144,13 @@ fn back_up_first(draft: &mut Draft<'_>, service: &ServiceKnowledge, it: &Upgradi
     if it.backup_failures >= TRIES_MAX {
         let failure = service.backup_trouble.as_ref().map(|failure| failure.detail.clone()).unwrap_or_default();
         let why = format!("its data could not be backed up before: {failure}");
-        let message = format!("the upgrade of {} from {} was put off: {why}", service.spec.name, from_to(&it.from, &it.to));
+        let message =
+            format!("the upgrade of {} from {} was put off: {why}", service.spec.name, from_to(&it.from, &it.to));
         draft.tell(&service.spec.name, Occasion::Failed, message);
         return fact(draft, service, UpgradeStep::PutOff { until: draft.now + PUT_OFF_FOR, why });
+    }
+    if draft.now < it.not_before {
+        return draft.wake(it.not_before, Scope::Service(service.spec.name.clone()));
     }
     let under_way = Knowledge::is_under_way(service, OperationKind::Backup);
     if service.backup_wanted.is_none() && !under_way {
@@ -149,6 +162,9 @@ fn back_up_first(draft: &mut Draft<'_>, service: &ServiceKnowledge, it: &Upgradi
 fn gate(draft: &mut Draft<'_>, service: &ServiceKnowledge, it: &Upgrading, wave: &[u32]) {
     let known = draft.known;
     let scope = || Scope::Service(service.spec.name.clone());
+    if service.launch().map(|launch| &launch.placement) != service.placement.as_ref() {
+        return; // what it is to be started from waits for something
+    }
     let serves = |number: &u32| {
         service.instances.get(number).is_some_and(|instance| {
             let runs = instance.phase == Phase::Running && instance.is_ready() && instance.observed;
@@ -168,7 +184,7 @@ fn gate(draft: &mut Draft<'_>, service: &ServiceKnowledge, it: &Upgrading, wave:
         Some(Some(problem)) => {
             return take_back(draft, service, it, format!("it is not as its consumers rely on: {problem}"));
         }
-        None if it.look_failures < TRIES_MAX => return look_at(draft, service, wave),
+        None if it.look_failures < TRIES_MAX => return look_at(draft, service, it, wave),
         // That nobody could look says nothing against it: it serves, and has been watched.
         Some(None) | None => {}
     }
@@ -179,9 +195,12 @@ fn gate(draft: &mut Draft<'_>, service: &ServiceKnowledge, it: &Upgrading, wave:
 }
 
 /// The newest of the wave is looked at as its consumers see it.
-fn look_at(draft: &mut Draft<'_>, service: &ServiceKnowledge, wave: &[u32]) {
+fn look_at(draft: &mut Draft<'_>, service: &ServiceKnowledge, it: &Upgrading, wave: &[u32]) {
     if Knowledge::is_under_way(service, OperationKind::Prove) {
         return;
+    }
+    if draft.now < it.not_before {
+        return draft.wake(it.not_before, Scope::Service(service.spec.name.clone()));
     }
     let free = |number: &&u32| service.instances.get(number).is_some_and(|i| i.operation.is_none());
     match wave.iter().rev().find(free) {
@@ -223,7 +242,7 @@ fn new_breaks(known: &Knowledge, service: &ServiceKnowledge, it: &Upgrading) -> 
         let verified = consumer.bindings.get(name)?.verified.as_ref().filter(|v| v.at > it.wave_began)?;
         let is_new = |check: &str| !it.broken_before.contains(&format!("{}: {check}", consumer.spec.name));
         let wrong = verified.checks.iter().find_map(|checked| {
-            let problem = checked.problem.as_ref().filter(|problem| problem.is_wrong())?;
+            let problem = checked.problem.as_ref().filter(|problem| problem.kind.is_wrong())?;
             is_new(&checked.name).then_some((&checked.name, problem))
         });
         wrong.map(|(check, problem)| format!("{} cannot rely on it: `{check}`: {problem}", consumer.spec.name))
@@ -239,11 +258,7 @@ fn does_worse(service: &ServiceKnowledge, it: &Upgrading, since: Timestamp, now:
     let allowed = before.saturating_mul(WORSE).max(micros / BAD_MIN);
     (bad > allowed).then(|| {
         let in_words = |bad: i64| in_words(Duration::from_micros(u64::try_from(bad).unwrap_or(0)));
-        format!(
-            "{} of its time were bad since, and {} of as long a time before",
-            in_words(bad),
-            in_words(before)
-        )
+        format!("{} of its time were bad since, and {} of as long a time before", in_words(bad), in_words(before))
     })
 }
 
@@ -252,15 +267,14 @@ fn can_be_taken_back(known: &Knowledge, service: &ServiceKnowledge, it: &Upgradi
     if it.data {
         return service.moving.as_ref().is_some_and(|moving| moving.can_be_given_up());
     }
-    let is_untouched = |instance: &Instance| {
-        instance.generation != Some(service.generation) && instance.changes_to.is_none() && instance.operation.is_none()
-    };
+    let is_untouched =
+        |instance: &Instance| instance.generation != Some(service.generation) && instance.changes_to.is_none();
     // What its provider has made newer it does not make older again.
     let never_was = active(service).all(|(_, instance)| is_untouched(instance));
     never_was || (known.can_be_restarted(service) && is_offered(known, service, &it.from))
 }
 
-fn take_back(draft: &mut Draft<'_>, service: &ServiceKnowledge, it: &Upgrading, why: String) {
+pub(super) fn take_back(draft: &mut Draft<'_>, service: &ServiceKnowledge, it: &Upgrading, why: String) {
     let name = &service.spec.name;
     let change = from_to(&it.from, &it.to);
     if can_be_taken_back(draft.known, service, it) {
@@ -270,6 +284,9 @@ fn take_back(draft: &mut Draft<'_>, service: &ServiceKnowledge, it: &Upgrading, 
         );
         draft.tell(name, Occasion::Failed, message);
         fact(draft, service, UpgradeStep::TakenBack { why });
+        if service.moving.is_some() {
+            draft.fact(FactKind::MoveReturned { service: name.clone() });
+        }
         for (number, _) in active(service) {
             draft.look(Scope::Instance(service.instance_id(number)));
         }
@@ -348,7 +365,10 @@ fn end(draft: &mut Draft<'_>, service: &ServiceKnowledge, it: &Upgrading) {
     let change = from_to(&it.from, &it.to);
     let took = in_words(draft.now.since(it.began));
     let message = match &it.returns {
-        Some(_) => format!("{name} is {} again: its upgrade from {change} was taken back within {took}", crate::upgrade::named(&it.from)),
+        Some(_) => format!(
+            "{name} is {} again: its upgrade from {change} was taken back within {took}",
+            crate::upgrade::named(&it.from)
+        ),
         None if it.back => format!("{name} went back from {change} within {took}"),
         None => format!("{name} was upgraded from {change} within {took}"),
     };

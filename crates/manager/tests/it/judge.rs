@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use ostler_manager::{Allowed, BindingState, Brings, Command, Event, FactKind, Phase, Scope, Target, decide};
+use ostler_manager::{
+    Allowed, BindingState, Brings, Command, Event, FactKind, Phase, Scope, Target, UpgradeStep, decide,
+};
 use ostler_model::ids::{CommandId, InstanceId, ServiceName};
 
 use crate::world::World;
@@ -169,10 +171,16 @@ impl World {
         asks && instance.repair.is_some() && (by_people || !instance.waits_for_repair())
     }
 
-    /// A drill waits until something else is over: within a minute the schedule looks again, and nobody need tell it.
+    /// A drill, or the next wave of an upgrade, waits until something else is over: within a minute the schedule looks again, and nobody need tell it.
     pub(crate) fn is_drilled_later(&self, scope: &Scope) -> bool {
         let decision = decide(&self.known, &Event::Look(scope.clone()), self.now);
-        let begins = decision.facts.first().is_some_and(|fact| matches!(fact.kind, FactKind::DrillBegan { .. }));
+        let begins = decision.facts.first().is_some_and(|fact| match &fact.kind {
+            FactKind::DrillBegan { .. } => true,
+            FactKind::Upgrade { step, .. } => {
+                matches!(**step, UpgradeStep::Began { .. } | UpgradeStep::WaveBegan { .. })
+            }
+            _ => false,
+        });
         let soon = self.now + Duration::from_secs(60);
         begins && self.wakes.iter().take_while(|(at, _)| *at <= soon).any(|(_, other)| other == scope)
     }
