@@ -210,6 +210,9 @@ pub struct Upgraded {
     pub returned: Option<String>,
     /// Its data was dumped and restored.
     pub data: bool,
+    /// A person went back to what it was before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub back: bool,
 }
 
 /// A version that was put to use and taken back.

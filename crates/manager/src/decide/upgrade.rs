@@ -127,7 +127,7 @@ impl Draft<'_> {
             }
             return Ok(());
         }
-        let last = service.upgrades().last.as_ref().filter(|last| last.returned.is_none());
+        let last = service.upgrades().last.as_ref().filter(|last| last.returned.is_none() && !last.back);
         let last = last.filter(|last| service.placement.as_ref() == Some(&last.to));
         let Some(last) = last else {
             return Err(format!("`{name}` was not upgraded, or it was taken back already"));

@@ -204,6 +204,7 @@ fn end(known: &mut Knowledge, name: &ServiceName, at: Timestamp) {
             waves: it.wave,
             returned,
             data: it.data,
+            back: it.back,
         });
     });
     over(known, name);

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ostler_manager::UpgradeStep;
 use ostler_manager::{
     Brings, Callers, Checked, Command, Decision, Drill, Event, Fact, FactKind, Instance, Knowledge, Measured, Origin,
     Outcome, Process, ResumeCause, Scope, ServiceKnowledge, Target, check, evolve, take,
@@ -224,6 +225,11 @@ impl World {
             FactKind::HealthChanged { instance, health: Health::Ready } if self.is_bought(instance.service()) => {
                 let number = self.known.instance(instance).and_then(|i| i.attempts.number());
                 self.broker.used.extend(number.map(|attempt| AttemptId { instance: instance.clone(), attempt }));
+            }
+            FactKind::Upgrade { service, step } => {
+                if let UpgradeStep::WaveBegan { instances } = &**step {
+                    self.judge_wave(service, instances);
+                }
             }
             FactKind::RepairBegan { instance, .. } => drop(self.sick.insert(instance.clone())),
             FactKind::RemedyChosen { remedy, .. } if remedy.acts() => self.count_remedy(),

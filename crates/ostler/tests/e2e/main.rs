@@ -26,3 +26,4 @@ mod standby;
 mod together;
 mod trouble;
 mod up_and_down;
+mod upgrades;
