@@ -169,10 +169,11 @@ fn check_service(known: &Knowledge, name: &ServiceName, service: &ServiceKnowled
     if active().count() != service.active {
         fail(format!("{name} counts {} active instances and has {}", service.active, active().count()));
     }
-    let is_outdated =
-        |instance: &Instance| crate::evolve::is_outdated(instance, service.generation, service.restart_round);
+    let is_outdated = |number: u32, instance: &Instance| {
+        crate::evolve::is_outdated(instance, service.generation_of(number), service.restart_round)
+    };
     let outdated: BTreeSet<u32> =
-        service.instances.iter().filter(|(_, instance)| is_outdated(instance)).map(|(number, _)| *number).collect();
+        service.instances.iter().filter(|(number, i)| is_outdated(**number, i)).map(|(number, _)| *number).collect();
     if outdated != service.outdated {
         fail(format!("{name} takes {:?} for outdated, and {outdated:?} are", service.outdated));
     }

@@ -11,6 +11,7 @@ use ostler_model::health::{Exit, Health};
 use ostler_model::ids::{AttemptId, BindingId, CommandId, EstateUuid, InstanceId, Position, ProviderName, ServiceName};
 use ostler_model::sale::{Guest, Sale};
 use ostler_model::time::{Span, Timestamp};
+use ostler_model::version::VersionRange;
 use serde::{Deserialize, Serialize};
 
 use crate::command::Outcome;
@@ -262,6 +263,22 @@ pub enum Ask {
     Discard {
         /// Which.
         instance: InstanceId,
+    },
+    /// Put newer versions to use that are on offer and allowed.
+    Upgrade {
+        /// Of which service; of all that have some if `None`.
+        service: Option<ServiceName>,
+        /// To one of these; the newest that will do if `None`.
+        to: Option<VersionRange>,
+        /// Why it cannot wait for a window.
+        despite: Option<String>,
+    },
+    /// Take an upgrade back: the one under way, or the last one.
+    Rollback {
+        /// Of which service.
+        service: ServiceName,
+        /// What was written since may be lost.
+        accept_loss: bool,
     },
 }
 

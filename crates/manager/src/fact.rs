@@ -22,6 +22,7 @@ use crate::knowledge::Launch;
 use crate::level::Traffic;
 use crate::moving::Brings;
 use crate::remedy::{Remedy, Weighed};
+use crate::upgrade::{Agenda, UpgradeStep};
 use crate::verified::Checked;
 
 /// Something that happened or was decided, and when.
@@ -418,6 +419,20 @@ pub enum FactKind {
         /// What it has shown.
         result: Box<DrillResult>,
     },
+    /// It was looked what is newer than what is used.
+    UpgradesSought {
+        /// What was found.
+        #[serde(flatten)]
+        agenda: Box<Agenda>,
+    },
+    /// Something about the upgrade of a service.
+    Upgrade {
+        /// Which.
+        service: ServiceName,
+        /// What.
+        #[serde(flatten)]
+        step: Box<UpgradeStep>,
+    },
 }
 
 /// What is concluded to be the cause, with the evidence.
@@ -491,7 +506,7 @@ impl Diagnosis {
 
 impl FactKind {
     /// What [`FactKind::word`] can be.
-    pub const WORDS: [&'static str; 51] = [
+    pub const WORDS: [&'static str; 53] = [
         "estate-founded",
         "resumed",
         "estate-declared",
@@ -543,6 +558,8 @@ impl FactKind {
         "instance-discarded",
         "drill-began",
         "drill-ended",
+        "upgrades-sought",
+        "upgrade",
     ];
 
     /// A short word for filters and tables: the `fact` tag of its JSON.
@@ -599,6 +616,8 @@ impl FactKind {
             Self::InstanceDiscarded { .. } => "instance-discarded",
             Self::DrillBegan { .. } => "drill-began",
             Self::DrillEnded { .. } => "drill-ended",
+            Self::UpgradesSought { .. } => "upgrades-sought",
+            Self::Upgrade { .. } => "upgrade",
         }
     }
 }

@@ -43,6 +43,8 @@ pub enum WhyNot {
     NothingThere,
     /// It is being moved.
     UnderWay,
+    /// It is being upgraded.
+    Upgrading,
     /// The estate file says `by_itself = false`.
     NotByItself,
     /// No other provider will do.
@@ -77,6 +79,7 @@ impl WhyNot {
             Self::Sold => "it was sold: its buyer knows where it is".to_owned(),
             Self::NothingThere => "it has no instance yet".to_owned(),
             Self::UnderWay => "it is being moved already".to_owned(),
+            Self::Upgrading => "it is being upgraded: `ostler rollback` takes that back".to_owned(),
             Self::NotByItself => "`failover = { by_itself = false }` is declared".to_owned(),
             Self::Nowhere(why) => why.clone(),
             Self::SeveralInstances => "its instances hold data of their own, and a backup is of one of them".to_owned(),
@@ -134,6 +137,9 @@ pub(crate) fn weigh(
     }
     if service.moving.is_some() {
         return Err(WhyNot::UnderWay);
+    }
+    if service.upgrading().is_some() {
+        return Err(WhyNot::Upgrading);
     }
     if !terms.asked && !service.spec.failover.by_itself {
         return Err(WhyNot::NotByItself);

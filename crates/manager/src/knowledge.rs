@@ -27,6 +27,7 @@ use crate::level::Level;
 use crate::moving::{Moved, Moving};
 use crate::remedy::{Ailment, Learned};
 use crate::rounds::Leftover;
+use crate::upgrade::{Agenda, Upgrades};
 use crate::vault::Vault;
 
 /// Everything that is known.
@@ -75,6 +76,15 @@ pub struct Knowledge {
     /// The number of the last drill.
     #[serde(default)]
     pub last_drill: u32,
+    /// What could be upgraded, as far as it was looked.
+    #[serde(default)]
+    pub agenda: Agenda,
+    /// Something has changed since it was looked what could be upgraded.
+    #[serde(default)]
+    pub agenda_is_old: bool,
+    /// The services that are being upgraded.
+    #[serde(default)]
+    pub upgrading: BTreeSet<ServiceName>,
     /// The time of the newest fact: until then ostler was there.
     #[serde(default)]
     pub latest: Timestamp,
@@ -172,6 +182,9 @@ pub struct ServiceKnowledge {
     /// What former drills of it have shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drilled: Option<Box<Drilled>>,
+    /// What is known of its upgrades.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrades: Option<Box<Upgrades>>,
 }
 
 /// Why there is a service.
@@ -451,7 +464,7 @@ impl Knowledge {
                     && self.is_bound_as_declared(service)
                     && !(wanted && (service.backup_wanted.is_some() || service.restore_wanted.is_some()))
                     && service.ending.is_none()
-                    && !(wanted && service.moving.is_some())
+                    && !(wanted && (service.moving.is_some() || service.upgrading().is_some()))
                     && service.instances.values().all(|instance| self.is_at_peace(service, instance))
             })
     }
@@ -525,6 +538,7 @@ impl ServiceKnowledge {
             moved_for: None,
             epoch: 0,
             drilled: None,
+            upgrades: None,
         }
     }
 

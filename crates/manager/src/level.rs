@@ -171,6 +171,12 @@ impl Level {
         }
     }
 
+    /// How much of this time was bad, in microseconds: in which it did not serve, or that is the share of what failed or was
+    /// late.
+    pub(crate) fn bad_within(&self, from: Timestamp, until: Timestamp) -> i64 {
+        self.sum(|bad| bad.away.saturating_add(bad.late), from, until)
+    }
+
     /// Forgets what is over before `at`.
     pub(crate) fn forget_before(&mut self, at: Timestamp) {
         self.bad.retain(|bad| bad.until > at);

@@ -10,6 +10,7 @@
 //! - At most one operation is under way for one instance, and one for one endpoint.
 //! - The work for one event grows with what the event touches, not with the size of the estate.
 
+mod agenda;
 mod backoff;
 mod binding;
 mod brake;
@@ -35,10 +36,12 @@ mod reconcile;
 mod rehearse;
 pub mod remedy;
 mod rounds;
+mod upgrade;
 mod vault;
 mod verified;
 mod view;
 
+pub use agenda::{Waits, waits};
 pub use brake::{Allowed, Brake};
 pub use check::{Violation, check};
 pub use choose::{Candidate, Examined, Judged, candidates};
@@ -59,9 +62,13 @@ pub use moving::{Brings, LeftBehind, MoveStep, Moved, Moving, StepTrouble};
 pub use place::{PlacementProblem, place};
 pub use rehearse::{Rehearsal, rehearse};
 pub use rounds::{APPEARS_WITHIN, Accepted, LeftBinding, Leftover, RoundState, Rounds};
+pub use upgrade::{
+    Agenda, AgendaStep, Blocked, RejectedVersion, UpgradeStep, UpgradeWish, Upgraded, Upgrades, Upgrading, named,
+};
 pub use vault::{BY_HAND_MAX, Dropping, Found, Vault};
 pub use verified::{Checked, Verification};
 pub use view::{
-    BackupView, BurnView, DrillView, DrillingView, ExcludedView, InstanceView, LeftView, LeftoverView, LevelView,
-    MovedView, MovingView, NeedView, ProvenView, ServiceView, StatusView, status,
+    AvailableView, BackupView, BlockedView, BurnView, DrillView, DrillingView, ExcludedView, InstanceView, LeftView,
+    LeftoverView, LevelView, MovedView, MovingView, NeedView, ProvenView, ServiceView, StatusView, UpgradeView,
+    UpgradedView, status,
 };

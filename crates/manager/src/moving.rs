@@ -63,6 +63,13 @@ pub enum Brings {
     Nothing,
     /// A backup that is made of the old instance once it is fenced: nothing is lost.
     LastBackup,
+    /// The data of an instance that an upgrade left, which serves again: what was written since it was left is lost.
+    Kept {
+        /// The instance's number.
+        number: u32,
+        /// When it was left.
+        lost_since: Timestamp,
+    },
     /// A backup that was made.
     Backup {
         /// Which.
@@ -156,6 +163,7 @@ impl Brings {
         match self {
             Self::Nothing | Self::LastBackup => None,
             Self::Backup { lost_since, .. } => *lost_since,
+            Self::Kept { lost_since, .. } => Some(*lost_since),
         }
     }
 }
@@ -216,7 +224,9 @@ impl ServiceKnowledge {
     /// Whether the launch that instances are to be started from is one for where the service is bought.
     pub(crate) fn launch_is_here(&self) -> bool {
         let (Some(launch), Some(placement)) = (self.launch(), &self.placement) else { return true };
-        launch.placement.provider == placement.provider
+        // A move to another series of versions stays where it is, and what is started there is another version all the same.
+        let same = self.moving.is_none() || launch.placement == *placement;
+        launch.placement.provider == placement.provider && same
     }
 
     /// Whether a move still needs what it leaves: for the last backup.

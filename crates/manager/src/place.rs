@@ -278,6 +278,7 @@ fn check_run(service: &Service, offering: &Offering) -> Result<(), (String, Stri
     }
 }
 
+<<<<<<< HEAD
 /// What exists stays what it is also where its version is gone: what a package's update has put in its place is an upgrade
 /// on offer, and so is every other version of a program of the buyer's own. Only of a plan that gives one version it is as
 /// the plan says.
@@ -316,6 +317,13 @@ fn without_versions(
 
 /// The version to use: the current one while it will do, else the newest that will do. Durable data
 /// keeps its series: moving it to another is an upgrade with a step for the data, never a side effect.
+=======
+/// The version to use: what exists stays what it is, whatever the range says: it becomes another version by an upgrade, in
+/// its window and with its data. Otherwise it is the newest that will do.
+///
+/// # Errors
+/// If nothing will do, or if no upgrade can lead there.
+>>>>>>> f09991f60ef0bef0bafbfae984e5e7bfb303c2eb
 fn choose_version(
     service: &Service,
     offering: &Offering,
@@ -326,6 +334,10 @@ fn choose_version(
     let held = current.and_then(|current| current.version.as_ref());
     if offered.is_empty() {
         return without_versions(service, offering, held);
+    }
+    let held = current.filter(|current| current.plan == plan.name).and_then(|current| current.version.as_ref());
+    if let Some(held) = held.filter(|held| service.version.contains(held)) {
+        return Ok(Some(held.clone()));
     }
     let listed = |versions: &[Version]| versions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     if let Some(held) = held.filter(|held| service.version.contains(held) && is_kept(held, offering, plan, offered)) {
@@ -340,6 +352,7 @@ fn choose_version(
     };
     let Some(held) = held else { return Ok(Some(newest.clone())) };
     let durable = service.data.durable.unwrap_or(offering.durable);
+<<<<<<< HEAD
     let same_series = fitting.iter().filter(|version| offering.same_series(held, version)).max();
     match (durable, same_series) {
         (_, Some(version)) => Ok(Some(version.clone())),
@@ -348,5 +361,23 @@ fn choose_version(
             format!("`{}` holds data of {} {held}, which {newest} cannot read", service.name, service.offering),
             format!("keep the range at {}: ostler does not move data from one major version to another", held.major()),
         )),
+=======
+    let is_read = || fitting.iter().any(|version| offering.same_series(held, version));
+    if !durable || is_read() {
+        return Ok(Some(held.clone()));
     }
+    let (name, product) = (&service.name, &service.offering);
+    let cause = format!("`{name}` holds data of {product} {held}, which {newest} cannot read");
+    let keep = format!("keep {held} in the range");
+    if newest < held {
+        return Err((cause, format!("{keep}: data is not brought from a newer version to an older one")));
+>>>>>>> f09991f60ef0bef0bafbfae984e5e7bfb303c2eb
+    }
+    if !offering.actions.backup {
+        return Err((cause, format!("{keep}: there is no backup of `{product}` that could be restored there")));
+    }
+    if service.instances > 1 {
+        return Err((cause, format!("{keep}, or set `instances = 1`: each of its instances holds data of its own")));
+    }
+    Ok(Some(held.clone()))
 }

@@ -401,16 +401,12 @@ fn places_of_what_exists_stay() {
     let cache = World::settled("[service.db]\noffering = \"cache\"\nversion = \"<8\"\n");
     for (known, services, versions, place) in [
         (&world, DB_ALONE.to_owned(), STORES, "small 15.18"),
-        // The one it has is no longer offered: the newest of the same major version.
-        (&world, DB_ALONE.to_owned(), &["15.17", "15.19", "16.4"], "small 15.19"),
-        (
-            &world,
-            format!("{DB_ALONE}version = \">=16\"\n"),
-            STORES,
-            "db version: `db` holds data of store 15.18, which 16.4 cannot read",
-        ),
-        // What keeps no data may be of any version.
-        (&cache, "[service.db]\noffering = \"cache\"\nversion = \">=8\"\n".to_owned(), STORES, "small 8.0"),
+        // The one it has is no longer offered: it runs on until an upgrade leads to another.
+        (&world, DB_ALONE.to_owned(), &["15.17", "15.19", "16.4"], "small 15.18"),
+        // Its data is dumped and restored by an upgrade.
+        (&world, format!("{DB_ALONE}version = \">=16\"\n"), STORES, "small 15.18"),
+        // What keeps no data may be of any version, once an upgrade leads there.
+        (&cache, "[service.db]\noffering = \"cache\"\nversion = \">=8\"\n".to_owned(), STORES, "small 7.2"),
         (
             &world,
             "[service.db]\noffering = \"cache\"\n".to_owned(),

@@ -151,6 +151,22 @@ pub enum SymptomKind {
     Unknown,
 }
 
+impl SymptomKind {
+    /// Whether it says that an answer is not what it should be; what does not answer at all says nothing of that.
+    pub fn is_wrong(self) -> bool {
+        match self {
+            Self::WrongAnswer | Self::WrongCredentials => true,
+            Self::Refused
+            | Self::TimedOut
+            | Self::Hung
+            | Self::Slow
+            | Self::Broken
+            | Self::DiskFull
+            | Self::Unknown => false,
+        }
+    }
+}
+
 /// What one round of probes says of an instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

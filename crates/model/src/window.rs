@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use jiff::ToSpan;
 use jiff::civil::{Date, DateTime, Time, Weekday};
@@ -39,6 +40,55 @@ pub struct Opening {
     pub from: Timestamp,
     /// When it is closed again.
     pub until: Timestamp,
+}
+
+/// When something may be done: in windows, and not while anything is frozen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Calendar {
+    /// When it may be done; at any time if empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub window: Vec<Window>,
+    /// When it may not, whatever the windows say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub freeze: Vec<Window>,
+}
+
+impl Calendar {
+    /// Whether it may be done at `at`.
+    pub fn is_open(&self, at: Timestamp) -> bool {
+        let frozen = self.freeze.iter().any(|window| window.open_at(at).is_some());
+        !frozen && (self.window.is_empty() || self.opened(at).is_some())
+    }
+
+    /// When the window opened that is open at `at`; `None` if none is.
+    pub fn opened(&self, at: Timestamp) -> Option<Timestamp> {
+        self.window.iter().filter_map(|window| window.open_at(at)).map(|opening| opening.from).min()
+    }
+
+    /// Whether what begins at `at` and lasts so long is over before its window is, and before anything is frozen.
+    pub fn has_room(&self, at: Timestamp, lasts: Duration) -> bool {
+        let until = at + lasts;
+        let fits = |window: &Window| window.open_at(at).is_some_and(|opening| until <= opening.until);
+        let frozen = |window: &Window| window.openings(at, until).next().is_some();
+        (self.window.is_empty() || self.window.iter().any(fits)) && !self.freeze.iter().any(frozen)
+    }
+
+    /// The next time after `at` at which it can be worth while to look again; `None` if nothing will change any more.
+    pub fn next(&self, at: Timestamp) -> Option<Timestamp> {
+        let edges = self.window.iter().filter_map(|window| {
+            let opening = window.next(at)?;
+            if opening.from > at { Some(opening.from) } else { Some(window.next(opening.until)?.from) }
+        });
+        let thaws = self.freeze.iter().filter_map(|window| Some(window.open_at(at)?.until));
+        edges.chain(thaws).filter(|time| *time > at).min()
+    }
+
+    /// The first time after `at` at which it may be done, where it may not be now; looks no further than a year ahead.
+    pub fn next_open(&self, at: Timestamp) -> Option<Timestamp> {
+        let year = at + Duration::from_secs(366 * 86_400);
+        let later = std::iter::successors(self.next(at), |time| self.next(*time));
+        later.take_while(|time| *time <= year).find(|time| self.is_open(*time))
+    }
 }
 
 /// Why a text is not a window.

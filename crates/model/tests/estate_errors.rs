@@ -110,7 +110,7 @@ fn tables() {
                 "service = 1\nheal = \"20%\"\n\n[estate]\nname = \"shop\"\n\n[provider]\nhere = \"host\"",
             ),
             ("an unknown table", "[servce.a]\noffering = \"redis\""),
-            ("a table of later", "[upgrade]\nsoak = \"5m\""),
+            ("by itself, and never", "[upgrade]\nsoak = \"8d\"\nby_itself = true\nfreeze = [\"always\"]"),
             (
                 "an unknown key of the estate",
                 "[estate]\nname = \"shop\"\nbudget = { monthly = 400 }\n\n[provider.here]\nkind = \"host\"",

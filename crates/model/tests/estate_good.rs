@@ -171,6 +171,7 @@ fn every_key_arrives() {
         provide: None,
         backups: Backups::default(),
         drill: None,
+        upgrade: None,
     };
     assert_eq!(good(include_str!("estates/full.toml")).estate, expected);
 }

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ostler_manager::FactKind;
 use ostler_model::estate::drills::Fault;
 use ostler_model::ids::{AttemptId, EstateUuid, InstanceId, ProviderName, ServiceName};
+use ostler_model::version::VersionRange;
 
 /// Buys the services your business needs, wires them together, and keeps them working.
 #[derive(Debug, Parser)]
@@ -72,8 +73,12 @@ pub(crate) enum Command {
     Restore(Restore),
     /// Move a service to another provider, with its data; also the answer to a move that waits for a person
     Failover(FailOver),
-    /// Delete an instance that a move left
+    /// Delete an instance that a move or an upgrade left
     Discard(Discard),
+    /// Put newer versions to use that are on offer and allowed, in waves; or show what is newer, and what it waits for
+    Upgrade(Upgrade),
+    /// Take an upgrade back: the one under way, or the last one
+    Rollback(Rollback),
     /// Cause a fault on purpose, within declared limits, and see whether the service recovers (exit code 0: it does, 2:
     /// that is not proven)
     Drill(Drill),
@@ -384,6 +389,42 @@ pub(crate) struct FailOver {
     /// Show what would be done and what would be lost, and change nothing
     #[arg(long, conflicts_with = "back")]
     pub preview: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    /// Give up waiting after this long; what was begun goes on
+    #[arg(long, value_name = "TIME", default_value = "1h")]
+    pub within: ostler_model::time::Span,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Upgrade {
+    /// The service [default: all that have something newer]
+    pub service: Option<ServiceName>,
+    /// To a version of this range, like `16` or `>=16, <17` [default: the newest that is allowed]
+    #[arg(long, value_name = "RANGE", requires = "service")]
+    pub to: Option<VersionRange>,
+    /// Why it cannot wait for a window
+    #[arg(long, value_name = "REASON", conflicts_with = "preview")]
+    pub now: Option<String>,
+    /// Show what is newer, in which order it would be put to use, and what it waits for; change nothing
+    #[arg(long)]
+    pub preview: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    /// Give up waiting after this long; what was begun goes on
+    #[arg(long, value_name = "TIME", default_value = "1d")]
+    pub within: ostler_model::time::Span,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rollback {
+    /// The service
+    pub service: ServiceName,
+    /// Accept that what was written since the upgrade is lost, where the former version cannot read it
+    #[arg(long)]
+    pub accept_loss: bool,
     /// Do not ask
     #[arg(long)]
     pub yes: bool,

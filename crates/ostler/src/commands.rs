@@ -16,7 +16,7 @@ use ostler_runtime::{clock, server, turn, why};
 use crate::args::{Adopt, Command, Common, HomeCommand, How, Journal, ProviderCommand, Settle};
 use crate::client::{ask, cut_off, is_running, next, open};
 use crate::failure::{EXIT_CHANGES, Failure, Outcome};
-use crate::{backups, drill, failover, logs, place, provide, provider, show, simulate, up, verify};
+use crate::{backups, drill, failover, logs, place, provide, provider, show, simulate, up, upgrade, verify};
 
 /// How long a change that was asked for is waited for by default.
 const DONE_WITHIN: Duration = Duration::from_secs(300);
@@ -56,6 +56,8 @@ pub(crate) async fn run(command: Command, common: &Common) -> Outcome<u8> {
         Command::Restore(arguments) => {
             backups::restore(common, arguments.service, arguments.backup, arguments.yes).await?;
         }
+        Command::Upgrade(arguments) => upgrade::upgrade(arguments, common).await?,
+        Command::Rollback(arguments) => upgrade::roll_back(arguments, common).await?,
         Command::Failover(arguments) => failover::fail_over(arguments, common).await?,
         Command::Discard(arguments) => failover::discard(arguments, common).await?,
         Command::Drill(arguments) => return drill::drill(arguments, common).await,

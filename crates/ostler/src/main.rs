@@ -16,6 +16,7 @@ mod show;
 mod simulate;
 mod unit;
 mod up;
+mod upgrade;
 mod verify;
 
 use std::process::ExitCode;

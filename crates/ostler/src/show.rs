@@ -10,8 +10,8 @@ use ostler_runtime::drills;
 use ostler_runtime::history;
 use ostler_runtime::kept;
 use ostler_runtime::levels;
-use ostler_runtime::preview::Preview;
-use ostler_runtime::why;
+use ostler_runtime::preview::{Preview, Upgrades};
+use ostler_runtime::{upgrades, why};
 
 /// The colour that a state has on a terminal.
 fn style(state: State) -> Style {
@@ -133,7 +133,15 @@ fn remarks(service: &ServiceView) -> Vec<String> {
     for trouble in &service.troubles {
         lines.push(format!("\n{}: {trouble}\n", service.name));
     }
-    lines.extend(service.moving.as_ref().map(|moving| moves(service, moving)));
+    if let Some(upgrade) = &service.upgrade {
+        lines.push(format!("\n{}: {}.\n", service.name, upgrades::under_way(upgrade)));
+        if let (Some(question), Some(answer)) = (&upgrade.question, &upgrade.answer) {
+            lines.push(format!("  It waits for a person: {question}\n  What to do: {answer}\n"));
+        }
+    }
+    lines.extend(service.available.as_ref().map(|it| format!("\n{}: {}.\n", service.name, upgrades::available(it))));
+    let moving = service.moving.as_ref().filter(|moving| moving.from != moving.to); // others are upgrades
+    lines.extend(moving.map(|moving| moves(service, moving)));
     for instance in &service.instances {
         let left = instance.left_at.as_ref().filter(|_| instance.state == State::Retained);
         lines.extend(left.map(|left| left_behind(instance, left)));
@@ -304,6 +312,22 @@ pub(crate) fn preview(preview: &Preview) -> String {
     for bought in preview.bought.iter().filter(|bought| why::is_worth_telling(&bought.candidates)) {
         out.push_str(&format!("\nWhere {} can be bought\n", bought.service));
         bought.candidates.iter().for_each(|candidate| out.push_str(&why::candidate_in_words(candidate)));
+    }
+    if !preview.upgrades.is_empty() {
+        out.push_str("\nWhat becomes another version, in this order\n");
+        for upgrade in &preview.upgrades {
+            let Upgrades { service, from, to, data, waits, keeps } = upgrade;
+            let how = match (data, keeps) {
+                (false, _) => String::new(),
+                (true, None) => ", its data dumped and restored; the old instance is kept".to_owned(),
+                (true, Some(price)) => format!(
+                    ", its data dumped and restored; the old instance is kept, for {} {} a {}",
+                    price.amount, price.currency, price.per
+                ),
+            };
+            let when = waits.as_ref().map_or_else(|| "at once".to_owned(), |waits| format!("waits: {waits}"));
+            out.push_str(&format!("  {service}: {from} to {to}{how}; {when}\n"));
+        }
     }
     out.push_str(match preview.steps.is_empty() {
         true => "\nNothing that runs is touched.\n",

@@ -60,10 +60,11 @@ pub fn weigh(
             format!("what was written in the last {}, since backup {}", in_words(now.since(*since)), made.name)
         }
         Brings::Backup { made, lost_since: None } => format!("nothing: all is in backup {}", made.name),
+        Brings::Kept { lost_since, .. } => format!("what was written since {}", lost_since.to_seconds()),
     };
     let backup = match &it.brings {
         Brings::Backup { made, .. } => Some(made.name.clone()),
-        Brings::Nothing | Brings::LastBackup => None,
+        Brings::Nothing | Brings::LastBackup | Brings::Kept { .. } => None,
     };
     let ask = Ask::FailOver { service: name.clone(), to: Some(it.to.provider.clone()), accept_loss };
     let rehearsal = rehearse(known, &Event::Asked(ask), now);

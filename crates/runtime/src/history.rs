@@ -8,7 +8,7 @@ use ostler_model::ids::{CommandId, InstanceId, ServiceName};
 use ostler_model::time::{Timestamp, in_words};
 use serde::{Deserialize, Serialize};
 
-use crate::kept;
+use crate::{kept, upgrades};
 
 /// One fact.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,8 +49,10 @@ pub fn service_of(kind: &FactKind) -> Option<&ServiceName> {
         | FactKind::CommandEnded { .. }
         | FactKind::CommandAccepted { .. }
         | FactKind::LossAccepted { .. }
+        | FactKind::UpgradesSought { .. }
         | FactKind::DownAsked => None,
-        FactKind::ServicePlaced { service, .. }
+        FactKind::Upgrade { service, .. }
+        | FactKind::ServicePlaced { service, .. }
         | FactKind::LaunchDefined { service, .. }
         | FactKind::LaunchRejected { service, .. }
         | FactKind::CallersAffected { service, .. }
@@ -257,6 +259,8 @@ pub fn in_plain_words(kind: &FactKind) -> String {
         FactKind::RestoreAsked { service, name } => format!("a person asked to restore {service} from {name}"),
         FactKind::ProofAsked { service, name } => format!("a restore of {service} from {name} is to be proven"),
         FactKind::BackupDropped { service, name, why } => format!("the backup {name} of {service} is deleted: {why}"),
+        FactKind::UpgradesSought { agenda } => upgrades::sought_in_words(agenda),
+        FactKind::Upgrade { service, step } => upgrades::step_in_words(service, step),
         FactKind::DrillBegan { drill } => drill_in_words(drill),
         FactKind::DrillEnded { result } => {
             let (fault, service) = (result.drill.fault, &result.drill.service);
@@ -276,6 +280,9 @@ fn brought(brings: &Brings) -> String {
     match brings {
         Brings::Nothing => "without data".to_owned(),
         Brings::LastBackup => "with a last backup, so that nothing is lost".to_owned(),
+        Brings::Kept { lost_since, .. } => {
+            format!("with the data that was kept there; what was written since {} is lost", lost_since.to_seconds())
+        }
         Brings::Backup { made, lost_since: None } => format!("with backup {}, so that nothing is lost", made.name),
         Brings::Backup { made, lost_since: Some(since) } => {
             format!("with backup {}; what was written since {} is lost", made.name, since.to_seconds())

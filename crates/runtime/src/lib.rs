@@ -34,6 +34,7 @@ pub mod selling;
 mod served;
 pub mod server;
 pub mod turn;
+pub mod upgrades;
 mod vault;
 pub mod verify;
 pub mod waiting;

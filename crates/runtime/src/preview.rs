@@ -1,7 +1,9 @@
 //! What an estate file would change: the reasons, and a rehearsal of what would be done.
 
-use ostler_manager::{Candidate, Change, Knowledge, candidates, changes, rehearse};
-use ostler_model::catalog::Price;
+use ostler_manager::{
+    Candidate, Change, Knowledge, ServiceKnowledge, Waits, candidates, changes, named, rehearse, waits,
+};
+use ostler_model::catalog::{Placement, Price};
 use ostler_model::ids::{PlanName, ProviderName, ServiceName};
 use ostler_model::time::Timestamp;
 use ostler_model::version::Version;
@@ -18,6 +20,9 @@ pub struct Preview {
     pub steps: Vec<String>,
     /// Where new services would be bought, and for how much.
     pub bought: Vec<Bought>,
+    /// Services that would become another version, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub upgrades: Vec<Upgrades>,
     /// Instances that would be stopped and started, and so interrupt callers where there is only one.
     pub interrupted: Vec<ServiceName>,
 }
@@ -45,10 +50,30 @@ pub struct Bought {
     pub candidates: Vec<Candidate>,
 }
 
+/// One service that would become another version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Upgrades {
+    /// Which.
+    pub service: ServiceName,
+    /// From which version.
+    pub from: String,
+    /// To which.
+    pub to: String,
+    /// Its data would be dumped and restored, and the old instance kept.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub data: bool,
+    /// What it would wait for; `None` if it would begin at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<String>,
+    /// What the instance costs that would be kept, if its provider says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keeps: Option<Price>,
+}
+
 impl Preview {
     /// Nothing would be done.
     pub fn is_empty(&self) -> bool {
-        self.changes.is_empty() && self.steps.is_empty()
+        self.changes.is_empty() && self.steps.is_empty() && self.upgrades.is_empty()
     }
 }
 
@@ -97,5 +122,32 @@ pub fn preview(known: &Knowledge, prepared: &Prepared, now: Timestamp) -> Previe
         .collect();
     interrupted.dedup();
     let steps = rehearsal.commands.iter().map(ostler_manager::Command::in_words).collect();
-    Preview { changes, steps, bought, interrupted }
+    Preview { changes, steps, bought, upgrades: upgrades(&rehearsal.known, now), interrupted }
+}
+
+/// What the file asks for: what is under way at the end of the rehearsal, and what waits then.
+fn upgrades(known: &Knowledge, now: Timestamp) -> Vec<Upgrades> {
+    let keeps = |service: &ServiceKnowledge| {
+        let plan = service.placement.as_ref().map(|placement| &placement.plan);
+        known.offering(service)?.plans.iter().find(|offered| Some(&offered.name) == plan)?.price.clone()
+    };
+    let of =
+        |service: &ServiceKnowledge, from: &Placement, to: &Placement, data: bool, waits: Option<Waits>| Upgrades {
+            service: service.spec.name.clone(),
+            from: named(from),
+            to: named(to),
+            data,
+            waits: waits.map(|waits| waits.in_words(now)),
+            keeps: data.then(|| keeps(service)).flatten(),
+        };
+    let begun = known.upgrading.iter().filter_map(|name| {
+        let service = known.services.get(name)?;
+        let it = service.upgrading()?;
+        Some(of(service, &it.from, &it.to, it.data, None))
+    });
+    let waiting = known.agenda.steps.iter().filter(|step| step.declared).filter_map(|step| {
+        let service = known.services.get(&step.service)?;
+        Some(of(service, &step.from, &step.to, step.data, waits(known, service, step, now)))
+    });
+    begun.chain(waiting).collect()
 }

@@ -440,6 +440,9 @@ fn refusal_of(known: &Knowledge, ask: &Ask) -> Option<Refused> {
         Ask::FailOver { service, .. } => ("move", service),
         Ask::FailBack { service } => ("take back the move of", service),
         Ask::Discard { instance } => ("discard an instance of", instance.service()),
+        Ask::Rollback { service, .. } => ("take back the upgrade of", service),
+        Ask::Upgrade { service: Some(service), .. } => ("upgrade", service),
+        Ask::Upgrade { service: None, .. } => return refusal_of_all(known, ask),
         Ask::Down => return None, // everything may always be stopped
         Ask::Sell { spec, .. } => ("sell", &spec.name),
         Ask::Admit { service, .. } => ("admit", service),
@@ -449,6 +452,22 @@ fn refusal_of(known: &Knowledge, ask: &Ask) -> Option<Refused> {
     if !known.services.contains_key(service) {
         return Some(no_such_service(what, known, service));
     }
+    refused(known, ask, what)
+}
+
+fn refusal_of_all(known: &Knowledge, ask: &Ask) -> Option<Refused> {
+    let nothing_newer = || Refused {
+        what: "cannot upgrade".to_owned(),
+        causes: vec!["nothing newer can be put to use".to_owned()],
+        remedy: "see `ostler upgrade --preview` for what is newer, and why it is not put to use".to_owned(),
+        problems: Vec::new(),
+        rendered: None,
+    };
+    let is_empty = known.agenda.steps.is_empty();
+    refused(known, ask, "cannot upgrade".to_owned()).or_else(|| is_empty.then(nothing_newer))
+}
+
+fn refused(known: &Knowledge, ask: &Ask, what: String) -> Option<Refused> {
     let withheld = decide(known, &Event::Asked(ask.clone()), clock::now()).withheld;
     let cause = withheld.into_iter().find_map(|withheld| match withheld.reason {
         Reason::Refused(why) => Some(why),

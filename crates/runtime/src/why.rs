@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::drills;
 use crate::history::{counted, outcome_in_words};
 use crate::levels;
+use crate::upgrades;
 use crate::waiting::{self, Waiting};
 use crate::{clock, kept};
 
@@ -316,6 +317,7 @@ impl Fold {
             | FactKind::MoveTurned { service, .. }
             | FactKind::MoveHeld { service, .. }
             | FactKind::MoveReturned { service }
+            | FactKind::Upgrade { service, .. }
             | FactKind::MoveEnded { service } => self.is(service),
             FactKind::Quarantined { leftover, .. } | FactKind::SettleAsked { leftover, .. } => {
                 self.is_mine(&leftover.instance)
@@ -372,6 +374,18 @@ pub fn in_words_of(report: &WhyReport) -> String {
     out.push_str(&format!("{ready} of {} ready\n", counted(service.instances_wanted as usize, "instance")));
     for trouble in &service.troubles {
         out.push_str(&format!("  {trouble}\n"));
+    }
+    if let Some(upgrade) = &service.upgrade {
+        out.push_str(&format!("  {} ({})\n", upgrades::under_way(upgrade), upgrade.why));
+    }
+    if let Some(available) = &service.available {
+        out.push_str(&format!("  {}\n", upgrades::available(available)));
+    }
+    if let Some(blocked) = &service.blocked {
+        out.push_str(&format!("  there is {}, which is not put to use: {}\n", blocked.newest, blocked.because));
+    }
+    if let Some(last) = &service.upgraded {
+        out.push_str(&format!("  it {}, at {}\n", upgrades::over(last), last.ended));
     }
     if let Some(moving) = &service.moving {
         let (from, to, why) = (&moving.from, &moving.to, &moving.why);

@@ -256,6 +256,7 @@ impl Sketch {
             provide: None,
             backups: Default::default(),
             drill: Some(Box::new(drills())),
+            upgrade: None,
         };
         Town {
             estate: Arc::new(estate),

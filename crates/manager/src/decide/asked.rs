@@ -85,6 +85,9 @@ impl Draft<'_> {
             Ask::Drill { service, fault, lasts, despite } => {
                 return self.drill_asked(service, *fault, *lasts, despite.as_ref());
             }
+            Ask::Upgrade { service, to, despite } => {
+                return self.upgrade_asked(service.as_ref(), to.as_ref(), despite.as_ref());
+            }
             Ask::Down => {
                 if !self.known.down {
                     self.fact(FactKind::DownAsked);
@@ -101,6 +104,7 @@ impl Draft<'_> {
             | Ask::FailBack { service }
             | Ask::Prove { service, .. }
             | Ask::DropBackup { service, .. }
+            | Ask::Rollback { service, .. }
             | Ask::Restore { service, .. } => service,
             Ask::Discard { instance } => instance.service(),
             Ask::Settle { leftover, .. } => leftover.instance.service(),
@@ -112,6 +116,7 @@ impl Draft<'_> {
             Ask::FailOver { to, accept_loss, .. } => Some(self.fail_over(known, to.as_ref(), *accept_loss)),
             Ask::FailBack { .. } => Some(self.fail_back(known)),
             Ask::Discard { instance } => Some(self.discard(known, instance)),
+            Ask::Rollback { accept_loss, .. } => Some(self.roll_back(known, *accept_loss)),
             _ => None,
         };
         if let Some(Err(why)) = of_move {
@@ -119,8 +124,9 @@ impl Draft<'_> {
         }
         match (ask, self.refusal(known, ask)) {
             (_, Some(why)) => return self.refuse(service, why),
-            (Ask::FailOver { .. } | Ask::FailBack { .. } | Ask::Discard { .. }, None) => {}
-            (Ask::Down | Ask::Sell { .. } | Ask::Admit { .. } | Ask::EndSale { .. } | Ask::Drill { .. }, None) => {}
+            (Ask::FailOver { .. } | Ask::FailBack { .. } | Ask::Discard { .. } | Ask::Rollback { .. }, None) => {}
+            (Ask::Down | Ask::Sell { .. } | Ask::Admit { .. } | Ask::EndSale { .. }, None) => {}
+            (Ask::Drill { .. } | Ask::Upgrade { .. }, None) => {}
             (Ask::Restart { service }, None) => self.fact(FactKind::RestartAsked { service: service.clone() }),
             (Ask::Scale { service, instances }, None) => {
                 self.fact(FactKind::ScaleAsked { service: service.clone(), instances: *instances });
@@ -197,7 +203,9 @@ impl Draft<'_> {
         let resting = self.known.down || !service.declared;
         match ask {
             Ask::Down | Ask::Sell { .. } | Ask::Admit { .. } | Ask::EndSale { .. } | Ask::Drill { .. } => None,
-            Ask::FailOver { .. } | Ask::FailBack { .. } | Ask::Discard { .. } => None, // they look for themselves
+            // They look for themselves.
+            Ask::FailOver { .. } | Ask::FailBack { .. } | Ask::Discard { .. } => None,
+            Ask::Upgrade { .. } | Ask::Rollback { .. } => None,
             Ask::Release { .. } if !self.known.is_unrepeatable(service) => {
                 Some(format!("`{name}` is not bought elsewhere: nobody would look after it"))
             }

@@ -91,6 +91,9 @@ pub(crate) fn drill_hits(
     if service.moving.is_some() {
         return Err(format!("`{name}` is being moved to another provider"));
     }
+    if let Some(upgrading) = known.upgrading.iter().next() {
+        return Err(format!("{upgrading} is being upgraded: a drill begins where all is well"));
+    }
     if !service.is_whole() {
         return Err(format!("`{name}` is not ready as a whole: a drill begins where all is well"));
     }

@@ -73,7 +73,7 @@ impl Draft<'_> {
         let failed = moving.trouble.is_some();
         let bad = match &moving.brings {
             Brings::Backup { made, .. } if failed && accept_loss => Some(made.name.clone()),
-            Brings::Backup { .. } | Brings::Nothing | Brings::LastBackup => None,
+            Brings::Backup { .. } | Brings::Nothing | Brings::LastBackup | Brings::Kept { .. } => None,
         };
         if !accept_loss && (moving.brings != Brings::LastBackup || !failed) {
             return Ok((moving.brings.clone(), None)); // the same once more

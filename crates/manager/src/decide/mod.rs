@@ -11,6 +11,7 @@ use ostler_model::estate::Occasion;
 use ostler_model::ids::{CommandId, ServiceName};
 use ostler_model::time::{Timestamp, in_words};
 
+use crate::agenda::Waits;
 use crate::command::Command;
 use crate::event::{Event, Scope};
 use crate::evolve::evolve;
@@ -23,6 +24,7 @@ mod drill;
 mod failover;
 mod heard;
 mod sold;
+mod upgrade;
 mod vault;
 
 pub(crate) use self::drill::{declared as declared_drills, drill_hits};
@@ -80,6 +82,10 @@ pub enum Reason {
     OwnView,
     /// The new credentials of a need are not proven yet to be as good as those in use.
     NotProven(ServiceName),
+    /// Its upgrade waits for something.
+    UpgradeWaits(Waits),
+    /// What was upgraded is watched until then before anything more is.
+    Soaks(Timestamp),
     /// What was asked makes no sense here.
     Refused(String),
 }
@@ -121,6 +127,8 @@ impl Reason {
             Self::NotProven(need) => {
                 format!("new credentials of {need} are not proven yet to be as good as those in use")
             }
+            Self::UpgradeWaits(waits) => waits.in_words(now),
+            Self::Soaks(until) => format!("what was upgraded is watched for {} more", in_words(until.since(now))),
             Self::Refused(why) => why.clone(),
         }
     }
@@ -216,6 +224,7 @@ pub fn decide(known: &Knowledge, event: &Event, now: Timestamp) -> Decision {
         }
         Event::Look(scope) => reconcile::look(&mut draft, scope),
     }
+    draft.look_at_upgrade(event);
     draft.decision
 }
 
@@ -258,6 +267,28 @@ impl<'a> Draft<'a> {
     pub(crate) fn tell(&mut self, service: &ServiceName, occasion: Occasion, message: String) {
         self.fact(FactKind::Told { service: service.clone(), occasion });
         self.command(Command::Notify { service: service.clone(), occasion, message });
+    }
+
+    /// Whatever is heard of a service that is being upgraded may be what its upgrade waits for.
+    fn look_at_upgrade(&mut self, event: &Event) {
+        let service = match event {
+            _ if self.known.upgrading.is_empty() => None,
+            Event::Ended { id, .. } => self.known.commands.get(id).map(Command::at_service),
+            Event::Probed { instance, .. } | Event::Died { instance, .. } => Some(instance.service()),
+            Event::Verified { binding, .. } => Some(&binding.need),
+            Event::Served { service, .. } => Some(service),
+            Event::Resumed { .. }
+            | Event::LossAccepted { .. }
+            | Event::EstateGiven { .. }
+            | Event::CatalogRead { .. }
+            | Event::Asked(_)
+            | Event::Accepted { .. }
+            | Event::CallersAffected { .. }
+            | Event::Look(_) => None,
+        };
+        if let Some(service) = service.filter(|service| self.known.upgrading.contains(*service)) {
+            self.look(Scope::Service(service.clone()));
+        }
     }
 
     /// Everybody who uses the service: what they wait for may be there now.

@@ -186,6 +186,27 @@ fn begin(
             held: None,
         }));
     });
+    // What an upgrade left has its own data, and is what it was.
+    if let Brings::Kept { number, .. } = brings {
+        serve_again(known, &InstanceId::new(name.clone(), *number));
+        with_service(known, name, recount_outdated);
+    }
+}
+
+/// What a move left is to run again.
+fn serve_again(known: &mut Knowledge, id: &InstanceId) {
+    let mut returns = false;
+    with_instance(known, id, |instance| {
+        returns = instance.retired && instance.ending.is_none();
+        if returns {
+            instance.left = None;
+            instance.retired = false;
+        }
+    });
+    if returns {
+        known.instances += 1;
+        with_service(known, id.service(), |service| service.active += 1);
+    }
 }
 
 /// From here on it is stopped and kept, and nothing gets at it.
@@ -244,19 +265,7 @@ fn go_back(known: &mut Knowledge, name: &ServiceName, at: Timestamp) {
         }
     });
     for number in leaves {
-        let id = InstanceId::new(name.clone(), number);
-        let mut returns = false;
-        with_instance(known, &id, |instance| {
-            returns = instance.retired && instance.ending.is_none();
-            if returns {
-                instance.left = None;
-                instance.retired = false;
-            }
-        });
-        if returns {
-            known.instances += 1;
-            with_service(known, name, |service| service.active += 1);
-        }
+        serve_again(known, &InstanceId::new(name.clone(), number));
     }
     with_service(known, name, recount_outdated);
 }

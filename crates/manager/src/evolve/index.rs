@@ -16,7 +16,7 @@ pub(super) fn with_service(known: &mut Knowledge, service: &ServiceName, change:
 /// Changes one instance and keeps the counters and sets that depend on it true.
 pub(super) fn with_instance(known: &mut Knowledge, id: &InstanceId, change: impl FnOnce(&mut Instance)) {
     let Some(service) = known.services.get_mut(id.service()) else { return };
-    let (generation, round) = (service.generation, service.restart_round);
+    let (generation, round) = (service.generation_of(id.number()), service.restart_round);
     let Some(instance) = service.instances.get_mut(&id.number()) else { return };
     let before = Indexed::of(instance, generation, round);
     let was_at = instance.left.clone();
@@ -127,11 +127,11 @@ pub(crate) fn is_outdated(instance: &Instance, generation: u32, round: u32) -> b
 }
 
 pub(super) fn recount_outdated(service: &mut ServiceKnowledge) {
-    let (generation, round) = (service.generation, service.restart_round);
+    let round = service.restart_round;
     service.outdated = service
         .instances
         .iter()
-        .filter(|(_, instance)| is_outdated(instance, generation, round))
+        .filter(|(number, instance)| is_outdated(instance, service.generation_of(**number), round))
         .map(|(number, _)| *number)
         .collect();
 }

@@ -72,6 +72,8 @@ pub(super) fn touched(known: &Knowledge, kind: &FactKind) -> Touched {
         | FactKind::RestoreAsked { .. }
         | FactKind::LossAccepted { .. }
         | FactKind::NeedVerified { .. }
+        | FactKind::UpgradesSought { .. }
+        | FactKind::Upgrade { .. }
         | FactKind::ServiceSold { .. }
         | FactKind::GuestAdmitted { .. }
         | FactKind::SaleEnded { .. }

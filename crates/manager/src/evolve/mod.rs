@@ -28,6 +28,7 @@ mod level;
 mod outcome;
 mod repair;
 mod sold;
+mod upgrade;
 mod vault;
 
 pub(crate) use self::asks::{all_with_bought, with_withdrawn};
@@ -47,10 +48,17 @@ pub fn evolve(known: &mut Knowledge, fact: &Fact) {
             resume(known, at);
             drill::resume(known);
         }
-        FactKind::EstateDeclared { estate } => declare(known, estate),
-        FactKind::CatalogSeen { provider, catalog } => asks::see_catalog(known, provider, catalog),
+        FactKind::EstateDeclared { estate } => {
+            declare(known, estate);
+            known.agenda_is_old = true;
+        }
+        FactKind::CatalogSeen { provider, catalog } => {
+            asks::see_catalog(known, provider, catalog);
+            known.agenda_is_old = true;
+        }
         FactKind::ServicePlaced { service, placement } => {
             known.reassign(service, |service| service.placement = Some(placement.clone()));
+            known.agenda_is_old = true;
         }
         FactKind::LaunchDefined { service, generation, launch } => {
             with_service(known, service, |service| define_launch(service, *generation, launch, at));
@@ -134,6 +142,8 @@ pub fn evolve(known: &mut Knowledge, fact: &Fact) {
         | FactKind::InstanceDiscarded { .. } => failover::evolve(known, &fact.kind, at),
         FactKind::DrillBegan { drill } => drill::begin(known, drill, at),
         FactKind::DrillEnded { result } => drill::end(known, result, at),
+        FactKind::UpgradesSought { agenda } => upgrade::sought(known, agenda),
+        FactKind::Upgrade { service, step } => upgrade::evolve(known, service, step, at),
     }
     drill::observe(known, &fact.kind, at);
     level::observe(known, &touched, at);
@@ -382,9 +392,11 @@ fn declare_again(known: &mut Knowledge, name: &ServiceName, estate: &Estate) {
 
 fn define_launch(service: &mut ServiceKnowledge, generation: u32, launch: &Arc<Launch>, at: Timestamp) {
     let former = service.generation;
-    let taken_back = service.rejected.as_ref().is_some_and(|rejected| {
-        service.launch().is_some_and(|former| former.is_same_but_for_credentials(&rejected.launch))
-    });
+    let returns = service.upgrading().is_some_and(|upgrading| upgrading.returns.is_some() || upgrading.back);
+    let taken_back = returns
+        || service.rejected.as_ref().is_some_and(|rejected| {
+            service.launch().is_some_and(|former| former.is_same_but_for_credentials(&rejected.launch))
+        });
     // Only where it worked before is it known to have been as good.
     let worked = service.ready > 0 && generation != former && !taken_back;
     let what = service.launch().and_then(|former| launch.differs(former)).filter(|_| worked);
@@ -395,7 +407,9 @@ fn define_launch(service: &mut ServiceKnowledge, generation: u32, launch: &Arc<L
     let used: Vec<u32> =
         service.instances.values().flat_map(|instance| [instance.generation, instance.changes_to]).flatten().collect();
     let before = service.changed.map(|changed| changed.former);
-    service.launches.retain(|number, _| *number == generation || used.contains(number) || before == Some(*number));
+    let held_back = service.upgrading().map(|upgrading| upgrading.former);
+    let kept = |number: u32| number == generation || before == Some(number) || held_back == Some(number);
+    service.launches.retain(|number, _| kept(*number) || used.contains(number));
 }
 
 fn declare_instance(known: &mut Knowledge, id: &InstanceId, at: Timestamp) {

@@ -8,7 +8,7 @@ use ostler_model::outcome::{Failure, FailureClass, Observation, Running};
 use ostler_model::time::Timestamp;
 
 use super::index::{with_instance, with_service};
-use super::{asks, failover, set_health, vault};
+use super::{asks, failover, set_health, upgrade, vault};
 use crate::backoff;
 use crate::command::{Command, Outcome};
 use crate::knowledge::{
@@ -141,6 +141,7 @@ pub(super) fn end(known: &mut Knowledge, id: CommandId, outcome: &Outcome, at: T
             end_operation(known, instance, id, false, outcome, at);
             end_of_service(known, &command, outcome, at);
             failover::step_ended(known, &command, outcome, at);
+            upgrade::step_ended(known, &command, outcome, at);
         }
         Command::Provision { instance }
         | Command::Observe { instance }
@@ -540,6 +541,7 @@ fn remove_instance(known: &mut Knowledge, id: &InstanceId) {
     if service.instances.is_empty() {
         service.ending = None;
         service.moving = None; // there is nothing left to be moved
+        upgrade::drop_it(known, id.service());
     }
     lose_bindings(known, id);
     remove_if_gone(known, id.service());
@@ -555,6 +557,8 @@ pub(super) fn remove_if_gone(known: &mut Knowledge, name: &ServiceName) {
         !service.declared && empty && unbound && closed && !drilled
     });
     if gone {
+        known.upgrading.remove(name);
+        known.agenda_is_old |= known.agenda.step_of(name).is_some();
         let Some(service) = known.services.remove(name) else { return };
         for need in service.spec.needs.iter().chain(service.bindings.keys()) {
             if let Some(consumers) = known.consumers.get_mut(need) {

@@ -83,7 +83,9 @@ fn bring(draft: &mut Draft<'_>, service: &ServiceKnowledge, moving: &Moving) {
             }
             draft.command(Command::Restore { instance, backup: made.clone() });
         }
-        Brings::Nothing | Brings::LastBackup | Brings::Backup { .. } => draft.command(Command::Prove { instance }),
+        Brings::Nothing | Brings::LastBackup | Brings::Kept { .. } | Brings::Backup { .. } => {
+            draft.command(Command::Prove { instance });
+        }
     }
 }
 
@@ -121,6 +123,9 @@ fn hopeless(instance: &Instance) -> Option<String> {
 
 /// What the move brings is no good, or cannot be had: the next older backup, or a person's word.
 fn other_data(draft: &mut Draft<'_>, service: &ServiceKnowledge, moving: &Moving, why: &str) {
+    if service.upgrading().is_some() {
+        return give_up_upgrade(draft, service, why);
+    }
     let name = service.spec.name.clone();
     let bad = match &moving.brings {
         Brings::Backup { made, .. } => Some(made.name.clone()),
@@ -128,7 +133,7 @@ fn other_data(draft: &mut Draft<'_>, service: &ServiceKnowledge, moving: &Moving
             let why = format!("what was made there is not as it should be: {why}");
             return other_place(draft, service, moving, &why);
         }
-        Brings::LastBackup => None,
+        Brings::LastBackup | Brings::Kept { .. } => None,
     };
     let all_bad: BTreeSet<String> = moving.bad.iter().cloned().chain(bad.clone()).collect();
     // A person who accepts the loss of what came since a backup did not mean all of it, as long as there was one.
@@ -162,6 +167,9 @@ fn other_data(draft: &mut Draft<'_>, service: &ServiceKnowledge, moving: &Moving
 
 /// Nothing comes of it there: the next allowed provider, or a person's word.
 fn other_place(draft: &mut Draft<'_>, service: &ServiceKnowledge, moving: &Moving, why: &str) {
+    if service.upgrading().is_some() {
+        return give_up_upgrade(draft, service, why);
+    }
     let name = service.spec.name.clone();
     let Some(estate) = &draft.known.estate else { return };
     match destination(draft.known, estate, service, None, tried(moving), draft.now) {
@@ -182,6 +190,13 @@ fn other_place(draft: &mut Draft<'_>, service: &ServiceKnowledge, moving: &Movin
             );
             hold(draft, service, moving, question, answer);
         }
+    }
+}
+
+/// A move that is an upgrade loses nothing and goes nowhere else: what it left serves again.
+fn give_up_upgrade(draft: &mut Draft<'_>, service: &ServiceKnowledge, why: &str) {
+    if let Some(it) = service.upgrading() {
+        super::upgrade::take_back(draft, service, it, why.to_owned());
     }
 }
 
@@ -209,6 +224,9 @@ fn finish(draft: &mut Draft<'_>, service: &ServiceKnowledge, moving: &Moving) {
     }
     let name = service.spec.name.clone();
     let took = in_words(draft.now.since(moving.began));
+    if service.upgrading().is_some() {
+        return draft.fact(FactKind::MoveEnded { service: name }); // what came of it is told as the upgrade's
+    }
     let (from, to) = (&moving.from.provider, &moving.to.provider);
     let message = match moving.returns {
         true => format!("{name} serves from {from} again; it was away for {took}"),

@@ -149,8 +149,10 @@ fn start(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId, ins
     if too_many_repairs(draft, id, instance) || !treat::goes_on(draft, service, id, instance) {
         return;
     }
-    if !service.before_is_due() {
-        return draft.command(start_command(id, instance, service.generation));
+    let generation = service.generation_of(id.number());
+    // The one-off command of an earlier launch was run before there was this one.
+    if generation != service.generation || !service.before_is_due() {
+        return draft.command(start_command(id, instance, generation));
     }
     run_before(draft, service, id);
 }
@@ -178,7 +180,10 @@ fn run_before(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId
     if service.instances.values().any(|other| runs(other)) {
         return draft.withhold(scope(), Reason::UnderWay(OperationKind::Before));
     }
-    match service.instances.iter().find(|(_, other)| !other.retired && other.phase == Phase::Stopped) {
+    let is_next = |number: u32, other: &Instance| {
+        !other.retired && other.phase == Phase::Stopped && service.generation_of(number) == service.generation
+    };
+    match service.instances.iter().find(|(number, other)| is_next(**number, other)) {
         Some((number, first)) if *number != id.number() => {
             let reason = match (&first.held, first.operation) {
                 (Some((question, _)), _) => Reason::Held(question.clone()),
@@ -227,7 +232,10 @@ fn keep_running(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &Instance
     if service.outdated.contains(&id.number()) {
         return match (can_be_restarted, service.launch()) {
             (true, _) => replace(draft, service, id, instance),
-            (false, Some(_)) => draft.command(Command::Update { instance: id.clone(), generation: service.generation }),
+            (false, Some(_)) => {
+                let generation = service.generation_of(id.number());
+                draft.command(Command::Update { instance: id.clone(), generation });
+            }
             (false, None) => {}
         };
     }

@@ -9,12 +9,14 @@ mod instance;
 mod level;
 mod service;
 mod treat;
+mod upgrade;
 mod vault;
 
 use crate::decide::Draft;
 use crate::event::Scope;
 
 pub(crate) use self::failover::{lost_in_words, tried as tried_by};
+pub(crate) use self::service::backup_name;
 
 /// Looks at `scope`.
 pub(crate) fn look(draft: &mut Draft<'_>, scope: &Scope) {

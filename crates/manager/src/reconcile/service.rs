@@ -2,17 +2,19 @@
 
 use std::sync::Arc;
 
+use ostler_model::catalog::Placement;
 use ostler_model::estate::Occasion;
 use ostler_model::ids::{InstanceId, ServiceName};
 use ostler_model::outcome::BackupMade;
 use ostler_model::time::{Timestamp, in_words};
 
-use super::{failover, vault};
+use super::{failover, upgrade, vault};
 use crate::command::Command;
 use crate::decide::{Draft, HEALED_TOLD_EVERY, Reason};
 use crate::event::Scope;
 use crate::fact::FactKind;
 use crate::knowledge::{BindingState, Instance, Knowledge, Launch, Operation, OperationKind, Phase, ServiceKnowledge};
+use crate::upgrade::UpgradeStep;
 use crate::vault::SCHEDULED;
 
 /// The steps, in their order. A step that changes something ends the look: what follows it is decided from the state
@@ -33,6 +35,8 @@ pub(super) fn look(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
         vault::prove,
         vault::delete,
         tell_healed,
+        // Last, so that it is decided where all else is as it should be.
+        upgrade::look,
     ];
     for step in steps {
         let facts = draft.decision.facts.len();
@@ -49,6 +53,7 @@ pub(super) fn look(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
     for number in service.instances.keys() {
         draft.look(Scope::Instance(service.instance_id(*number)));
     }
+    upgrade::look_for_newer(draft);
 }
 
 /// Opened before anything is bound, because bindings point at it; closed after the last instance has stopped.
@@ -231,19 +236,39 @@ fn unbind(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
     }
 }
 
-/// What instances are started from, once every need is bound. A change of it is what makes them outdated.
+/// What instances are started from, once every need is bound. A change of it is what makes them outdated. While the service
+/// is being upgraded, those that no wave has reached have a launch of their own: the same at what was bought before.
 fn define_launch(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
     if !draft.known.is_wanted(service) {
         return;
     }
-    let (Some(placement), Some(estate)) = (&service.placement, &draft.known.estate) else { return };
+    let Some(placement) = &service.placement else { return };
+    let Some(launch) = launch_at(draft, service, placement) else { return };
+    if service.launch().is_none_or(|current| **current != launch) {
+        let generation = number_of(service, &launch);
+        let launch = Arc::new(launch);
+        return draft.fact(FactKind::LaunchDefined { service: service.spec.name.clone(), generation, launch });
+    }
+    let held_back = service.upgrading().filter(|it| !it.data && !it.back && it.returns.is_none());
+    let Some(it) = held_back else { return };
+    let Some(launch) = launch_at(draft, service, &it.from) else { return };
+    if service.launches.get(&it.former).is_none_or(|current| **current != launch) {
+        let step = UpgradeStep::FormerLaunch { generation: number_of(service, &launch), launch: Arc::new(launch) };
+        draft.fact(FactKind::Upgrade { service: service.spec.name.clone(), step: Box::new(step) });
+    }
+}
+
+/// What instances at this place are to be started from; `None` while a need is not bound, or its credentials are not proven.
+fn launch_at(draft: &mut Draft<'_>, service: &ServiceKnowledge, placement: &Placement) -> Option<Launch> {
+    let estate = draft.known.estate.as_ref()?;
     let mut needs = std::collections::BTreeMap::new();
     for need in &service.spec.needs {
-        let Some(binding) = service.bindings.get(need).filter(|b| b.state == BindingState::Made) else { return };
+        let binding = service.bindings.get(need).filter(|b| b.state == BindingState::Made)?;
         // As long as it works with what it has, it is given others only once they are proven to be as good.
         let used = service.launch().and_then(|launch| launch.needs.get(need));
         if service.ready > 0 && used.is_some_and(|used| *used != binding.revision) && !binding.is_proven() {
-            return draft.withhold(Scope::Service(service.spec.name.clone()), Reason::NotProven(need.clone()));
+            draft.withhold(Scope::Service(service.spec.name.clone()), Reason::NotProven(need.clone()));
+            return None;
         }
         needs.insert(need.clone(), binding.revision);
     }
@@ -262,22 +287,18 @@ fn define_launch(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
     };
     // What was taken back stays so until it is something else, or a person says so.
     let rejected = service.rejected.as_ref().filter(|rejected| rejected.launch.is_same_but_for_credentials(&launch));
-    let launch = match rejected {
+    Some(match rejected {
         Some(rejected) => Launch { needs: launch.needs, ..Launch::clone(&rejected.instead) },
         None => launch,
-    };
-    if service.launch().is_some_and(|current| **current == launch) {
-        return;
-    }
-    let same = service.launches.iter().find(|(_, known)| ***known == launch).map(|(generation, _)| *generation);
+    })
+}
+
+/// The number of this launch, or one that no other has.
+fn number_of(service: &ServiceKnowledge, launch: &Launch) -> u32 {
+    let same = service.launches.iter().find(|(_, known)| ***known == *launch).map(|(generation, _)| *generation);
     // A number is not given to another launch while anything may remember it.
     let highest = service.launches.keys().next_back().copied().max(service.before_done).unwrap_or(0);
-    let next = highest.max(service.generation).saturating_add(1);
-    draft.fact(FactKind::LaunchDefined {
-        service: spec.name.clone(),
-        generation: same.unwrap_or(next),
-        launch: Arc::new(launch),
-    });
+    same.unwrap_or(highest.max(service.generation).saturating_add(1))
 }
 
 /// Credentials that an earlier ask made are ended once nothing runs with them.
@@ -372,7 +393,7 @@ fn back_up(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
     if draft.now < due {
         draft.wake(due, Scope::Service(name.clone()));
     } else {
-        draft.fact(FactKind::BackupAsked { service: name.clone(), name: backup_name(service, draft.now) });
+        draft.fact(FactKind::BackupAsked { service: name.clone(), name: backup_name(service, SCHEDULED, draft.now) });
     }
 }
 
@@ -395,9 +416,10 @@ fn tell_healed(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
     draft.tell(name, Occasion::Healed, message);
 }
 
-/// The name of a scheduled backup: its time, so that names sort as times do. Never one that another one has, or had.
-fn backup_name(service: &ServiceKnowledge, now: Timestamp) -> String {
-    let first = format!("{SCHEDULED}{}", now.to_seconds().replace(['-', ':'], ""));
+/// The name of a backup that ostler makes by itself: its time, so that names sort as times do. Never one that another one
+/// has, or had.
+pub(crate) fn backup_name(service: &ServiceKnowledge, prefix: &str, now: Timestamp) -> String {
+    let first = format!("{prefix}{}", now.to_seconds().replace(['-', ':'], ""));
     let is_taken = |name: &String| {
         let is_it = |(_, made): &(Timestamp, BackupMade)| made.name == *name;
         service.backups.iter().any(is_it) || service.vault().dropping.contains_key(name)

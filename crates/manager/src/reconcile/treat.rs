@@ -59,6 +59,10 @@ fn concludes_anew(draft: &mut Draft<'_>, id: &InstanceId, repair: &Repair) -> bo
         return false;
     }
     draft.fact(FactKind::Concluded { instance: id.clone(), finding });
+    // An upgrade that brought the trouble is taken back before anything else is tried.
+    if draft.known.upgrading.contains(id.service()) {
+        draft.look(Scope::Service(id.service().clone()));
+    }
     draft.look(Scope::Instance(id.clone()));
     true
 }
@@ -197,6 +201,8 @@ fn choices(draft: &Draft<'_>, service: &ServiceKnowledge, instance: &Instance, f
     let renewable = rejecting(finding).is_some_and(may_be_doubted) || (!here && instance.access_used.is_some());
     let runs = instance.phase == Phase::Running;
     let back = match finding.cause {
+        // What an upgrade has changed is taken back by its own rules.
+        _ if service.upgrading().is_some() => false,
         Cause::Change(Changed::Program | Changed::Environment | Changed::Settings) => service.changed.is_some(),
         Cause::Change(Changed::Version) => {
             service.changed.is_some() && !known.is_durable(service) && !is_maintained_anew(service)
@@ -235,7 +241,9 @@ fn move_by_itself(draft: &Draft<'_>, service: &ServiceKnowledge) -> Option<Choic
     }
     let lost = match &it.brings {
         Brings::Nothing | Brings::LastBackup | Brings::Backup { lost_since: None, .. } => Duration::ZERO,
-        Brings::Backup { lost_since: Some(since), .. } => draft.now.since(*since),
+        Brings::Backup { lost_since: Some(since), .. } | Brings::Kept { lost_since: since, .. } => {
+            draft.now.since(*since)
+        }
     };
     let besides_ms = u64::try_from(lost.as_millis()).unwrap_or(u64::MAX).saturating_mul(LOSS_WEIGHS);
     Some(Choice { remedy: Remedy::FailOver, besides_ms })

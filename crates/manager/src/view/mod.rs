@@ -23,6 +23,7 @@ use crate::verified::Checked;
 mod drills;
 mod levels;
 mod moves;
+mod upgrades;
 
 pub use self::drills::{DrillView, DrillingView};
 use self::drills::{drilling, drills};
@@ -30,6 +31,8 @@ use self::levels::levels;
 pub use self::levels::{BurnView, ExcludedView, LevelView};
 pub use self::moves::{LeftView, MovedView, MovingView};
 use self::moves::{left_view, moved_view, moving_view};
+pub use self::upgrades::{AvailableView, BlockedView, UpgradeView, UpgradedView};
+use self::upgrades::{available, blocked, upgrade_view, upgraded_view};
 
 /// The whole estate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,6 +108,21 @@ pub struct ServiceView {
     /// Its last move that is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved: Option<MovedView>,
+    /// Its upgrade, while one is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<UpgradeView>,
+    /// What is newer and can be put to use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub available: Option<AvailableView>,
+    /// What is newer and is not put to use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<BlockedView>,
+    /// A person has asked for an upgrade of it that is not over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub upgrade_asked: bool,
+    /// Its last upgrade that is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgraded: Option<UpgradedView>,
     /// The drill of it that is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drilling: Option<DrillingView>,
@@ -283,7 +301,13 @@ fn service_view(known: &Knowledge, service: &ServiceKnowledge, now: Timestamp) -
         sold: sold(known, service),
         levels: levels(service, now),
         moving: service.moving.as_ref().and_then(|moving| moving_view(service, moving)),
-        moved: service.moved.as_ref().map(|moved| moved_view(moved)),
+        // One that stayed where it was is an upgrade, and told as that.
+        moved: service.moved.as_ref().filter(|it| it.from.provider != it.to.provider).map(|moved| moved_view(moved)),
+        upgrade: upgrade_view(known, service, now),
+        available: available(known, service, now),
+        blocked: blocked(known, service),
+        upgrade_asked: service.upgrades().wish.is_some(),
+        upgraded: service.upgrades().last.as_ref().map(|last| upgraded_view(service, last)),
         drilling: drilling(known, service),
         drills: drills(known, service, now),
         drills_held: service.drilled.as_ref().is_some_and(|drilled| drilled.failed),
@@ -482,8 +506,13 @@ fn service_state(known: &Knowledge, service: &ServiceKnowledge, instances: &[Ins
     if known.down {
         return State::Stopped;
     }
-    if has(State::Held) || service.moving.as_ref().is_some_and(|moving| moving.held.is_some()) {
+    let asks = service.moving.as_ref().is_some_and(|moving| moving.held.is_some())
+        || service.upgrading().is_some_and(|upgrading| upgrading.held.is_some());
+    if has(State::Held) || asks {
         return State::Held;
+    }
+    if service.upgrading().is_some() {
+        return State::Upgrading;
     }
     // However its new instance is: nobody gets at it before the move is over.
     if service.moving.is_some() {

@@ -73,7 +73,7 @@ pub struct LeftView {
 pub(super) fn moving_view(service: &ServiceKnowledge, moving: &Moving) -> Option<MovingView> {
     let backup = match &moving.brings {
         Brings::Backup { made, .. } => Some(made.name.clone()),
-        Brings::Nothing | Brings::LastBackup => None,
+        Brings::Nothing | Brings::LastBackup | Brings::Kept { .. } => None,
     };
     Some(MovingView {
         from: moving.from.provider.clone(),

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use ostler_manager::{Allowed, BindingState, Brings, Command, Event, FactKind, Phase, Scope, Target, decide};
+use ostler_manager::{
+    Allowed, BindingState, Brings, Command, Event, FactKind, Phase, Scope, Target, UpgradeStep, decide,
+};
 use ostler_model::ids::{CommandId, InstanceId, ServiceName};
 
 use crate::world::World;
@@ -32,8 +34,8 @@ impl World {
         let service = &self.known.services[id.service()];
         let Some(instance) = self.known.instance(id) else { return };
         let treated = instance.repair.is_some() && !instance.retired && self.known.is_wanted(service);
-        let replaced =
-            instance.generation != Some(service.generation) || instance.restart_round != service.restart_round;
+        let replaced = instance.generation != Some(service.generation_of(id.number()))
+            || instance.restart_round != service.restart_round;
         let away = service.spec.needs.iter().find(|need| self.known.services.get(*need).is_none_or(|n| n.ready == 0));
         assert!(!treated || replaced || away.is_none(), "{id} is stopped, and is a victim of {away:?}");
     }
@@ -78,7 +80,8 @@ impl World {
                 let same = |order: &Command| matches!(order, Command::Before { instance: other, .. } if other.service() == instance.service());
                 assert!(!self.orders.values().any(same), "the one-off command of {instance} runs twice at once");
             }
-            Command::Start { instance, .. } => {
+            Command::Start { instance, generation, .. } => {
+                self.assert_reached(instance, *generation);
                 let knows_it_runs = self.known.instance(instance).is_some_and(|i| i.phase == Phase::Running);
                 let twin = self.truth(instance).process.is_some() && !knows_it_runs;
                 assert!(!twin || self.is_bought(instance.service()), "a twin of {instance}");
@@ -142,6 +145,37 @@ impl World {
         }
     }
 
+    /// What an upgrade has brought is started only where a wave has reached, and not once it is taken back.
+    fn assert_reached(&self, id: &InstanceId, generation: u32) {
+        let service = &self.known.services[id.service()];
+        let Some(it) = service.upgrading().filter(|it| !it.data && !it.back && it.from != it.to) else { return };
+        let Some(launch) = service.launches.get(&generation) else { return };
+        let may_be = it.returns.is_none() && it.reached.contains(&id.number());
+        // What runs already is only told again what it is.
+        let runs = self.instance(id).phase == Phase::Running;
+        assert!(
+            runs || may_be || launch.placement != it.to,
+            "{id} is started as {:?}, and no wave has reached it",
+            it.to
+        );
+    }
+
+    /// A wave is one instance first, then as many as have been done; it waits for its window, and for its backup.
+    pub(crate) fn judge_wave(&self, name: &ServiceName, instances: &[u32]) {
+        let service = &self.known.services[name];
+        let Some(it) = service.upgrading() else { return };
+        let is_before = |number: &&u32| {
+            service.instances.get(number).is_some_and(|instance| !instance.retired) && !instances.contains(number)
+        };
+        let done = it.reached.iter().filter(is_before).count();
+        assert!(it.data || instances.len() <= done.max(1), "{name}: a wave of {instances:?} after {done}");
+        let declared = self.known.estate.as_ref().and_then(|estate| estate.upgrade.as_ref());
+        let is_open = declared.is_none_or(|upgrade| upgrade.calendar.is_open(self.now));
+        assert!(it.data || it.despite.is_some() || is_open, "{name}: a wave begins outside of all windows");
+        let made = |name: &String| service.backups.iter().any(|(_, made)| made.name == *name);
+        assert!(it.backup.as_ref().is_none_or(made), "{name}: a wave begins before its data is backed up");
+    }
+
     /// A turn leaves nothing to be done that could be done now.
     pub(crate) fn assert_nothing_missed(&self, event: &Event) {
         for (name, service) in &self.known.services {
@@ -169,10 +203,16 @@ impl World {
         asks && instance.repair.is_some() && (by_people || !instance.waits_for_repair())
     }
 
-    /// A drill waits until something else is over: within a minute the schedule looks again, and nobody need tell it.
+    /// A drill, or the next wave of an upgrade, waits until something else is over: within a minute the schedule looks again, and nobody need tell it.
     pub(crate) fn is_drilled_later(&self, scope: &Scope) -> bool {
         let decision = decide(&self.known, &Event::Look(scope.clone()), self.now);
-        let begins = decision.facts.first().is_some_and(|fact| matches!(fact.kind, FactKind::DrillBegan { .. }));
+        let begins = decision.facts.first().is_some_and(|fact| match &fact.kind {
+            FactKind::DrillBegan { .. } => true,
+            FactKind::Upgrade { step, .. } => {
+                matches!(**step, UpgradeStep::Began { .. } | UpgradeStep::WaveBegan { .. })
+            }
+            _ => false,
+        });
         let soon = self.now + Duration::from_secs(60);
         begins && self.wakes.iter().take_while(|(at, _)| *at <= soon).any(|(_, other)| other == scope)
     }

@@ -6,13 +6,14 @@ use ostler_manager::{Ask, Settlement};
 use ostler_model::estate::backups::Prove;
 use ostler_model::estate::drills::Drills;
 use ostler_model::estate::slo::Slo;
+use ostler_model::estate::upgrade::Upgrade;
 use ostler_model::estate::{Estate, Parameters, Service};
 use ostler_model::time::Span;
 
 use crate::support::{estate, instance, local, name, provide, service, with_provider};
 
 pub(crate) fn read_estate(text: &str) -> Estate {
-    let (mut at_once, mut selling, mut drill) = (20, None, None);
+    let (mut at_once, mut selling, mut drill, mut upgrade) = (20, None, None, None);
     let mut context = Parameters::default();
     let mut providers = Vec::new();
     let mut services: Vec<Service> = Vec::new();
@@ -31,6 +32,10 @@ pub(crate) fn read_estate(text: &str) -> Estate {
         }
         if let Some(text) = part.strip_prefix("drill ") {
             drill = Some(Box::new(read_drills(text)));
+            continue;
+        }
+        if let Some(text) = part.strip_prefix("upgrade ") {
+            upgrade = Some(Box::new(read_upgrade(text)));
             continue;
         }
         if let Some(text) = part.strip_prefix("context=") {
@@ -66,7 +71,7 @@ pub(crate) fn read_estate(text: &str) -> Estate {
         }
         services.push(read);
     }
-    let mut estate = Estate { provide: selling, drill, ..estate(at_once, services) };
+    let mut estate = Estate { provide: selling, drill, upgrade, ..estate(at_once, services) };
     for provider in providers {
         estate = with_provider(estate, provider);
     }
@@ -94,6 +99,26 @@ pub(crate) fn read_drills(text: &str) -> Drills {
     drills
 }
 
+/// `window=Mon_22:00_-_23:00 freeze=… soak=5m by-itself major`
+fn read_upgrade(text: &str) -> Upgrade {
+    let mut upgrade = Upgrade::default();
+    for (key, value) in text.split_whitespace().map(|word| word.split_once('=').unwrap_or((word, ""))) {
+        let window = || vec![value.replace('_', " ").parse().unwrap()];
+        match key {
+            "window" => {
+                upgrade.calendar.window = window();
+                upgrade.by_itself = true;
+            }
+            "freeze" => upgrade.calendar.freeze = window(),
+            "soak" => upgrade.soak = value.parse().unwrap(),
+            "by-itself" => upgrade.by_itself = true,
+            "major" => upgrade.major = true,
+            other => panic!("no such key: {other}"),
+        }
+    }
+    upgrade
+}
+
 pub(crate) fn read_ask(words: &[&str]) -> Ask {
     match words {
         ["drill", service, fault, reason @ ..] => Ask::Drill {
@@ -102,6 +127,17 @@ pub(crate) fn read_ask(words: &[&str]) -> Ask {
             lasts: None,
             despite: (!reason.is_empty()).then(|| reason.join(" ")),
         },
+        ["upgrade", words @ ..] => {
+            let after = |word: &str| words.iter().position(|other| *other == word).map(|at| at + 1);
+            Ask::Upgrade {
+                service: words.first().filter(|word| !["to", "despite"].contains(word)).map(|word| name(word)),
+                to: after("to").map(|at| words[at].parse().unwrap()),
+                despite: after("despite").map(|at| words[at..].join(" ")),
+            }
+        }
+        ["rollback", service, terms @ ..] => {
+            Ask::Rollback { service: name(service), accept_loss: terms.contains(&"accept-loss") }
+        }
         ["down"] => Ask::Down,
         ["restart", service] => Ask::Restart { service: name(service) },
         ["delete", service] => Ask::Delete { service: name(service) },

@@ -3,7 +3,7 @@
 //! commit them.
 //!
 //! The language, one step a line; `#` begins a comment:
-//! - `estate [drill KEY=VALUE …;] [at-once=P;] [providers=A,B;] [selling=N;] [context=TEXT;] SERVICE [offering=O] [instances=N] [needs=A,B] [endpoint=PORT] [env=TEXT] [before] [backup=15m]
+//! - `estate [drill KEY=VALUE …;] [upgrade KEY=VALUE …;] [at-once=P;] [providers=A,B;] [selling=N;] [context=TEXT;] SERVICE [offering=O] [instances=N] [needs=A,B] [endpoint=PORT] [env=TEXT] [before] [backup=15m]
 //!   [prove=7d] [version=RANGE] [adopt=NAME] [prefer=A,B]; …` gives an estate file;
 //! - `auto on` lets an obliging world answer everything from here on, `auto off` lets the story answer;
 //! - `ended COMMAND ok | temporary | person | interrupted | cut-off` ends an order: `ended start web-1 ok`; what is cut
@@ -20,10 +20,14 @@
 //! - `served web 60s 1000 100`: in the last 60 s callers asked 1000 times, and 100 times got nothing;
 //! - `die web-1 [spent|unreported]` kills a process, which is started again at once if that is granted, unless it is
 //!   spent; an unreported death is one that nobody is told of;
+//! - `offers postgresql 15.18,16.4`: everybody offers these versions of it from now on; `offers web 1.0,1.1` for a program
+//!   whose versions lie side by side; `upkeep bought 1.2`: so its plans are kept up to date now; `flawed web 1.1 never-ready
+//!   | broken | mended`: what this version is worth;
 //! - `crashing web`, `never-ready web`, `mended web` say how the world treats a program;
 //! - `tick 2s`; `resume started | holder-returned`; `ask restart web`, `ask scale web 3`, `ask down`, `ask delete web`,
 //!   `ask backup db NAME`, `ask restore db NAME`, `ask prove db [NAME]`, `ask drop db NAME`, `ask failover db [to there] [accept-loss]`,
 //!   `ask back db`, `ask discard db-1`, `ask settle db-1/1 delete | release`,
+//!   `ask upgrade [db] [to RANGE] [despite REASON]`, `ask rollback db [accept-loss]`,
 //!   `ask drill db FAULT [REASON]` (outside a window for that reason), `ask adopt db here NAME`, `ask release db`; `status`;
 //! - `sell db offering=O [plan=P]` sells `sold-db`, `admit app to db` lets `guest-app` use it, `end sold-db` takes it back.
 
@@ -33,17 +37,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ostler_manager::level::Traffic;
-use ostler_manager::{Ask, Checked, Command, Decision, Event, FactKind, Reason, ResumeCause, Scope, decide, status};
-use ostler_model::catalog::Catalog;
+use ostler_manager::{
+    Ask, Checked, Command, Decision, Event, FactKind, Reason, ResumeCause, Scope, UpgradeView, decide, status,
+};
+use ostler_model::catalog::{Catalog, Maintenance};
 use ostler_model::health::{Health, Symptom, SymptomKind};
 use ostler_model::ids::{BindingId, CommandId, InstanceId, ProviderName, ServiceName};
 use ostler_model::outcome::FailureClass;
 use ostler_model::time::{Span, in_words};
+use ostler_model::version::Version;
 
 use crate::reading::{read_ask, read_estate};
 use crate::support::{START, admit, catalogs, here, instance, name, sell};
 use crate::telling::{in_line, key};
-use crate::world::{World, unready};
+use crate::world::{Flaw, World, unready};
 
 struct Story {
     world: World,
@@ -105,6 +112,16 @@ impl Story {
             }
             ("spoil", [service, backup]) => self.world.stored.spoil(&name(service), backup),
             ("gone", [offering, plan]) => self.lose_plan(offering, plan),
+            ("offers", [what, versions]) => self.offers(what, versions),
+            ("upkeep", [offering, version]) => self.upkeep(offering, version),
+            ("flawed", [service, version, flaw]) => {
+                let key = (name(service), version.parse().unwrap());
+                match *flaw {
+                    "never-ready" => drop(self.world.flawed.insert(key, Flaw::NeverReady)),
+                    "broken" => drop(self.world.flawed.insert(key, Flaw::Broken)),
+                    _ => drop(self.world.flawed.remove(&key)),
+                }
+            }
             ("lasts", [length]) => self.world.broker.lasts = Some(length.parse::<Span>().unwrap().get()),
             ("verified", [binding, outcome]) => self.verified(&binding.parse().unwrap(), outcome),
             ("appear", [attempt]) => self.world.appear(&attempt.parse().unwrap()),
@@ -164,6 +181,30 @@ impl Story {
         offered.plans.retain(|offered| offered.name.as_str() != plan);
         let read = Event::CatalogRead { provider: here(), catalog: self.catalogs[&here()].clone() };
         let _ = self.world.give(&read);
+    }
+
+    /// From now on these versions can be had of an offering, or of a program.
+    fn offers(&mut self, what: &str, versions: &str) {
+        let versions: Vec<Version> = versions.split(',').map(|version| version.parse().unwrap()).collect();
+        self.change_catalogs(|catalog| match catalog.offerings.get_mut(&what.parse().unwrap()) {
+            Some(offering) => offering.versions = versions.clone(),
+            None => drop(catalog.programs.insert(name(what), versions.clone())),
+        });
+    }
+
+    fn upkeep(&mut self, offering: &str, version: &str) {
+        let maintenance = Maintenance { version: version.to_owned(), description: None };
+        self.change_catalogs(|catalog| {
+            let offered = catalog.offerings.get_mut(&offering.parse().unwrap()).expect("it offers that");
+            offered.plans.iter_mut().for_each(|plan| plan.maintenance = Some(maintenance.clone()));
+        });
+    }
+
+    fn change_catalogs(&mut self, change: impl Fn(&mut Catalog)) {
+        for (provider, catalog) in &mut self.catalogs {
+            change(Arc::make_mut(catalog));
+            let _ = self.world.give(&Event::CatalogRead { provider: provider.clone(), catalog: catalog.clone() });
+        }
     }
 
     fn ask(&mut self, ask: Ask) {
@@ -285,6 +326,20 @@ impl Story {
             if let Some(moved) = &service.moved {
                 let back = if moved.returned { "back " } else { "" };
                 let _ = writeln!(self.text, "    moved {back}from {} to {}: {}", moved.from, moved.to, moved.lost);
+            }
+            if let Some(upgrade) = &service.upgrade {
+                let UpgradeView { from, to, now, .. } = upgrade;
+                let _ = writeln!(self.text, "    is upgraded from {from} to {to}: {now}");
+                if let (Some(question), Some(answer)) = (&upgrade.question, &upgrade.answer) {
+                    let _ = writeln!(self.text, "      {question}\n      {answer}");
+                }
+            }
+            if let Some(available) = &service.available {
+                let waits = available.waits.as_deref().unwrap_or("nothing");
+                let _ = writeln!(self.text, "    {} could be {}; waits: {waits}", available.from, available.to);
+            }
+            if let Some(blocked) = &service.blocked {
+                let _ = writeln!(self.text, "    there is {}: {}", blocked.newest, blocked.because);
             }
             for drill in &service.drills {
                 let _ =
@@ -434,5 +489,14 @@ stories! {
     share_at_once
     slow
     taken_out
+    upgrade_canary
+    upgrade_declared
+    upgrade_major
+    upgrade_major_fails
+    upgrade_minor
+    upgrade_refused
+    upgrade_upkeep
+    upgrade_waves
+    upgrade_window_closes
     victims
 }

@@ -1,15 +1,18 @@
 //! Random estates in a random world: what must never happen does not, and what must happen in the end does.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ostler_manager::{
     APPEARS_WITHIN, Ask, BindingState, Ending, Event, Fact, Knowledge, ResumeCause, Scope, Settlement, decide, evolve,
 };
+use ostler_model::catalog::{Catalog, Maintenance};
 use ostler_model::estate::drills::Fault;
+use ostler_model::estate::upgrade::Upgrade;
 use ostler_model::estate::{Estate, Occasion, Service};
 use ostler_model::health::State;
-use ostler_model::ids::{AttemptId, CommandId, InstanceId};
+use ostler_model::ids::{AttemptId, CommandId, InstanceId, ProviderName};
 use ostler_model::outcome::FailureClass;
 use ostler_model::time::{Span, Timestamp};
 use proptest::collection::vec;
@@ -17,7 +20,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, RngSeed};
 
 use crate::support::{admit, estate, given, local, name, provide, sell, service, with_provider};
-use crate::world::World;
+use crate::world::{Flaw, World};
 
 /// One service of a random estate; its needs are some of those before it.
 #[derive(Clone, Debug)]
@@ -66,11 +69,27 @@ pub(crate) fn drawn(first: &[Sketch], sketches: &[Sketch], at_once: u8) -> Estat
         if sketch.backed_up {
             drawn.data.backup_every = Some(Span::seconds(900));
         }
+        // What one file asks for and the next does not is an upgrade, or the way back.
+        drawn.version = match (offering, sketch.env) {
+            ("postgresql", 0) => "<17".parse().unwrap(),
+            ("redis", 0) => "<8".parse().unwrap(),
+            _ => drawn.version,
+        };
         drawn.env.insert("SIDE".to_owned(), sketch.env.to_string().parse().unwrap());
         services.push(drawn);
     }
     let estate = ["there", "yonder"].into_iter().fold(estate(at_once, services), with_provider);
-    Estate { provide: Some(Box::new(provide(3))), ..estate }
+    let soak = if at_once == 1 { Span::seconds(0) } else { Span::seconds(60) };
+    let upgrade = Upgrade { by_itself: true, major: at_once == 50, soak, ..Upgrade::default() };
+    Estate { provide: Some(Box::new(provide(3))), upgrade: Some(Box::new(upgrade)), ..estate }
+}
+
+/// The estate once more, with what is offered now.
+fn given_again(known: &Knowledge, estate: &Estate) -> Event {
+    let offered = |name: &ProviderName| known.catalogs.get(name).cloned();
+    let catalogs: BTreeMap<_, _> =
+        estate.providers.keys().filter_map(|name| Some((name.clone(), offered(name)?))).collect();
+    if catalogs.is_empty() { given(estate) } else { Event::EstateGiven { estate: Arc::new(estate.clone()), catalogs } }
 }
 
 #[derive(Clone, Debug)]
@@ -104,6 +123,10 @@ enum Step {
     Down,
     NeverReady(usize, bool),
     Crashing(usize, bool),
+    /// These versions can be had, and so the broker's plans are kept up to date.
+    Offer(u8),
+    /// One of these versions is no good, or is good again.
+    Flawed(usize, usize, Option<bool>),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -118,6 +141,8 @@ enum AskKind {
     Prove,
     DropBackup,
     Drill(Fault),
+    Upgrade { one: bool },
+    Rollback { accept_loss: bool },
 }
 
 /// What others do who buy from the estate.
@@ -151,6 +176,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(AskKind::Prove),
         1 => Just(AskKind::DropBackup),
         4 => prop::sample::select(Fault::ALL.to_vec()).prop_map(AskKind::Drill),
+        2 => any::<bool>().prop_map(|one| AskKind::Upgrade { one }),
+        2 => any::<bool>().prop_map(|accept_loss| AskKind::Rollback { accept_loss }),
     ];
     let trade = prop_oneof![
         3 => any::<bool>().prop_map(|large| Trade::Sell { large }),
@@ -184,6 +211,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Down),
         1 => (at(), any::<bool>()).prop_map(|(at, on)| Step::NeverReady(at, on)),
         1 => (at(), any::<bool>()).prop_map(|(at, on)| Step::Crashing(at, on)),
+        3 => any::<u8>().prop_map(Step::Offer),
+        2 => (at(), at(), prop_oneof![Just(None), any::<bool>().prop_map(Some)])
+            .prop_map(|(at, version, flaw)| Step::Flawed(at, version, flaw)),
     ]
 }
 
@@ -294,7 +324,16 @@ impl Storm {
             }
             Step::Give(at) => {
                 let estate = nth(estates.iter(), *at).expect("there is one");
-                let _ = world.give(&given(estate));
+                let _ = world.give(&given_again(&world.known, estate));
+            }
+            Step::Offer(mask) => offer(world, *mask),
+            Step::Flawed(at, version, flaw) => {
+                let key = (name(&format!("s{}", at % 8)), VERSIONS[version % VERSIONS.len()].parse().unwrap());
+                match flaw {
+                    Some(true) => drop(world.flawed.insert(key, Flaw::NeverReady)),
+                    Some(false) => drop(world.flawed.insert(key, Flaw::Broken)),
+                    None => drop(world.flawed.remove(&key)),
+                }
             }
             Step::Ask(at, kind) => self.ask(*at, *kind),
             Step::Trade(at, trade) => self.trade(*at, *trade),
@@ -336,6 +375,8 @@ impl Storm {
             AskKind::FailBack => Ask::FailBack { service },
             AskKind::Prove => Ask::Prove { service, name: None },
             AskKind::DropBackup => Ask::DropBackup { service, name: format!("b{}", at / 8) },
+            AskKind::Upgrade { one } => Ask::Upgrade { service: one.then_some(service), to: None, despite: None },
+            AskKind::Rollback { accept_loss } => Ask::Rollback { service, accept_loss },
             AskKind::Drill(fault) => Ask::Drill { service, fault, lasts: None, despite: None },
         };
         let _ = self.world.give(&Event::Asked(ask));
@@ -346,13 +387,14 @@ impl Storm {
     fn calm(&mut self) {
         let world = &mut self.world;
         world.never_ready.clear();
+        world.flawed.clear();
         world.crashing.clear();
         world
             .instances
             .values_mut()
             .filter_map(|truth| truth.process.as_mut())
             .for_each(|process| process.hung = false);
-        for _ in 0..60 {
+        for _ in 0..120 {
             world.settle();
             if is_quiet(&world.known) {
                 return;
@@ -423,6 +465,35 @@ fn unsettled(known: &Knowledge, now: Timestamp) -> Vec<String> {
     lines
 }
 
+/// Versions that there are of what has some.
+const VERSIONS: [&str; 6] = ["15.18", "15.19", "16.4", "17.2", "7.2", "8.0"];
+
+/// Some of them can be had; and a broker's plans are kept up to date.
+fn offer(world: &mut World, mask: u8) {
+    let Some(estate) = world.known.estate.clone() else { return };
+    let some = |of: &[&str], mask: u8| {
+        let chosen = of.iter().enumerate().filter(|(index, _)| mask >> index & 1 == 1);
+        let chosen: Vec<_> = chosen.map(|(_, version)| version.parse().unwrap()).collect();
+        if chosen.is_empty() { vec![of[of.len() - 1].parse().unwrap()] } else { chosen }
+    };
+    for provider in estate.providers.keys() {
+        let Some(known) = world.known.catalogs.get(provider) else { continue };
+        let mut catalog = Catalog::clone(known);
+        for (called, versions) in
+            [("postgresql", some(&VERSIONS[..4], mask)), ("redis", some(&VERSIONS[4..], mask >> 4))]
+        {
+            if let Some(offering) = catalog.offerings.get_mut(&called.parse().unwrap()) {
+                offering.versions = versions;
+            }
+        }
+        if let Some(bought) = catalog.offerings.get_mut(&"bought".parse().unwrap()) {
+            let maintenance = Maintenance { version: format!("1.{}.0", mask >> 6), description: None };
+            bought.plans.iter_mut().for_each(|plan| plan.maintenance = Some(maintenance.clone()));
+        }
+        let _ = world.give(&Event::CatalogRead { provider: provider.clone(), catalog: Arc::new(catalog) });
+    }
+}
+
 fn each(world: &mut World, at: usize, what: impl Fn(&mut World, &InstanceId)) {
     if let Some(id) = nth(world.instances.keys().cloned(), at) {
         what(world, &id);
@@ -449,7 +520,7 @@ fn assert_left_alone(world: &mut World) {
         && let Some(estate) = world.known.estate.clone()
     {
         let scaled = world.known.services.values().any(|service| service.scale.is_some());
-        let decision = decide(&world.known, &given(&estate), world.now);
+        let decision = decide(&world.known, &given_again(&world.known, &estate), world.now);
         assert!(scaled || decision.facts.is_empty(), "{:?}", decision.facts);
     }
     for cause in [ResumeCause::Started, ResumeCause::HolderReturned] {

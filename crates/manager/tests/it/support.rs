@@ -69,6 +69,7 @@ pub(crate) fn estate(at_once_percent: u8, services: Vec<Service>) -> Estate {
         provide: None,
         backups: Default::default(),
         drill: None,
+        upgrade: None,
     }
 }
 

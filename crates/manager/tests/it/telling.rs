@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ostler_manager::{Brings, By, Command, FactKind, Outcome};
+use ostler_manager::{AgendaStep, Brings, By, Command, FactKind, Outcome, UpgradeStep, named};
 use ostler_model::health::{Exit, Health, SymptomKind};
 use ostler_model::ids::CommandId;
 use ostler_model::outcome::Observation;
@@ -160,14 +160,45 @@ pub(crate) fn in_line(fact: &FactKind, orders: &BTreeMap<CommandId, Command>) ->
             let (words, figures) = (result.verdict.in_words(), result.figures());
             format!("the drill {words}: {figures}; noticed after {noticed:?} ms, diagnosis right: {right:?}")
         }
+        FactKind::UpgradesSought { agenda } if agenda.is_empty() => return None,
+        FactKind::UpgradesSought { agenda } => {
+            let step =
+                |step: &AgendaStep| format!("{} from {} to {}", step.service, named(&step.from), named(&step.to));
+            let steps: Vec<String> = agenda.steps.iter().map(step).collect();
+            let blocked = agenda.blocked.iter().map(|b| format!("not {} {}: {}", b.service, b.newest, b.because));
+            format!("newer: {}", steps.into_iter().chain(blocked).collect::<Vec<_>>().join("; "))
+        }
+        FactKind::Upgrade { service, step } => format!("{service}: {}", upgrade_in_line(step)),
         FactKind::LossAccepted { .. } => "a loss of facts is accepted".to_owned(),
     })
+}
+
+fn upgrade_in_line(step: &UpgradeStep) -> String {
+    match step {
+        UpgradeStep::Asked { .. } => "an upgrade is asked for".to_owned(),
+        UpgradeStep::Began { why, data, backup, .. } => {
+            let data = if *data { ", with its data" } else { "" };
+            let backup = backup.as_ref().map_or_else(String::new, |name| format!(", after {name}"));
+            format!("its upgrade begins{data}{backup}: {why}")
+        }
+        UpgradeStep::FormerLaunch { generation, .. } => {
+            format!("who no wave has reached starts from launch {generation}")
+        }
+        UpgradeStep::WaveBegan { instances } => format!("a wave begins: {instances:?}"),
+        UpgradeStep::Serves => "the wave serves".to_owned(),
+        UpgradeStep::Passed => "the wave has passed its gate".to_owned(),
+        UpgradeStep::Held { answer, .. } => format!("its upgrade needs a person; the answer: {answer}"),
+        UpgradeStep::PutOff { why, .. } => format!("its upgrade is put off: {why}"),
+        UpgradeStep::TakenBack { why } => format!("its upgrade is taken back: {why}"),
+        UpgradeStep::Ended => "its upgrade is over".to_owned(),
+    }
 }
 
 pub(crate) fn brought(brings: &Brings) -> String {
     match brings {
         Brings::Nothing => "no data".to_owned(),
         Brings::LastBackup => "a last backup".to_owned(),
+        Brings::Kept { number, .. } => format!("what instance {number} kept"),
         Brings::Backup { made, lost_since: None } => format!("{}, which has all", made.name),
         Brings::Backup { made, lost_since: Some(since) } => {
             format!("{} of {}", made.name, in_words(since.since(START)))

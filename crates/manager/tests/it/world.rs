@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ostler_manager::UpgradeStep;
 use ostler_manager::{
     Brings, Callers, Checked, Command, Decision, Drill, Event, Fact, FactKind, Instance, Knowledge, Measured, Origin,
     Outcome, Process, ResumeCause, Scope, ServiceKnowledge, Target, check, evolve, take,
@@ -14,6 +15,7 @@ use ostler_model::health::{Exit, Health, Symptom, SymptomKind};
 use ostler_model::ids::{AttemptId, BindingId, CommandId, InstanceId, ServiceName};
 use ostler_model::outcome::{Failure, FailureClass, Observation, Running};
 use ostler_model::time::Timestamp;
+use ostler_model::version::Version;
 
 use crate::broker::Broker;
 use crate::stored::Stored;
@@ -42,6 +44,17 @@ pub(crate) struct Living {
     pub(crate) hung: bool,
     /// What it was started with.
     pub(crate) needs: BTreeSet<ServiceName>,
+    /// Which version it is.
+    pub(crate) version: Option<Version>,
+}
+
+/// What is wrong with a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    /// It never becomes ready.
+    NeverReady,
+    /// A look finds that it is not as consumers rely on.
+    Broken,
 }
 
 #[derive(Default)]
@@ -84,6 +97,8 @@ pub(crate) struct World {
     pub(crate) used: BTreeSet<InstanceId>,
     /// What a move made and callers have not been sent to yet: with its data, or not.
     pub(crate) brought: BTreeMap<InstanceId, bool>,
+    /// Versions that are no good.
+    pub(crate) flawed: BTreeMap<(ServiceName, Version), Flaw>,
     /// What `Prove` finds is not so.
     pub(crate) broken: BTreeSet<ServiceName>,
     /// When people asked for something last.
@@ -211,6 +226,11 @@ impl World {
                 let number = self.known.instance(instance).and_then(|i| i.attempts.number());
                 self.broker.used.extend(number.map(|attempt| AttemptId { instance: instance.clone(), attempt }));
             }
+            FactKind::Upgrade { service, step } => {
+                if let UpgradeStep::WaveBegan { instances } = &**step {
+                    self.judge_wave(service, instances);
+                }
+            }
             FactKind::RepairBegan { instance, .. } => drop(self.sick.insert(instance.clone())),
             FactKind::RemedyChosen { remedy, .. } if remedy.acts() => self.count_remedy(),
             FactKind::InstanceAdopted { instance, .. } => {
@@ -314,7 +334,8 @@ impl World {
             }
             Command::Prove { instance } => {
                 let symptom = Symptom { kind: SymptomKind::WrongAnswer, detail: "it is not so".to_owned() };
-                let problem = self.broken.contains(instance.service()).then_some(symptom);
+                let is_broken = self.flaw(instance) == Some(Flaw::Broken) || self.broken.contains(instance.service());
+                let problem = is_broken.then_some(symptom);
                 Outcome::Proved { checks: vec![Checked { name: "it is so".to_owned(), problem }] }
             }
             Command::Restore { instance, .. } => {
@@ -423,13 +444,14 @@ impl World {
     fn start(&mut self, id: &InstanceId, generation: u32, grant: u32) -> Outcome {
         let now = self.now;
         let launch = self.known.services.get(id.service()).and_then(|service| service.launches.get(&generation));
-        let needs: BTreeSet<ServiceName> = launch.expect("what is started is known").needs.keys().cloned().collect();
+        let launch = launch.expect("what is started is known");
+        let (needs, version) = (launch.needs.keys().cloned().collect(), launch.placement.version.clone());
         let Some(truth) = self.instances.get_mut(id).filter(|truth| truth.made) else {
             return Outcome::Failed(failure(FailureClass::Temporary, "there is no such instance"));
         };
         if truth.process.is_none() {
             self.pids += 1;
-            truth.process = Some(Living { pid: self.pids, since: now, hung: false, needs });
+            truth.process = Some(Living { pid: self.pids, since: now, hung: false, needs, version });
         }
         truth.grant = grant;
         let process = truth.process.as_ref().expect("it was started");
@@ -484,7 +506,8 @@ impl World {
         let reflex = if truth.grant > 0 {
             self.pids = next;
             truth.grant -= 1;
-            truth.process = Some(Living { pid: next, since: now, hung: false, needs: process.needs });
+            truth.process =
+                Some(Living { pid: next, since: now, hung: false, needs: process.needs, version: process.version });
             Ok(Process { pid: next, since: now })
         } else {
             Err("its restarts are spent".to_owned())
@@ -526,6 +549,12 @@ impl World {
         self.give(&Event::Resumed { cause, uuid: uuid() })
     }
 
+    /// What is wrong with the version that the instance runs.
+    fn flaw(&self, id: &InstanceId) -> Option<Flaw> {
+        let version = self.instances.get(id)?.process.as_ref()?.version.clone()?;
+        self.flawed.get(&(id.service().clone(), version)).copied()
+    }
+
     /// The health that a probe would find now.
     pub(crate) fn health(&self, id: &InstanceId) -> Health {
         let caused = self.fault.as_ref().map(|drill| drill.fault).filter(|_| self.is_hit(id));
@@ -534,6 +563,7 @@ impl World {
                 Health::Unready(Symptom { kind: SymptomKind::TimedOut, detail: "no answer in time".to_owned() })
             }
             Some(_) if matches!(caused, Some(Fault::Refuse | Fault::ProviderOutage)) => unready("connection refused"),
+            Some(_) if self.flaw(id) == Some(Flaw::NeverReady) => unready("it does not work"),
             Some(process) if !process.hung && !self.never_ready.contains(id.service()) => Health::Ready,
             Some(_) => unready("no answer"),
             None => unready("connection refused"),

@@ -22,6 +22,7 @@ use self::provide::Provide;
 pub use self::run_path::RunPath;
 use self::slo::Slo;
 use self::terms::Terms;
+use self::upgrade::Upgrade;
 use crate::catalog::Limits;
 use crate::ids::{EstateName, OfferingName, PlanName, ProviderName, ServiceName};
 use crate::template::Template;
@@ -40,6 +41,7 @@ pub mod provide;
 mod run_path;
 pub mod slo;
 pub mod terms;
+pub mod upgrade;
 
 pub use parse::{Parsed, TEXT_MAX, parse};
 
@@ -80,6 +82,9 @@ pub struct Estate {
     /// Which faults are caused on purpose, and when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drill: Option<Box<Drills>>,
+    /// When newer versions are put to use, and how carefully.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<Box<Upgrade>>,
 }
 
 impl Estate {
@@ -163,11 +168,13 @@ pub enum Occasion {
     Healed,
     /// It uses up what may go wrong faster than it may.
     Burning,
+    /// Another version of it is in use.
+    Upgraded,
 }
 
 impl Occasion {
     /// All of them: what a `[notify]` without `on` means.
-    pub const ALL: [Self; 4] = [Self::Held, Self::Failed, Self::Healed, Self::Burning];
+    pub const ALL: [Self; 5] = [Self::Held, Self::Failed, Self::Healed, Self::Burning, Self::Upgraded];
 
     /// As the estate file writes it.
     pub fn as_str(self) -> &'static str {
@@ -176,6 +183,7 @@ impl Occasion {
             Self::Failed => "failed",
             Self::Healed => "healed",
             Self::Burning => "burning",
+            Self::Upgraded => "upgraded",
         }
     }
 }

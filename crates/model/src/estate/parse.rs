@@ -37,6 +37,7 @@ mod settings;
 mod slo;
 mod templates;
 mod terms;
+mod upgrade;
 mod values;
 
 /// At most this many bytes in an estate file: a bound on the time and memory that reading one can take.
@@ -118,6 +119,7 @@ const DOCUMENT: &[Key] = &[
     ("provide", "[provide]"),
     ("backups", "[backups]"),
     ("drill", "[drill]"),
+    ("upgrade", "[upgrade]"),
 ];
 
 /// An estate, and the certificates that its providers name.
@@ -145,6 +147,7 @@ fn read_document<'t>(reader: &mut Reader<'_>, folder: &Path, tree: &'t DeTable<'
     };
     let names: BTreeSet<ServiceName> = drafts.iter().map(|draft| draft.name.clone()).collect();
     let drill = fields.optional("drill").and_then(|value| drills::read(reader, &names, value)).map(Box::new);
+    let upgrade = fields.optional("upgrade").and_then(|value| upgrade::read(reader, value)).map(Box::new);
     checks::check_cycles(reader, &drafts);
     checks::check_endpoints(reader, &drafts);
     let settings::Head { name, currency, residency } = named?;
@@ -163,6 +166,7 @@ fn read_document<'t>(reader: &mut Reader<'_>, folder: &Path, tree: &'t DeTable<'
         provide,
         backups: backups?,
         drill,
+        upgrade,
     };
     Some((estate, providers.certificates))
 }

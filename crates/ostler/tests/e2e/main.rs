@@ -27,3 +27,4 @@ mod together;
 mod trouble;
 mod up_and_down;
 mod versions;
+mod upgrades;
