@@ -28,7 +28,7 @@ use crate::process;
 /// Nothing stands still for longer than this, whatever is asked and whatever clocks say.
 pub const STILL_MAX: Duration = Duration::from_secs(600);
 /// Whether the note is still there is looked at so often: it is what ends a drill early.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Who is asked to end by taking its note away does so within this.
 const RELEASED_WITHIN: Duration = Duration::from_secs(5);
 /// A tree that still grows after so many looks cannot be stopped.
@@ -86,10 +86,8 @@ pub fn kill(meant: Meant) -> io::Result<bool> {
 pub fn hold_still(note: &Path, what: Standstill, they_do: impl FnOnce()) -> io::Result<()> {
     let left = what.until.since(now()).min(STILL_MAX);
     let end = Instant::now() + left;
-    let mut file = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(note)?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+    let mut file = take_note(note)?;
     // Before anything is done: whoever finds this knows who may stand still.
-    file.set_len(0)?;
     file.write_all(&serde_json::to_vec(&what.process)?)?;
     file.sync_all()?;
     let held = hold(&file, what, end, they_do);
@@ -99,7 +97,15 @@ pub fn hold_still(note: &Path, what: Standstill, they_do: impl FnOnce()) -> io::
     held
 }
 
-/// Ends a standing still, if there is one, and sees to it that nothing of it is left.
+/// Takes the note, which must be nobody else's, and empties it.
+pub(crate) fn take_note(note: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(note)?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+    file.set_len(0)?;
+    Ok(file)
+}
+
+/// Ends what holds the note, if there is anything, and sees to it that nothing of it is left.
 ///
 /// # Errors
 /// If it does not end in time, or the system does not allow it.
@@ -125,7 +131,7 @@ pub fn release(note: &Path) -> io::Result<()> {
     // Who held it may have been killed. To let something go on that does so already changes nothing.
     match serde_json::from_slice::<Meant>(&text) {
         Ok(meant) => Tree::default().let_go_of(meant),
-        Err(_) => Ok(()), // it was killed before it knew what to do
+        Err(_) => Ok(()), // it was killed before it knew what to do, or it was of no process
     }
 }
 
@@ -250,11 +256,11 @@ fn open(meant: Meant) -> io::Result<Option<OwnedFd>> {
     Ok(is_it.then_some(handle))
 }
 
-fn is_linked(file: &File) -> bool {
+pub(crate) fn is_linked(file: &File) -> bool {
     file.metadata().is_ok_and(|metadata| metadata.nlink() > 0)
 }
 
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }

@@ -22,6 +22,7 @@
 
 pub mod client;
 pub mod faults;
+pub mod full;
 pub mod grant;
 pub mod protocol;
 pub mod run;

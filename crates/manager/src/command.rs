@@ -357,18 +357,10 @@ impl Command {
             Self::Unwatch { instance } => format!("watch {instance} no more"),
             Self::Route { instance, address: Some(_) } => format!("send callers to {instance}"),
             Self::Route { instance, address: None } => format!("send no more callers to {instance}"),
-            Self::Fault { drill } => format!("cause `{}` at {}", drill.fault, hits_in_words(drill)),
-            Self::Undo { drill } => format!("undo `{}` at {}", drill.fault, hits_in_words(drill)),
+            Self::Fault { drill } => format!("cause `{}` {}", drill.fault, drill.place_in_words()),
+            Self::Undo { drill } => format!("undo `{}` {}", drill.fault, drill.place_in_words()),
             Self::Notify { service, occasion, .. } => format!("tell people that {service} is {}", occasion.as_str()),
         }
-    }
-}
-
-fn hits_in_words(drill: &Drill) -> String {
-    let names: Vec<String> = drill.hits.iter().take(3).map(|hit| hit.instance.to_string()).collect();
-    match drill.hits.len() - names.len() {
-        0 => names.join(", "),
-        more => format!("{} and {more} more", names.join(", ")),
     }
 }
 

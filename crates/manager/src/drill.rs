@@ -4,6 +4,10 @@
 //! caused; it is undone, when all works again or its time is over; and what was measured is recorded. Everything that
 //! ends it early (a restart of ostler, a person who does something else) leads to the same undoing.
 //!
+//! Three faults differ. Ended credentials are made again by whoever makes credentials: what is doubtful of a binding is
+//! on record, and made before anything uses it. A full disk is not healed by ostler: when it was seen, there is room
+//! again, and it is to be seen that all works then. And a restore on the side does nothing to anybody.
+//!
 //! Invariants: at most one drill in an estate at a time; a fault that may have been caused is ordered to be undone; what
 //! is drilled counts neither against its provider nor against anybody's service level.
 
@@ -12,8 +16,8 @@ use std::time::Duration;
 
 use ostler_model::estate::drills::Fault;
 use ostler_model::health::{Health, SymptomKind};
-use ostler_model::ids::{CommandId, InstanceId, ProviderName, ServiceName};
-use ostler_model::outcome::Running;
+use ostler_model::ids::{BindingId, CommandId, InstanceId, ProviderName, ServiceName};
+use ostler_model::outcome::{Counted, Proof, Running};
 use ostler_model::time::{Timestamp, in_words};
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +27,8 @@ use crate::knowledge::{Knowledge, ServiceKnowledge};
 
 /// So many beginnings of drills are remembered of a service: more than a window may have.
 pub(crate) const BEGUN_MAX: usize = 100;
+/// A disk stays full for so long, also where that is seen sooner: whoever writes is to run into it.
+const FULL_FOR: Duration = Duration::from_secs(10);
 
 /// A drill, as it was decided.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,16 +37,29 @@ pub struct Drill {
     pub number: u32,
     /// Of which service.
     pub service: ServiceName,
-    /// Where that is bought when it begins.
+    /// Where that is bought when it begins; `None` if nothing is done to what is bought there.
     pub provider: Option<ProviderName>,
     /// What goes wrong.
     pub fault: Fault,
     /// Where.
     pub hits: Vec<Hit>,
+    /// To what else than instances.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aim: Option<Aim>,
     /// The fault lasts no longer than until then, whoever is still there.
     pub until: Timestamp,
     /// Who wanted it.
     pub by: By,
+}
+
+/// What a fault is done to that is no instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Aim {
+    /// The credentials of this binding: the instances that are hit are the consumer's.
+    Binding(BindingId),
+    /// Nothing at all: the backup of this name is restored on the side.
+    Backup(String),
 }
 
 /// An instance to which a fault is done, as it ran then: what has been started since is not meant.
@@ -88,8 +107,14 @@ pub struct Drilling {
     pub noticed: Option<Timestamp>,
     /// What was first concluded.
     pub diagnosed: Option<Diagnosed>,
+    /// Since when nothing is left of the fault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undone: Option<Timestamp>,
     /// Since when everything of the service works again.
     pub healed: Option<Timestamp>,
+    /// Why the backup could not be restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_restored: Option<String>,
     /// Why it ended before its time.
     pub cut_short: Option<String>,
     /// What callers and data saw of it.
@@ -126,6 +151,22 @@ pub struct Measured {
     pub callers: Option<Callers>,
     /// What became of what was written before; `None` where nobody knows how to write there.
     pub data: Option<Data>,
+    /// The backup that was restored on the side.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored: Option<Restored>,
+}
+
+/// What became of a backup that was restored on the side.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restored {
+    /// Its name.
+    pub backup: String,
+    /// How long it took to fetch and to restore it, in milliseconds.
+    pub took_ms: u64,
+    /// What was counted in it. Where that was also counted when the backup was made, it was the same.
+    pub counted: Counted,
+    /// How many of the consumers' contracts were kept by it.
+    pub contracts: u32,
 }
 
 /// What callers of a service saw while it was drilled.
@@ -162,6 +203,8 @@ pub enum Verdict {
     NotHealed,
     /// It was healed, and data is missing.
     LostData,
+    /// The backup was not restored, or is not what it is to be.
+    NotRestored(String),
     /// The fault could not be caused.
     NotCaused(String),
     /// It ended before anything was shown.
@@ -185,7 +228,8 @@ pub struct DrillResult {
     pub noticed_ms: Option<u64>,
     /// What was concluded.
     pub diagnosed: Option<Diagnosed>,
-    /// How long after the fault everything worked again, in milliseconds.
+    /// How long after the fault everything worked again, in milliseconds; with `fill-disk`, how long after there was room
+    /// again; with `backup-restore`, how long the restore took.
     pub healed_ms: Option<u64>,
     /// What callers and data saw of it.
     pub measured: Measured,
@@ -208,18 +252,21 @@ impl Verdict {
     /// Whether it says something against the service: that it does not recover.
     pub fn is_failure(&self) -> bool {
         match self {
-            Self::NotNoticed | Self::NotHealed | Self::LostData => true,
+            Self::NotNoticed | Self::NotHealed | Self::LostData | Self::NotRestored(_) => true,
             Self::Proven | Self::NotCaused(_) | Self::CutShort(_) => false,
         }
     }
 
-    /// In words, as the end of "the drill …".
-    pub fn in_words(&self) -> String {
+    /// In words, as the end of "the drill …", which was one with `fault`.
+    pub fn in_words(&self, fault: Fault) -> String {
         match self {
+            Self::Proven if fault == Fault::BackupRestore => "restored the newest backup".to_owned(),
+            Self::Proven if fault == Fault::FillDisk => "was noticed, and all works again".to_owned(),
             Self::Proven => "was noticed and healed".to_owned(),
             Self::NotNoticed => "was not noticed within its time".to_owned(),
             Self::NotHealed => "was noticed, and not healed within its time".to_owned(),
             Self::LostData => "was healed, and data is missing".to_owned(),
+            Self::NotRestored(why) => format!("did not restore the newest backup: {why}"),
             Self::NotCaused(why) => format!("could not be made: {why}"),
             Self::CutShort(why) => format!("was cut short: {why}"),
         }
@@ -230,6 +277,9 @@ impl DrillResult {
     /// What was measured, for people: `healed in 0.4 s, 0 failed, 0 lost`.
     pub fn figures(&self) -> String {
         let ms = |ms: u64| in_words(Duration::from_millis(ms));
+        if let Some(restored) = &self.measured.restored {
+            return format!("{}, {}", ms(restored.took_ms), restored.contents());
+        }
         let healed = self.healed_ms.map_or_else(|| "not healed".to_owned(), ms);
         let failed = self
             .measured
@@ -240,7 +290,57 @@ impl DrillResult {
     }
 }
 
+impl Restored {
+    pub(crate) fn new(backup: &str, proof: &Proof) -> Self {
+        let took_ms = u64::try_from(proof.took.get().as_millis()).unwrap_or(u64::MAX);
+        Self { backup: backup.to_owned(), took_ms, counted: proof.counted.clone(), contracts: proof.contracts }
+    }
+
+    /// What was found in it, for people: `52 rows, 3 tables, 1 contract kept`.
+    pub fn contents(&self) -> String {
+        let counted = self.counted.iter().map(|(name, number)| format!("{number} {name}"));
+        let contracts = match self.contracts {
+            0 => None,
+            1 => Some("1 contract kept".to_owned()),
+            number => Some(format!("{number} contracts kept")),
+        };
+        counted.chain(contracts).collect::<Vec<_>>().join(", ")
+    }
+}
+
 impl Drill {
+    /// The binding whose credentials are ended.
+    pub fn binding(&self) -> Option<&BindingId> {
+        match &self.aim {
+            Some(Aim::Binding(binding)) => Some(binding),
+            Some(Aim::Backup(_)) | None => None,
+        }
+    }
+
+    /// The backup that is restored on the side.
+    pub fn backup(&self) -> Option<&str> {
+        match &self.aim {
+            Some(Aim::Backup(backup)) => Some(backup),
+            Some(Aim::Binding(_)) | None => None,
+        }
+    }
+
+    /// Whose callers see it first: the consumer's whose credentials are ended, or the service's own.
+    pub fn suffers(&self) -> &ServiceName {
+        self.binding().map_or(&self.service, |binding| &binding.consumer)
+    }
+
+    /// Where it is, in words: `at db-1`.
+    pub fn place_in_words(&self) -> String {
+        let names: Vec<String> = self.hits.iter().take(3).map(|hit| hit.instance.to_string()).collect();
+        match (&self.aim, self.hits.len() - names.len()) {
+            (Some(Aim::Binding(binding)), _) => format!("for {} at {}", binding.consumer, binding.need),
+            (Some(Aim::Backup(backup)), _) => format!("of {} from {backup}", self.service),
+            (None, 0) => format!("at {}", names.join(", ")),
+            (None, more) => format!("at {} and {more} more", names.join(", ")),
+        }
+    }
+
     /// Whether something is done to this instance.
     pub fn hits(&self, id: &InstanceId) -> bool {
         self.hits.iter().any(|hit| hit.instance == *id)
@@ -256,6 +356,9 @@ impl Drill {
             // What stands still for longer than a probe waits cannot be told from what hangs.
             Fault::Slow => is(&[Found::Slow, Found::Hung]),
             Fault::Refuse => is(&[Found::Refuses]),
+            Fault::WrongCredentials => is(&[Found::WrongCredentials]),
+            Fault::FillDisk => is(&[Found::DiskFull]),
+            Fault::BackupRestore => false, // nothing is wrong
             Fault::ProviderOutage => match cause {
                 Cause::Provider(found) => Some(found) == provider,
                 Cause::Region(_) => true,
@@ -280,7 +383,9 @@ impl Drilling {
             not_caused: None,
             noticed: None,
             diagnosed: None,
+            undone: None,
             healed: None,
+            not_restored: None,
             cut_short: None,
             measured: Measured::default(),
         }
@@ -294,19 +399,42 @@ impl Drilling {
     /// Whether nothing more is to be seen: it is healed, its time is over, or it cannot or must not go on.
     pub(crate) fn is_over(&self, now: Timestamp) -> bool {
         let ends = self.healed.is_some() || self.not_caused.is_some() || self.cut_short.is_some();
-        ends || now >= self.drill.until
+        // Nothing of ostler's makes room: when it was seen what is wrong, and long enough for others to run into it, it
+        // is to be seen whether all works again once there is some.
+        let is_seen = self.diagnosed.is_some() && self.full_until().is_some_and(|until| now >= until);
+        ends || self.not_restored.is_some() || is_seen || now >= self.drill.until
+    }
+
+    /// Until when a disk stays full although what is wrong was seen.
+    pub(crate) fn full_until(&self) -> Option<Timestamp> {
+        self.caused.filter(|_| self.drill.fault == Fault::FillDisk).map(|caused| caused + FULL_FOR)
+    }
+
+    /// Whether it is undone, and what it was done to may still be on its way back.
+    pub(crate) fn recovers(&self, now: Timestamp) -> bool {
+        let waits = self.drill.fault == Fault::FillDisk && self.noticed.is_some() && self.healed.is_none();
+        let ended = self.not_caused.is_some() || self.cut_short.is_some();
+        self.stage == Stage::Undone && waits && !ended && now < self.drill.until
     }
 
     /// What it has shown.
     pub(crate) fn result(&self, ended: Timestamp) -> DrillResult {
-        let after = |time: Option<Timestamp>| {
-            let length = time?.since(self.caused?);
-            Some(u64::try_from(length.as_millis()).unwrap_or(u64::MAX))
+        let between = |from: Option<Timestamp>, until: Option<Timestamp>| {
+            Some(u64::try_from(until?.since(from?).as_millis()).unwrap_or(u64::MAX))
         };
+        // Nothing can work again before there is room again.
+        let begins = if self.drill.fault == Fault::FillDisk { self.undone } else { self.caused };
+        let healed = between(begins, self.healed);
         let lost = self.measured.data.is_some_and(|data| data.lost > 0);
+        let restored = self.measured.restored.as_ref();
+        let not_restored = || self.not_restored.clone().unwrap_or_else(|| "it took too long".to_owned());
         let verdict = match (&self.not_caused, &self.cut_short, self.noticed, self.healed) {
             (Some(why), _, _, _) => Verdict::NotCaused(why.clone()),
             (None, Some(why), _, _) => Verdict::CutShort(why.clone()),
+            (None, None, _, _) if self.drill.fault == Fault::BackupRestore => match restored {
+                Some(_) => Verdict::Proven,
+                None => Verdict::NotRestored(not_restored()),
+            },
             (None, None, None, _) => Verdict::NotNoticed,
             (None, None, Some(_), None) => Verdict::NotHealed,
             (None, None, Some(_), Some(_)) if lost => Verdict::LostData,
@@ -318,9 +446,9 @@ impl Drilling {
             caused: self.caused,
             ended,
             verdict,
-            noticed_ms: after(self.noticed),
+            noticed_ms: between(self.caused, self.noticed),
             diagnosed: self.diagnosed.clone(),
-            healed_ms: after(self.healed),
+            healed_ms: restored.map(|restored| restored.took_ms).or(healed),
             measured: self.measured.clone(),
         }
     }
@@ -330,10 +458,20 @@ impl Drilling {
         if !self.is_in_force() {
             return;
         }
+        if let Some(what) = self.sees_what_it_is(kind) {
+            self.noticed.get_or_insert(at);
+            self.diagnosed.get_or_insert_with(|| Diagnosed { words: what.in_words().to_owned(), right: true });
+            return;
+        }
         let (instance, when) = match kind {
             FactKind::InstanceDied { instance, seen, .. } => (instance, (*seen).min(at)),
             FactKind::HealthChanged { instance, health: Health::Unready(symptom) }
                 if symptom.kind != SymptomKind::Unknown =>
+            {
+                (instance, at)
+            }
+            FactKind::HealthChanged { instance, health: Health::Shallow(_) }
+                if self.drill.fault == Fault::WrongCredentials =>
             {
                 (instance, at)
             }
@@ -347,6 +485,23 @@ impl Drilling {
         if let FactKind::Concluded { finding, .. } = kind {
             let right = self.drill.is_right(&finding.cause, provider);
             self.diagnosed.get_or_insert_with(|| Diagnosed { words: finding.cause.in_words(), right });
+        }
+    }
+
+    /// What the fault is, where that is concluded without anything being repaired.
+    fn sees_what_it_is(&self, kind: &FactKind) -> Option<Found> {
+        match kind {
+            FactKind::CredentialsDoubted { binding } if self.drill.binding() == Some(binding) => {
+                Some(Found::WrongCredentials)
+            }
+            FactKind::HealthChanged { instance, health: Health::Shallow(symptom) | Health::Unready(symptom) }
+                if self.drill.fault == Fault::FillDisk
+                    && symptom.kind == SymptomKind::DiskFull
+                    && self.drill.hits(instance) =>
+            {
+                Some(Found::DiskFull)
+            }
+            _ => None,
         }
     }
 }
@@ -365,7 +520,12 @@ impl Knowledge {
         let drilling = self.drill.as_ref().filter(|drilling| drilling.is_in_force())?;
         let hit = drilling.drill.hits.iter().find(|hit| hit.instance == *id)?;
         let meant = match drilling.drill.fault {
-            Fault::Kill | Fault::Hang | Fault::Slow => false,
+            Fault::Kill
+            | Fault::Hang
+            | Fault::Slow
+            | Fault::WrongCredentials
+            | Fault::FillDisk
+            | Fault::BackupRestore => false,
             Fault::Refuse => {
                 let running = self.instance(id)?.running?;
                 (running.pid, running.since, running.address)

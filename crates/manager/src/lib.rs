@@ -48,7 +48,9 @@ pub use choose::{Candidate, Examined, Judged, candidates};
 pub use command::{Command, Outcome, Started, Target};
 pub use decide::{Decision, Reason, Withheld, decide, take};
 pub use diff::{Change, changes};
-pub use drill::{By, Callers, Data, Diagnosed, Drill, DrillResult, Drilled, Drilling, Hit, Measured, Stage, Verdict};
+pub use drill::{
+    Aim, By, Callers, Data, Diagnosed, Drill, DrillResult, Drilled, Drilling, Hit, Measured, Restored, Stage, Verdict,
+};
 pub use event::{Ask, Event, Process, ResumeCause, Scope, Settlement};
 pub use evidence::{Delivered, Evidence, ORDERS_MIN, WATCHED_MIN};
 pub use evolve::evolve;

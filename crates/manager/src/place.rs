@@ -278,15 +278,6 @@ fn check_run(service: &Service, offering: &Offering) -> Result<(), (String, Stri
     }
 }
 
-<<<<<<< HEAD
-/// What exists stays what it is also where its version is gone: what a package's update has put in its place is an upgrade
-/// on offer, and so is every other version of a program of the buyer's own. Only of a plan that gives one version it is as
-/// the plan says.
-fn is_kept(held: &Version, offering: &Offering, plan: &Plan, offered: &[Version]) -> bool {
-    let successor = || offered.iter().any(|version| version > held && offering.same_series(held, version));
-    offered.contains(held) || (plan.version.is_none() && (offering.runs_program || successor()))
-}
-
 /// Where nothing is offered in versions: none, unless it is the buyer's own program and has some somewhere.
 fn without_versions(
     service: &Service,
@@ -315,15 +306,12 @@ fn without_versions(
     ))
 }
 
-/// The version to use: the current one while it will do, else the newest that will do. Durable data
-/// keeps its series: moving it to another is an upgrade with a step for the data, never a side effect.
-=======
-/// The version to use: what exists stays what it is, whatever the range says: it becomes another version by an upgrade, in
-/// its window and with its data. Otherwise it is the newest that will do.
+/// The version to use: what exists stays what it is, whatever the range says and also where its version is gone: it becomes
+/// another version by an upgrade, in its window and with its data. Only of a plan that gives one version it is as the plan
+/// says. What is made now is the newest that will do.
 ///
 /// # Errors
 /// If nothing will do, or if no upgrade can lead there.
->>>>>>> f09991f60ef0bef0bafbfae984e5e7bfb303c2eb
 fn choose_version(
     service: &Service,
     offering: &Offering,
@@ -336,13 +324,11 @@ fn choose_version(
         return without_versions(service, offering, held);
     }
     let held = current.filter(|current| current.plan == plan.name).and_then(|current| current.version.as_ref());
+    let held = held.filter(|held| plan.version.is_none() || offered.contains(held));
     if let Some(held) = held.filter(|held| service.version.contains(held)) {
         return Ok(Some(held.clone()));
     }
     let listed = |versions: &[Version]| versions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    if let Some(held) = held.filter(|held| service.version.contains(held) && is_kept(held, offering, plan, offered)) {
-        return Ok(Some(held.clone()));
-    }
     let fitting: Vec<Version> = offered.iter().filter(|version| service.version.contains(version)).cloned().collect();
     let Some(newest) = fitting.iter().max() else {
         return Err((
@@ -352,16 +338,6 @@ fn choose_version(
     };
     let Some(held) = held else { return Ok(Some(newest.clone())) };
     let durable = service.data.durable.unwrap_or(offering.durable);
-<<<<<<< HEAD
-    let same_series = fitting.iter().filter(|version| offering.same_series(held, version)).max();
-    match (durable, same_series) {
-        (_, Some(version)) => Ok(Some(version.clone())),
-        (false, None) => Ok(Some(newest.clone())),
-        (true, None) => Err((
-            format!("`{}` holds data of {} {held}, which {newest} cannot read", service.name, service.offering),
-            format!("keep the range at {}: ostler does not move data from one major version to another", held.major()),
-        )),
-=======
     let is_read = || fitting.iter().any(|version| offering.same_series(held, version));
     if !durable || is_read() {
         return Ok(Some(held.clone()));
@@ -371,7 +347,6 @@ fn choose_version(
     let keep = format!("keep {held} in the range");
     if newest < held {
         return Err((cause, format!("{keep}: data is not brought from a newer version to an older one")));
->>>>>>> f09991f60ef0bef0bafbfae984e5e7bfb303c2eb
     }
     if !offering.actions.backup {
         return Err((cause, format!("{keep}: there is no backup of `{product}` that could be restored there")));

@@ -97,6 +97,9 @@ pub struct Actions {
     /// ask has a name of its own, and what former ones may have left behind is tidied up.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unrepeatable: bool,
+    /// The credentials of a binding can be ended and made again as they were.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rebind: bool,
     /// Its provider wants to hear when the context changes in which its instances are used.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hears_context: bool,

@@ -356,10 +356,11 @@ pub(crate) struct Drill {
     /// The service
     #[arg(required_unless_present = "verify")]
     pub service: Option<ServiceName>,
-    /// What goes wrong: `kill`, `hang`, `slow`, `refuse` or `provider-outage`
+    /// What goes wrong: `kill`, `hang`, `slow`, `refuse`, `wrong-credentials`, `fill-disk`, `provider-outage` or
+    /// `backup-restore`
     #[arg(long, required_unless_present = "verify")]
     pub fault: Option<Fault>,
-    /// How long it may last; then it is undone [default: `lasts` in the estate file, or 2m]
+    /// How long it may last; then it is undone [default: `lasts` in the estate file, or 2m; `backup-restore`: 6h]
     #[arg(long, value_name = "TIME")]
     pub lasts: Option<ostler_model::time::Span>,
     /// Although no window for drills is open, for this reason
@@ -522,6 +523,8 @@ pub(crate) enum Process {
     Gateway,
     /// Makes the processes of an instance stand still for a while, for a drill
     Still(Still),
+    /// Fills the disk of an instance for a while, for a drill
+    Fill(Fill),
     /// Thinks
     Manager {
         /// As in `up`.
@@ -547,6 +550,19 @@ pub(crate) struct Still {
     /// … and go on for so many.
     #[arg(long, requires = "still_ms")]
     pub going_ms: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Fill {
+    /// Where the instance writes.
+    #[arg(long)]
+    pub folder: PathBuf,
+    /// The instance's own folder, in which the disk has to be mounted.
+    #[arg(long)]
+    pub own: PathBuf,
+    /// Until when, in microseconds since 1970.
+    #[arg(long)]
+    pub until: i64,
 }
 
 fn service_and_count(text: &str) -> Result<(ServiceName, u32), String> {

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ostler_manager::{Ask, DrillView, ServiceView, Verdict};
-use ostler_model::estate::drills::LASTS_MAX;
 use ostler_model::ids::ServiceName;
 use ostler_model::time::Timestamp;
 use ostler_runtime::control::{Request, Response};
@@ -37,7 +36,7 @@ pub(crate) async fn drill(arguments: Drill, common: &Common) -> Outcome<u8> {
     let before = newest(&home, &service).await?;
     let order = Ask::Drill { service: service.clone(), fault, lasts: arguments.lasts, despite: arguments.now };
     ask(&home, &Request::Ask(order)).await?;
-    let deadline = Instant::now() + arguments.lasts.unwrap_or(LASTS_MAX).get() + BEYOND;
+    let deadline = Instant::now() + arguments.lasts.unwrap_or(fault.lasts_max()).get() + BEYOND;
     let drill = until_over(&home, &service, before, deadline).await?;
     let certificate = if drill.verdict == Verdict::Proven { certificate(&home, &service, &drill).await } else { None };
     if common.json {
@@ -45,7 +44,7 @@ pub(crate) async fn drill(arguments: Drill, common: &Common) -> Outcome<u8> {
         value["certificate"] = certificate.map(|path| path.display().to_string()).into();
         print_json(&value);
     } else {
-        let words = drill.verdict.in_words();
+        let words = drill.verdict.in_words(drill.fault);
         anstream::println!("The drill `{}` of {service} {words}.", drill.fault);
         anstream::print!("{}", drills::report(&drill));
         if let Some(path) = certificate {

@@ -61,6 +61,7 @@ fn run(cli: Cli) -> Outcome<u8> {
             Process::Keeper => processes::keeper(&home),
             Process::Gateway => processes::gateway(&home),
             Process::Still(still) => processes::hold_still(&home, still),
+            Process::Fill(fill) => processes::fill(&home, fill),
             Process::Manager { accept_lost_tail } => processes::manager(&home, *accept_lost_tail),
         }
         .map(|()| 0);

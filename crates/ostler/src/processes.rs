@@ -10,14 +10,15 @@ use std::time::Duration;
 
 use ostler_gateway::GatewayError;
 use ostler_keeper::faults::{self, Meant, Rhythm, Standstill};
+use ostler_keeper::full::{self, Filling};
 use ostler_keeper::{CommandLine, Config as KeeperConfig};
 use ostler_model::time::Timestamp;
 use ostler_runtime::control::Refused;
 use ostler_runtime::daemon;
-use ostler_runtime::drilling::{HELD, HoldStill};
+use ostler_runtime::drilling::{Fill, HELD, HoldStill, Programs};
 use ostler_runtime::home::Home;
 
-use crate::args::Still;
+use crate::args;
 use crate::failure::{Failure, Outcome};
 
 /// What `--version` says, and what the processes tell each other.
@@ -94,7 +95,7 @@ pub(crate) fn manager(home: &Home, accept_lost_tail: bool) -> Outcome {
     let config = daemon::Config {
         home: home.clone(),
         start_keeper: Box::new(move || start_keeper(&for_link, false)),
-        hold_still: hold_still_program(home),
+        drills: Programs { hold_still: hold_still_program(home), fill: fill_program(home) },
         build: BUILD.to_owned(),
         key: std::env::var("OSTLER_KEY").ok().map(zeroize::Zeroizing::new),
         accept_lost_tail: accept_lost_tail || std::env::var_os(ACCEPT_LOST_TAIL).is_some(),
@@ -125,8 +126,37 @@ fn hold_still_program(home: &Home) -> HoldStill {
     })
 }
 
+/// The process that fills a disk, in the same way.
+fn fill_program(home: &Home) -> Fill {
+    let home = home.folder().to_owned();
+    Arc::new(move |what: &Filling| {
+        let mut command = Command::new(this_program()?);
+        command.args(["process", "fill", "--home"]).arg(&home).env_clear().current_dir("/");
+        command.arg("--folder").arg(&what.folder).arg("--own").arg(&what.own);
+        command.arg("--until").arg(what.until.0.to_string());
+        Ok(command)
+    })
+}
+
+/// Whoever was to hear it may be gone; that it is undone does not depend on them.
+fn say(words: &str) {
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "{words}").and_then(|()| out.flush());
+}
+
+/// Fills a disk, and says on standard output that it is full, or why not.
+pub(crate) fn fill(home: &Home, fill: &args::Fill) -> Outcome {
+    let _ = rustix::process::setsid(); // as below
+    let args::Fill { folder, own, until } = fill;
+    let what = Filling { folder: folder.clone(), own: own.clone(), until: Timestamp(*until) };
+    full::fill(&home.filling(), &what, || say(HELD)).map_err(|error| {
+        say(&error.to_string());
+        Failure::of("cannot fill the disk", &error, "nothing: no room is taken")
+    })
+}
+
 /// Makes processes stand still, and says on standard output that they do, or why not.
-pub(crate) fn hold_still(home: &Home, still: &Still) -> Outcome {
+pub(crate) fn hold_still(home: &Home, still: &args::Still) -> Outcome {
     // It is nobody's job: a signal to whoever started it is none to it.
     let _ = rustix::process::setsid();
     let length = |ms: Option<u64>| ms.map(Duration::from_millis);
@@ -134,11 +164,6 @@ pub(crate) fn hold_still(home: &Home, still: &Still) -> Outcome {
         process: Meant { pid: still.pid, start_ticks: still.start_ticks },
         until: Timestamp(still.until),
         rhythm: length(still.still_ms).zip(length(still.going_ms)).map(|(still, going)| Rhythm { still, going }),
-    };
-    let say = |words: &str| {
-        let mut out = io::stdout().lock();
-        // Whoever was to hear it may be gone; that it is undone does not depend on them.
-        let _ = writeln!(out, "{words}").and_then(|()| out.flush());
     };
     faults::hold_still(&home.standstill(), what, || say(HELD)).map_err(|error| {
         say(&error.to_string());

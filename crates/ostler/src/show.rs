@@ -2,7 +2,9 @@
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{Cell, CellAlignment, Table, presets};
-use ostler_manager::{Change, InstanceView, LeftView, LeftoverView, MovingView, ServiceView, StatusView};
+use ostler_manager::{
+    Change, DrillView, InstanceView, LeftView, LeftoverView, MovingView, ServiceView, StatusView, Verdict,
+};
 use ostler_model::health::State;
 use ostler_model::time::in_words;
 use ostler_runtime::clock;
@@ -158,7 +160,9 @@ fn remarks(service: &ServiceView) -> Vec<String> {
         let (fault, until) = (drilling.fault, &drilling.until);
         lines.push(format!("\n{} is being drilled (`{fault}`); that is undone by {until}.\n", service.name));
     }
-    if let Some(newest) = service.drills.first() {
+    // What came to nothing says nothing, where something else has said it.
+    let shows = |drill: &&DrillView| !matches!(drill.verdict, Verdict::NotCaused(_) | Verdict::CutShort(_));
+    if let Some(newest) = service.drills.iter().find(shows).or(service.drills.first()) {
         lines.push(format!("\n{}: {}.\n", service.name, drills::standing(newest)));
     }
     if service.drills_held {

@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 
 use crate::catalogs;
 use crate::clock;
-use crate::drilling::{Counting, Drilling, HoldStill};
+use crate::drilling::{Counting, Drilling, Programs};
 use crate::hands::{Drains, Executor, Parts};
 use crate::home::{Home, HomeError};
 use crate::keeper_link::{Keeper, LinkConfig};
@@ -59,8 +59,8 @@ pub struct Config {
     pub home: Home,
     /// Starts a keeper for it, detached.
     pub start_keeper: Box<dyn Fn() -> io::Result<()> + Send + Sync>,
-    /// Makes the program that has an instance's processes stand still, for drills.
-    pub hold_still: HoldStill,
+    /// The programs that cause faults, for drills.
+    pub drills: Programs,
     /// This program's build, for people.
     pub build: String,
     /// The key of the sealed store from the environment, instead of the home's file.
@@ -225,7 +225,7 @@ pub fn run(config: Config, is_up: impl FnOnce()) -> Result<(), DaemonError> {
         Arc::new(move |incoming: Incoming| handle.tell(incoming))
     };
     tidy(&tasks, config.home.folder(), &*note);
-    let drilling = Drilling::new(keeper.clone(), config.home.standstill(), config.hold_still, counting);
+    let drilling = Drilling::new(keeper.clone(), config.home.clone(), config.drills, counting);
     let hands = Executor::new(Parts {
         tasks: tasks.handle().clone(),
         keeper: keeper.clone(),

@@ -2,11 +2,12 @@
 //! them is measured.
 //!
 //! Invariant: whatever is caused has an end that needs nobody here: a process of its own lets go on what it made stand
-//! still, and gateway and probes forget by themselves what they were to refuse.
+//! still, and gives back the room that it took; and gateway and probes forget by themselves what they were to refuse.
+//! There is one exception: credentials that were ended are made again by the manager, or by the next one.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader};
-use std::path::PathBuf;
+use std::pin::Pin;
 use std::process::{Command as Program, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use ostler_gateway::messages::{Says, Tell};
 use ostler_journal::SealedChange;
 use ostler_keeper::faults::{self, Meant, Rhythm, Standstill};
+use ostler_keeper::full::Filling;
 use ostler_keeper::protocol::{Answer, Order, Survey};
 use ostler_manager::{Callers, Data, Drill, Hit, Knowledge, Measured, Outcome};
 use ostler_model::estate::drills::Fault;
@@ -23,6 +25,7 @@ use ostler_probes::{Target, find_mark, leave_mark};
 use tokio::sync::oneshot;
 
 use crate::clock;
+use crate::home::Home;
 use crate::keeper_link::Keeper;
 use crate::orders::credentials;
 use crate::proof;
@@ -36,6 +39,8 @@ const LAST_CALLERS: Duration = Duration::from_millis(250);
 const MARK_WITHIN: Duration = Duration::from_secs(5);
 /// It is looked for so often before nobody knows whether it is there.
 const MARK_TRIES: u32 = 3;
+/// After a full disk so often, which is a quarter of a minute.
+const MARK_TRIES_FULL: u32 = 60;
 /// A slow instance stands still for so many times what a probe may take …
 const STILL_TIMEOUTS: u32 = 4;
 /// … at least for so long …
@@ -47,13 +52,28 @@ const GOING_PART: u32 = 20;
 /// Makes the program that has an instance's processes stand still: it says a line once they do.
 pub type HoldStill = Arc<dyn Fn(&Standstill) -> io::Result<Program> + Send + Sync>;
 
+/// Makes the program that fills a disk: it says the same line once that is full.
+pub type Fill = Arc<dyn Fn(&Filling) -> io::Result<Program> + Send + Sync>;
+
+/// Ends the credentials of a binding.
+pub(crate) type EndsCredentials = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
+
+/// The programs that cause faults, and outlive whoever started them.
+#[derive(Clone)]
+pub struct Programs {
+    /// Makes an instance's processes stand still.
+    pub hold_still: HoldStill,
+    /// Fills a disk.
+    pub fill: Fill,
+}
+
 /// What causes and undoes faults.
 #[derive(Clone)]
 pub(crate) struct Drilling {
     keeper: Keeper,
-    /// Where it is noted who is made to stand still.
-    note: PathBuf,
-    hold_still: HoldStill,
+    /// Where it is noted who is made to stand still, and that a disk is filled.
+    home: Home,
+    programs: Programs,
     counting: Counting,
     /// Held from when a process is started that makes others stand still until it does so, also where whoever ordered it
     /// has given up: undoing waits for that, or it would come too early.
@@ -139,8 +159,8 @@ impl Counts {
 }
 
 impl Drilling {
-    pub(crate) fn new(keeper: Keeper, note: PathBuf, hold_still: HoldStill, counting: Counting) -> Self {
-        Self { keeper, note, hold_still, counting, starting: Arc::default() }
+    pub(crate) fn new(keeper: Keeper, home: Home, programs: Programs, counting: Counting) -> Self {
+        Self { keeper, home, programs, counting, starting: Arc::default() }
     }
 
     /// Has the gateway count what callers of the service have asked up to now. It is asked before this returns.
@@ -157,18 +177,19 @@ impl Drilling {
 
     /// Counts from now on what callers see of the drill. Called before gateway and probes are told of it.
     pub(crate) fn begin(&self, id: u64, drill: &Drill) -> impl Future<Output = bool> + Send + use<> {
-        let (number, service) = (drill.number, drill.service.clone());
+        let (number, service) = (drill.number, drill.suffers().clone());
         let tally = Tally { number, service, callers: Callers::default(), written: 0 };
         self.counting.counts().begins = Some((id, tally));
-        self.count(id, &drill.service)
+        self.count(id, drill.suffers())
     }
 
-    /// Causes the fault, as far as it is one of processes.
+    /// Causes the fault, as far as anything has to be done for it; `ends` does what ends credentials.
     pub(crate) async fn cause(
         self,
         drill: Drill,
         mark: Option<Mark>,
         rhythm: Rhythm,
+        ends: Option<EndsCredentials>,
         counts: impl Future<Output = bool>,
     ) -> Outcome {
         let counts = counts.await;
@@ -183,7 +204,13 @@ impl Drilling {
             Fault::Kill => self.on_process(&drill, |meant| faults::kill(meant).map(drop)).await,
             Fault::Hang => self.hold(&drill, None).await,
             Fault::Slow => self.hold(&drill, Some(rhythm)).await,
-            Fault::Refuse | Fault::ProviderOutage => Ok(()), // gateway and probes know already
+            Fault::FillDisk => self.fill(&drill).await,
+            Fault::WrongCredentials => match ends {
+                Some(ends) => ends.await.map_err(|failure| failure.detail),
+                None => Err("there are none".to_owned()),
+            },
+            // Gateway and probes know already, and a backup is restored by whoever looks after backups.
+            Fault::Refuse | Fault::ProviderOutage | Fault::BackupRestore => Ok(()),
         };
         match caused {
             Ok(()) => Outcome::Caused { at },
@@ -200,24 +227,26 @@ impl Drilling {
         mark: Option<Mark>,
         has_key: bool,
     ) -> (Outcome, Vec<SealedChange>) {
-        let (note, _started) = (self.note.clone(), self.starting.lock().await);
-        let released = tokio::task::spawn_blocking(move || faults::release(&note)).await;
+        let (home, _started) = (self.home.clone(), self.starting.lock().await);
+        let release = move || faults::release(&home.standstill()).and(faults::release(&home.filling()));
+        let released = tokio::task::spawn_blocking(release).await;
         if let Ok(Err(error)) = released {
             return (failed(format!("cannot undo `{}` at {}: {error}", drill.fault, drill.service)), Vec::new());
         }
         if healed {
             tokio::time::sleep(LAST_CALLERS).await;
         }
-        let counted = self.count(id, &drill.service).await;
+        let counted = self.count(id, drill.suffers()).await;
         let tally = self.counting.take(drill.number);
         let data = match mark {
-            Some(mark) => look_for(&mark).await,
+            Some(mark) => look_for(&mark, drill.fault).await,
             None => None,
         };
         let written = tally.as_ref().map_or(0, |tally| tally.written);
         let measured = Measured {
             callers: tally.filter(|_| counted).map(|tally| tally.callers),
             data: data.filter(|_| written > 0).map(|found| Data { written, lost: u32::from(!found) }),
+            restored: None,
         };
         // The first drill makes the key with which what drills have shown is signed.
         let key = if has_key { None } else { proof::new_key() };
@@ -238,8 +267,22 @@ impl Drilling {
     /// The process that does it is there, and has done it, when this returns.
     async fn hold(&self, drill: &Drill, rhythm: Option<Rhythm>) -> Result<(), String> {
         let until = drill.until;
-        let hold_still = self.hold_still.clone();
-        let mut program = self.on_process(drill, |process| hold_still(&Standstill { process, until, rhythm })).await?;
+        let hold_still = self.programs.hold_still.clone();
+        let program = self.on_process(drill, |process| hold_still(&Standstill { process, until, rhythm })).await?;
+        self.start(program).await
+    }
+
+    /// The disk is full when this returns.
+    async fn fill(&self, drill: &Drill) -> Result<(), String> {
+        let Some(hit) = drill.hits.first() else { return Err("there is nothing to do it to".to_owned()) };
+        let (own, until, fill) = (self.home.instance(&hit.instance), drill.until, self.programs.fill.clone());
+        // Where it works is where it writes, and where probes look whether its disk is full.
+        let of = |process: Meant| std::fs::read_link(format!("/proc/{}/cwd", process.pid));
+        let program = self.on_process(drill, |process| fill(&Filling { folder: of(process)?, own, until })).await?;
+        self.start(program).await
+    }
+
+    async fn start(&self, mut program: Program) -> Result<(), String> {
         let starting = self.starting.clone().lock_owned().await;
         let said = tokio::task::spawn_blocking(move || {
             let said = wait_until_held(&mut program);
@@ -275,8 +318,10 @@ fn meant(survey: &Survey, hit: &Hit) -> Option<Meant> {
     (Some(process.pid) == hit.running.pid).then_some(Meant { pid: process.pid, start_ticks: process.start_ticks })
 }
 
-async fn look_for(mark: &Mark) -> Option<bool> {
-    for _ in 0..MARK_TRIES {
+async fn look_for(mark: &Mark, fault: Fault) -> Option<bool> {
+    // Who had no room to write may have to read its log first, now that there is some.
+    let tries = if fault == Fault::FillDisk { MARK_TRIES_FULL } else { MARK_TRIES };
+    for _ in 0..tries {
         match find_mark(&mark.target, &mark.word, MARK_WITHIN).await {
             Ok(found) => return found,
             Err(_) => tokio::time::sleep(LAST_CALLERS).await,
@@ -287,11 +332,14 @@ async fn look_for(mark: &Mark) -> Option<bool> {
 
 /// Where a mark is left for the drill: at what keeps its data, with ostler's own credentials.
 pub(crate) fn mark(known: &Knowledge, secrets: &dyn Secrets, drill: &Drill) -> Option<Mark> {
-    let hit = drill.hits.first()?;
     let service = known.services.get(&drill.service)?;
-    let mut target = Target::at(known.instance(&hit.instance)?.address()?);
-    target.credentials = credentials(secrets, &SecretId::of_instance(&hit.instance)).ok().flatten();
-    let keeps = known.is_durable(service) && hit.instance.service() == &drill.service && target.credentials.is_some();
+    let instance = match drill.binding() {
+        Some(id) => &known.services.get(&id.consumer)?.bindings.get(&id.need)?.instance,
+        None => &drill.hits.first()?.instance,
+    };
+    let mut target = Target::at(known.instance(instance)?.address()?);
+    target.credentials = credentials(secrets, &SecretId::of_instance(instance)).ok().flatten();
+    let keeps = known.is_durable(service) && instance.service() == &drill.service && target.credentials.is_some();
     keeps.then(|| Mark { target, word: drill.number.to_string() })
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ostler_manager::{DrillView, Verdict};
+use ostler_model::estate::drills::Fault;
 use ostler_model::time::in_words;
 
 /// One line for the newest drill: `recovery proven 3 days ago: 0.4 s, 0 failed, 0 lost`.
@@ -14,7 +15,7 @@ pub fn standing(drill: &DrillView) -> String {
             format!("recovery was proven {ago} (`{fault}`), which says nothing any more since {}", drill.valid_until)
         }
         Verdict::Proven => format!("recovery proven {ago}: {} (`{fault}`)", drill.figures),
-        verdict => format!("recovery not proven {ago}: the drill `{fault}` {}", verdict.in_words()),
+        verdict => format!("recovery not proven {ago}: the drill `{fault}` {}", verdict.in_words(fault)),
     }
 }
 
@@ -23,6 +24,16 @@ pub fn report(drill: &DrillView) -> String {
     let ms = |ms: u64| in_words(Duration::from_millis(ms));
     let mut out = String::new();
     let mut line = |title: &str, words: String| out.push_str(&format!("  {title:<10}{words}\n"));
+    if drill.fault == Fault::BackupRestore {
+        match &drill.restored {
+            Some(restored) => {
+                line("restored", format!("after {}, from {}, on the side", ms(restored.took_ms), restored.backup));
+                line("found", restored.contents());
+            }
+            None => line("restored", "nothing".to_owned()),
+        }
+        return out;
+    }
     let concluded = drill.diagnosed.as_ref().map(|diagnosed| {
         let right = if diagnosed.right { "which is right" } else { "which is wrong" };
         format!("; concluded: {}, {right}", diagnosed.words)
@@ -32,6 +43,9 @@ pub fn report(drill: &DrillView) -> String {
         None => line("noticed", "by nobody".to_owned()),
     }
     match drill.healed_ms {
+        Some(healed) if drill.fault == Fault::FillDisk => {
+            line("healed", format!("after {}, from when there was room again", ms(healed)));
+        }
         Some(healed) => line("healed", format!("after {}", ms(healed))),
         None => line("healed", "not while it lasted".to_owned()),
     }

@@ -25,7 +25,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::AbortHandle;
 
 use crate::clock;
-use crate::drilling::{self, Drilling};
+use crate::drilling::{self, Drilling, EndsCredentials};
 use crate::keeper_link::{Keeper, ReportNumber};
 use crate::notify;
 use crate::orders::{credentials, leftover_order, order_for};
@@ -487,11 +487,17 @@ impl Executor {
         let (drilling, target) = (self.drilling.clone(), command.target());
         let mark = drilling::mark(known, secrets, drill);
         let counts = causes.then(|| drilling.begin(id.0, drill));
+        let ends = match drill.binding().filter(|_| causes).map(|binding| self.ends(binding, known, secrets)) {
+            Some(Err(failure)) => return self.fail(id, failure),
+            Some(Ok(ends)) => Some(ends),
+            None => None,
+        };
         self.tell_whom_a_drill_refuses(drill, known, secrets);
         let (drill, rhythm) = ((**drill).clone(), drilling::rhythm(known, drill));
         match counts {
             Some(counts) => {
-                self.run(id, target, async move { (drilling.cause(drill, mark, rhythm, counts).await, Vec::new()) })
+                let caused = async move { (drilling.cause(drill, mark, rhythm, ends, counts).await, Vec::new()) };
+                self.run(id, target, caused);
             }
             None => {
                 let healed = known.drill.as_ref().is_some_and(|under_way| under_way.healed.is_some());
@@ -499,6 +505,23 @@ impl Executor {
                 self.run(id, target, drilling.undo(id.0, drill, healed, mark, has_key));
             }
         }
+    }
+
+    /// What ends the credentials of a binding, at the instance that knows them. They stay sealed, and are made again with
+    /// the same content.
+    fn ends(&self, binding: &BindingId, known: &Knowledge, secrets: &dyn Secrets) -> Result<EndsCredentials, Failure> {
+        let held = known.services.get(&binding.consumer).and_then(|consumer| consumer.bindings.get(&binding.need));
+        let instance = held.map(|held| held.instance.clone()).ok_or_else(|| nowhere(&binding.need))?;
+        let order = order_for(known, secrets, &Command::Unbind { binding: binding.clone(), instance })?;
+        let provider = self.provider(known, &order.placement.provider)?;
+        if provider.is_elsewhere() {
+            return Err(nowhere(&binding.need)); // what is ended there could not be put back
+        }
+        let (binding, room) = (binding.clone(), self.heavy.clone());
+        Ok(Box::pin(async move {
+            let _room = room.acquire_owned().await.expect("the semaphores are never closed");
+            provider.unbind(&order, &binding).await
+        }))
     }
 
     /// Tables and watches of what a drill is done to, as they are now.

@@ -264,9 +264,11 @@ pub fn in_plain_words(kind: &FactKind) -> String {
         FactKind::DrillBegan { drill } => drill_in_words(drill),
         FactKind::DrillEnded { result } => {
             let (fault, service) = (result.drill.fault, &result.drill.service);
-            let words = result.verdict.in_words();
+            let words = result.verdict.in_words(fault);
             match result.verdict {
-                Verdict::NotCaused(_) | Verdict::CutShort(_) => format!("the drill `{fault}` of {service} {words}"),
+                Verdict::NotCaused(_) | Verdict::CutShort(_) | Verdict::NotRestored(_) => {
+                    format!("the drill `{fault}` of {service} {words}")
+                }
                 Verdict::Proven | Verdict::NotNoticed | Verdict::NotHealed | Verdict::LostData => {
                     format!("the drill `{fault}` of {service} {words}: {}", result.figures())
                 }
@@ -291,13 +293,12 @@ fn brought(brings: &Brings) -> String {
 }
 
 fn drill_in_words(drill: &Drill) -> String {
-    let names: Vec<String> = drill.hits.iter().map(|hit| hit.instance.to_string()).collect();
     let who = match &drill.by {
         By::Schedule => "by the schedule".to_owned(),
         By::Person { despite: None } => "by a person".to_owned(),
         By::Person { despite: Some(why) } => format!("by a person, outside of any window: {why}"),
     };
-    format!("a drill begins: `{}` at {}, {who}", drill.fault, names.join(", "))
+    format!("a drill begins: `{}` {}, {who}", drill.fault, drill.place_in_words())
 }
 
 /// A number of things: `1 service`, `2 services`.

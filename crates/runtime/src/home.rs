@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use ostler_model::ids::EstateUuid;
+use ostler_model::ids::{EstateUuid, InstanceId};
 use rustix::fs::{FlockOperation, flock};
 
 /// The paths in a home.
@@ -99,6 +99,16 @@ impl Home {
     /// Where it is noted whose processes a drill makes stand still.
     pub fn standstill(&self) -> PathBuf {
         self.folder.join("run").join("standstill")
+    }
+
+    /// Where it is noted that a drill fills a disk.
+    pub fn filling(&self) -> PathBuf {
+        self.folder.join("run").join("filling")
+    }
+
+    /// What the host provider keeps of an instance.
+    pub fn instance(&self, instance: &InstanceId) -> PathBuf {
+        self.folder.join("instances").join(instance.to_string())
     }
 
     /// Why the manager process last ended by itself.

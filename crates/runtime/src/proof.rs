@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use ostler_journal::Journal as _;
-use ostler_manager::{Callers, Data, Diagnosed, DrillResult, Knowledge, Verdict};
+use ostler_manager::{Callers, Data, Diagnosed, DrillResult, Knowledge, Restored, Verdict};
 use ostler_model::estate::drills::Fault;
 use ostler_model::ids::{EstateName, EstateUuid, InstanceId, ProviderName, SecretId, ServiceName};
 use ostler_model::time::{Timestamp, rfc3339};
@@ -61,6 +61,9 @@ pub struct Certificate {
     pub callers: Option<Callers>,
     /// What became of what was written before, where that could be tried.
     pub data: Option<Data>,
+    /// The backup that was restored on the side, and what was found in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored: Option<Restored>,
     /// When the fault was there; RFC 3339.
     #[serde(with = "rfc3339")]
     pub made: Timestamp,
@@ -218,6 +221,7 @@ fn of(known: &Knowledge, result: &DrillResult, build: &str) -> Option<Certificat
         healed_ms: result.healed_ms,
         callers: result.measured.callers,
         data: result.measured.data,
+        restored: result.measured.restored.clone(),
         made: result.caused?,
         valid_until: result.ended + valid.get(),
         ostler: build.to_owned(),
@@ -280,6 +284,7 @@ mod tests {
             healed_ms: Some(412),
             callers: Some(Callers { asked: 100, failed: 0, waited: 3, longest_ms: 380 }),
             data: Some(Data { written: 1, lost: 0 }),
+            restored: None,
             made: Timestamp(1_795_392_000_000_000),
             valid_until: Timestamp(1_797_984_000_000_000),
             ostler: "ostler 0.1.0".to_owned(),

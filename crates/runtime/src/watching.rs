@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use ostler_keeper::full::FULL_BELOW;
 use ostler_manager::Knowledge;
 use ostler_model::catalog::ProbePolicy;
 use ostler_model::estate::Check;
@@ -17,8 +18,8 @@ use crate::clock;
 use crate::orders::credentials;
 use crate::turn::Secrets;
 
-/// With less than so many bytes left a disk counts as full: servers that cannot write a block fail.
-const DISK_FULL: u64 = 64 * 1024;
+/// It is not full any more when so much is left: a few bytes that come and go are no change.
+const ROOM_AGAIN: u64 = 2 * FULL_BELOW;
 
 /// A watch that is ready to run.
 pub(crate) struct Prepared {
@@ -65,24 +66,96 @@ pub(crate) fn prepare(known: &Knowledge, secrets: &dyn Secrets, instance: &Insta
 pub(crate) async fn run(mut prepared: Box<Prepared>, mut report: impl FnMut(&InstanceId, Word)) {
     let before = prepared.before.take();
     let Prepared { instance, policy, target, disk, .. } = &*prepared;
-    let explained = |word| match (word, disk) {
-        (Word::Health(Health::Unready(symptom)), Some(disk)) if symptom.kind != SymptomKind::Unknown => {
-            Word::Health(Health::Unready(full(disk, &symptom).unwrap_or(symptom)))
+    let mut disk = disk.as_deref().map(|folder| Disk::new(folder, before.as_ref()));
+    let report = |word| {
+        let (first, then) = match &mut disk {
+            Some(disk) => disk.explain(word),
+            None => (word, None),
+        };
+        report(instance, first);
+        if let Some(then) = then {
+            report(instance, then);
         }
-        (word, _) => word,
     };
-    match watch(instance, policy, target, before, |word| report(instance, explained(word))).await {}
+    match watch(instance, policy, target, before.map(without_disk), report).await {}
 }
 
-/// What is really wrong where nothing can be written any more: whatever the probe found then follows from that.
-fn full(disk: &Path, found: &Symptom) -> Option<Symptom> {
-    let space = rustix::fs::statvfs(disk).ok()?;
-    let left = space.f_bavail.saturating_mul(space.f_frsize);
-    if left >= DISK_FULL {
-        return None;
+/// What the probes themselves would say.
+fn without_disk(health: Health) -> Health {
+    match health {
+        Health::Shallow(symptom) if symptom.kind == SymptomKind::DiskFull => Health::Ready,
+        health => health,
     }
-    let detail = format!("its disk is full: {} KiB are left; {}", left / 1024, found.detail);
-    Some(Symptom { kind: SymptomKind::DiskFull, detail })
+}
+
+/// Where an instance writes, and what is said of it. A full disk is told while the instance still answers: it will not
+/// for long, or only lie about what it keeps.
+struct Disk<'a> {
+    folder: &'a Path,
+    /// What the probes say.
+    health: Option<Health>,
+    /// It was said to be full although the probes are content.
+    full: bool,
+}
+
+impl<'a> Disk<'a> {
+    fn new(folder: &'a Path, before: Option<&Health>) -> Self {
+        let full = matches!(before, Some(Health::Shallow(symptom)) if symptom.kind == SymptomKind::DiskFull);
+        Self { folder, health: before.cloned().map(without_disk), full }
+    }
+
+    /// What there is to say where the probes say this.
+    fn explain(&mut self, word: Word) -> (Word, Option<Word>) {
+        match word {
+            Word::Health(health) => {
+                self.health = Some(health.clone());
+                (Word::Health(self.explained(health)), None)
+            }
+            Word::Answered(took) => (Word::Answered(took), self.has_changed().map(Word::Health)),
+        }
+    }
+
+    /// Whatever the probe found follows from it that nothing can be written any more.
+    fn explained(&mut self, health: Health) -> Health {
+        let left = left(self.folder).filter(|left| *left < FULL_BELOW);
+        self.full = left.is_some() && health == Health::Ready;
+        match (health, left) {
+            (Health::Unready(found), Some(left)) if found.kind != SymptomKind::Unknown => {
+                Health::Unready(full(left, Some(&found)))
+            }
+            (Health::Ready, Some(left)) => Health::Shallow(full(left, None)),
+            (health, _) => health,
+        }
+    }
+
+    /// The probes are as content as before. What there is to say all the same.
+    fn has_changed(&mut self) -> Option<Health> {
+        if self.health != Some(Health::Ready) {
+            return None;
+        }
+        let left = left(self.folder)?;
+        match self.full {
+            false if left < FULL_BELOW => {
+                self.full = true;
+                Some(Health::Shallow(full(left, None)))
+            }
+            true if left >= ROOM_AGAIN => {
+                self.full = false;
+                Some(Health::Ready)
+            }
+            true | false => None,
+        }
+    }
+}
+
+fn left(folder: &Path) -> Option<u64> {
+    let space = rustix::fs::statvfs(folder).ok()?;
+    Some(space.f_bavail.saturating_mul(space.f_frsize))
+}
+
+fn full(left: u64, found: Option<&Symptom>) -> Symptom {
+    let more = found.map(|found| format!("; {}", found.detail)).unwrap_or_default();
+    Symptom { kind: SymptomKind::DiskFull, detail: format!("its disk is full: {} KiB are left{more}", left / 1024) }
 }
 
 /// Commands are run as this process is: with its environment, and as its user.

@@ -205,7 +205,16 @@ impl Mutant {
                     (
                         id,
                         Command::Fault {
-                            drill: Box::new(Drill { number, service, provider: None, fault, hits, until, by }),
+                            drill: Box::new(Drill {
+                                number,
+                                service,
+                                provider: None,
+                                fault,
+                                hits,
+                                aim: None,
+                                until,
+                                by,
+                            }),
                         },
                     )
                 }));

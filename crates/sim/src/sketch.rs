@@ -391,6 +391,7 @@ fn offering(name: OfferingName, sort: Sort, kind: Kind) -> Offering {
             backup: sort == Sort::Database && !bought,
             prove: sort == Sort::Database && !bought,
             unrepeatable: bought,
+            rebind: !bought && sort != Sort::Program,
             hears_context: false,
         },
         probe: ProbePolicy {

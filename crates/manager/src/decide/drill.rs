@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use ostler_model::estate::drills::{Drills, Fault, LASTS_MAX, LASTS_MIN};
-use ostler_model::ids::ServiceName;
+use ostler_model::estate::drills::{Drills, Fault, LASTS_MIN};
+use ostler_model::ids::{BindingId, ServiceName};
 use ostler_model::time::{Span, Timestamp, in_words};
 
 use super::Draft;
+use crate::binding::BindingState;
 use crate::command::Command;
-use crate::drill::{By, Drill, Hit};
+use crate::drill::{Aim, By, Drill, Hit};
 use crate::event::Scope;
 use crate::fact::FactKind;
 use crate::instance::Instance;
@@ -16,6 +17,9 @@ use crate::knowledge::{Knowledge, Origin, Phase, ServiceKnowledge};
 
 /// Where nothing is declared of backups, the last one may be so old before a fault that can lose data.
 const BACKUP_AGE_MAX: Duration = Duration::from_secs(86_400);
+/// To what a fault is done.
+pub(crate) type Aimed = (Vec<Hit>, Option<Aim>);
+
 /// A person's reason is no longer than this, in characters.
 pub(crate) const REASON_CHARS_MAX: usize = 300;
 
@@ -33,9 +37,10 @@ impl Draft<'_> {
             return self.refuse(name, format!("there is no service `{name}`"));
         };
         let drills = declared(known);
-        let lasts = lasts.unwrap_or(drills.lasts);
-        if !(LASTS_MIN..=LASTS_MAX).contains(&lasts) {
-            return self.refuse(name, format!("a fault lasts from {LASTS_MIN} to {LASTS_MAX}"));
+        let most = fault.lasts_max();
+        let lasts = lasts.unwrap_or(if fault == Fault::BackupRestore { most } else { drills.lasts });
+        if !(LASTS_MIN..=most).contains(&lasts) {
+            return self.refuse(name, format!("a fault lasts from {LASTS_MIN} to {most}"));
         }
         let is_reason = |text: &String| !text.trim().is_empty() && text.chars().count() <= REASON_CHARS_MAX;
         if despite.is_some_and(|text| !is_reason(text)) {
@@ -47,19 +52,22 @@ impl Draft<'_> {
             return self.refuse(name, format!("{why}: `--now REASON` makes it all the same"));
         }
         match drill_hits(known, service, fault, &drills, self.now) {
-            Ok(hits) => self.begin_drill(name, fault, hits, lasts, By::Person { despite: despite.cloned() }),
+            Ok(aimed) => self.begin_drill(name, fault, aimed, lasts, By::Person { despite: despite.cloned() }),
             Err(why) => self.refuse(name, why),
         }
     }
 
     /// It is recorded with all that its end takes before anything is done.
-    pub(crate) fn begin_drill(&mut self, name: &ServiceName, fault: Fault, hits: Vec<Hit>, lasts: Span, by: By) {
+    pub(crate) fn begin_drill(&mut self, name: &ServiceName, fault: Fault, (hits, aim): Aimed, lasts: Span, by: By) {
         let number = self.known.last_drill.saturating_add(1);
         let placement = self.known.services.get(name).and_then(|service| service.placement.as_ref());
-        let provider = placement.map(|placement| placement.provider.clone());
+        let provider = placement.filter(|_| !hits.is_empty()).map(|placement| placement.provider.clone());
         let until = self.now + lasts.get();
-        let drill = Drill { number, service: name.clone(), provider, fault, hits, until, by };
+        let drill = Drill { number, service: name.clone(), provider, fault, hits, aim, until, by };
         self.fact(FactKind::DrillBegan { drill: drill.clone() });
+        if let Some(backup) = drill.backup() {
+            self.fact(FactKind::ProofAsked { service: name.clone(), name: backup.to_owned() });
+        }
         self.command(Command::Fault { drill: Box::new(drill) });
         self.look(Scope::Service(name.clone()));
     }
@@ -77,7 +85,7 @@ pub(crate) fn drill_hits(
     fault: Fault,
     drills: &Drills,
     now: Timestamp,
-) -> Result<Vec<Hit>, String> {
+) -> Result<Aimed, String> {
     let name = &service.spec.name;
     if let Some(drilling) = &known.drill {
         return Err(format!("{} is being drilled, and there is one drill at a time", drilling.drill.service));
@@ -100,7 +108,12 @@ pub(crate) fn drill_hits(
     if let Some(sick) = in_repair(known) {
         return Err(format!("{sick} is under repair: a drill begins where all is well"));
     }
-    let hits = if fault == Fault::ProviderOutage { all_at_provider(known, service)? } else { one(service, fault)? };
+    let (hits, aim) = match fault {
+        Fault::ProviderOutage => (all_at_provider(known, service)?, None),
+        Fault::BackupRestore => (Vec::new(), Some(Aim::Backup(newest_backup(known, service)?))),
+        Fault::WrongCredentials => one_consumer(known, service, now)?,
+        Fault::Kill | Fault::Hang | Fault::Slow | Fault::Refuse | Fault::FillDisk => (one(service, fault)?, None),
+    };
     for hit in &hits {
         let Some(hit_service) = known.services.get(hit.instance.service()) else { continue };
         let gone = hits.iter().filter(|other| other.instance.service() == hit.instance.service()).count();
@@ -116,7 +129,59 @@ pub(crate) fn drill_hits(
     if fault.may_lose_data() {
         has_backup(known, service, now)?;
     }
-    Ok(hits)
+    Ok((hits, aim))
+}
+
+/// The consumer of which credentials are ended: the first that uses the service by some that can be made again.
+fn one_consumer(known: &Knowledge, service: &ServiceKnowledge, now: Timestamp) -> Result<Aimed, String> {
+    let name = &service.spec.name;
+    if !known.offering(service).is_some_and(|offering| offering.actions.rebind) {
+        return Err(match service.instances.values().find_map(|instance| instance.running?.pid) {
+            Some(_) => format!("`{name}` knows no credentials: whoever reaches it may use it"),
+            None => format!(
+                "`{name}` runs elsewhere: its provider makes the credentials, and what was ended there could not be put \
+                 back. Use `refuse` or `provider-outage`"
+            ),
+        });
+    }
+    one(service, Fault::WrongCredentials)?;
+    let mut why = format!("nobody uses `{name}` with credentials that ostler made");
+    for consumer in known.consumers.get(name).into_iter().flatten() {
+        let id = BindingId { consumer: consumer.clone(), need: name.clone() };
+        let Some(found) = known.services.get(consumer).filter(|found| found.origin == Origin::Declared) else {
+            continue;
+        };
+        let Some(binding) = found.bindings.get(name).filter(|binding| binding.state == BindingState::Made) else {
+            continue;
+        };
+        if !known.is_wanted(found) || !found.is_whole() {
+            why =
+                format!("`{consumer}`, which uses `{name}`, is not ready as a whole: a drill begins where all is well");
+        } else if !binding.may_be_doubted(now) {
+            why = format!("the credentials of `{consumer}` were made anew a moment ago, and are not again so soon");
+        } else {
+            let running = |(number, instance): (&u32, &Box<Instance>)| {
+                Some(Hit { instance: found.instance_id(*number), running: instance.running? })
+            };
+            let hits: Vec<Hit> = found.instances.iter().filter_map(running).collect();
+            return Ok((hits, Some(Aim::Binding(id))));
+        }
+    }
+    Err(why)
+}
+
+/// The backup that would be taken if the data were lost now.
+fn newest_backup(known: &Knowledge, service: &ServiceKnowledge) -> Result<String, String> {
+    let name = &service.spec.name;
+    if !known.offering(service).is_some_and(|offering| offering.actions.prove) {
+        return Err(format!("`{}` has no data whose restore can be proven on this machine", service.spec.offering));
+    }
+    let vault = service.vault();
+    if vault.operation.is_some() || vault.proof_wanted.is_some() {
+        return Err(format!("a backup of `{name}` is being restored on the side already"));
+    }
+    let newest = service.newest_good().map(|(_, made)| made.name.clone());
+    newest.ok_or_else(|| format!("`{name}` has no backup that is good: `ostler backup {name}` makes one"))
 }
 
 /// Something that is being repaired, or waits for that or for a person.
@@ -140,7 +205,7 @@ fn one(service: &ServiceKnowledge, fault: Fault) -> Result<Vec<Hit>, String> {
     let hit = found.ok_or_else(|| format!("something is being done to every instance of `{name}`"))?;
     if fault.is_done_to_a_process() && hit.running.pid.is_none() {
         return Err(format!(
-            "{} runs elsewhere, where ostler can {fault} nothing: use `refuse` or `provider-outage`",
+            "{} runs elsewhere, out of ostler's reach: use `refuse` or `provider-outage`",
             hit.instance
         ));
     }
@@ -159,9 +224,9 @@ fn all_at_provider(known: &Knowledge, service: &ServiceKnowledge) -> Result<Vec<
         }
     }
     match provider {
-        Some(provider) if hits.iter().any(|hit| hit.running.pid.is_some()) => Err(format!(
-            "{provider} is this machine, and ostler would be out with it: use `kill`, `hang`, `slow` or `refuse`"
-        )),
+        Some(provider) if hits.iter().any(|hit| hit.running.pid.is_some()) => {
+            Err(format!("{provider} is this machine, and ostler would be out with it: use another fault"))
+        }
         Some(_) => Ok(hits),
         None => Err(format!("`{}` is bought nowhere", service.spec.name)),
     }

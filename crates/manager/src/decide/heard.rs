@@ -61,7 +61,12 @@ impl Draft<'_> {
                 self.proof_ended(command, outcome);
                 self.look(Scope::Service(service));
             }
-            Target::Drill(service) => self.look(Scope::Service(service)),
+            Target::Drill(service) => {
+                // Who was thrown out is let in again.
+                let drill = self.known.drill.as_deref().map(|drilling| drilling.drill.suffers().clone());
+                self.look(Scope::Service(drill.unwrap_or_else(|| service.clone())));
+                self.look(Scope::Service(service));
+            }
             Target::Nothing => {}
         }
     }

@@ -27,7 +27,7 @@ mod sold;
 mod upgrade;
 mod vault;
 
-pub(crate) use self::drill::{declared as declared_drills, drill_hits};
+pub(crate) use self::drill::{Aimed, declared as declared_drills, drill_hits};
 pub(crate) use self::heard::HEALED_TOLD_EVERY;
 
 /// What is to be stored, done, looked at again, and what was held back.
@@ -256,6 +256,11 @@ impl<'a> Draft<'a> {
     }
 
     pub(crate) fn look(&mut self, scope: Scope) {
+        // What a drill has shown is decided with the service that is drilled, wherever something of it was seen.
+        let drill = self.known.drill.as_deref().map(|drilling| &drilling.drill);
+        if let Some(drill) = drill.filter(|drill| drill.binding().is_some_and(|it| it.consumer == *scope.service())) {
+            self.decision.look.push(Scope::Service(drill.service.clone()));
+        }
         self.decision.look.push(scope); // `take` sees to it that nothing waits in line twice
     }
 

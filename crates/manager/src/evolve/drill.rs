@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
+use ostler_model::estate::drills::Fault;
 use ostler_model::health::Health;
-use ostler_model::ids::{CommandId, InstanceId};
+use ostler_model::ids::{CommandId, InstanceId, ServiceName};
+use ostler_model::outcome::{BackupMade, Failure, FailureClass};
 use ostler_model::time::Timestamp;
 
-use super::index::with_instance;
+use super::index::{with_instance, with_service};
 use super::outcome;
 use crate::backoff;
+use crate::binding::{Binding, BindingState};
 use crate::command::{Command, Outcome};
-use crate::drill::{BEGUN_MAX, Drill, DrillResult, Drilling, Hit, Stage, Verdict};
+use crate::drill::{BEGUN_MAX, Drill, DrillResult, Drilling, Hit, Measured, Restored, Stage, Verdict};
 use crate::fact::FactKind;
 use crate::knowledge::Knowledge;
 
@@ -93,8 +96,11 @@ pub(super) fn ended(known: &mut Knowledge, id: CommandId, command: &Command, out
             drilling.stage = Stage::Caused;
         }
         (Command::Undo { .. }, Outcome::Undone(measured)) => {
-            drilling.measured = (**measured).clone();
+            let restored = drilling.measured.restored.take();
+            drilling.measured = Measured { restored, ..(**measured).clone() };
             drilling.stage = Stage::Undone;
+            drilling.undone = Some(at);
+            make_credentials_again(known);
         }
         (Command::Undo { .. }, Outcome::Failed(_)) => {
             drilling.failures = drilling.failures.saturating_add(1);
@@ -103,6 +109,45 @@ pub(super) fn ended(known: &mut Knowledge, id: CommandId, command: &Command, out
         _ => {}
     }
     look_whether_healed(known, at);
+}
+
+/// Credentials that were ended, and not made anew since, are: by whoever makes credentials, before anything else is done
+/// with them, and also after a restart.
+fn make_credentials_again(known: &mut Knowledge) {
+    let Some(drilling) = known.drill.as_ref().filter(|drilling| drilling.healed.is_none()) else { return };
+    let Some(id) = drilling.drill.binding().cloned() else { return };
+    with_service(known, &id.consumer, |consumer| {
+        if let Some(binding) = consumer.bindings.get_mut(&id.need)
+            && binding.state == BindingState::Made
+        {
+            binding.state = BindingState::Doubtful;
+        }
+    });
+}
+
+/// A backup was restored on the side, or could not be.
+pub(super) fn restored(
+    known: &mut Knowledge,
+    service: &ServiceName,
+    backup: &BackupMade,
+    outcome: &Outcome,
+    at: Timestamp,
+) {
+    let Some(drilling) = known.drill.as_mut().filter(|drilling| drilling.is_in_force()) else { return };
+    if drilling.drill.service != *service || drilling.drill.backup() != Some(&backup.name) {
+        return;
+    }
+    match outcome {
+        Outcome::Proven(proof) => {
+            drilling.caused.get_or_insert(drilling.began);
+            drilling.measured.restored = Some(Restored::new(&backup.name, proof));
+            drilling.healed = Some(at);
+        }
+        Outcome::Unusable { why } => drilling.not_restored = Some(why.clone()),
+        Outcome::Failed(Failure { class: FailureClass::Interrupted, .. }) => {} // it is begun anew
+        Outcome::Failed(failure) => drilling.not_caused = Some(failure.detail.clone()),
+        _ => {}
+    }
 }
 
 /// After each fact: what it shows of the drill that is under way.
@@ -141,18 +186,42 @@ fn recover(known: &mut Knowledge, id: &InstanceId) {
 }
 
 fn look_whether_healed(known: &mut Knowledge, at: Timestamp) {
-    let Some(drilling) = known.drill.as_ref().filter(|drilling| drilling.is_in_force()) else { return };
-    let whole = known.services.get(&drilling.drill.service).is_some_and(|service| service.is_whole());
+    let Some(drilling) = known.drill.as_ref() else { return };
+    let drill = &drilling.drill;
+    let is_whole = |name: &ServiceName| known.services.get(name).is_some_and(|service| service.is_whole());
+    let whole = is_whole(&drill.service) && is_whole(drill.suffers());
+    let is_sound = |hit: &Hit| known.instance(&hit.instance).is_some_and(|i| i.health == Some(Health::Ready));
+    let sound = whole && drill.hits.iter().all(is_sound);
     // What is slow answers now and then: it is healed when nothing runs any more to which the fault is done.
     let goes_on = |hit: &Hit| {
-        let running = known.instance(&hit.instance).and_then(|instance| instance.running);
+        // What a move has left behind is nobody's service any more.
+        let instance = known.instance(&hit.instance).filter(|instance| !instance.is_fenced());
+        let running = instance.and_then(|instance| instance.running);
         running.is_some_and(|running| (running.pid, running.since) == (hit.running.pid, hit.running.since))
     };
-    let healed =
-        whole && !drilling.drill.hits.iter().any(goes_on) && drilling.noticed.is_some() && drilling.caused.is_some();
+    let healed = match drill.fault {
+        // Its backup's end is what tells.
+        Fault::BackupRestore => return,
+        Fault::FillDisk => drilling.stage == Stage::Undone && sound,
+        _ if !drilling.is_in_force() => return,
+        Fault::WrongCredentials => sound && is_renewed(known, drilling),
+        Fault::Kill | Fault::Hang | Fault::Slow | Fault::Refuse | Fault::ProviderOutage => {
+            whole && !drill.hits.iter().any(goes_on)
+        }
+    };
+    let healed = healed && drilling.noticed.is_some() && drilling.caused.is_some();
     if let Some(drilling) = &mut known.drill {
         drilling.healed = if healed { drilling.healed.or(Some(at)) } else { None };
     }
+}
+
+/// Whether the credentials that were ended have been made anew.
+fn is_renewed(known: &Knowledge, drilling: &Drilling) -> bool {
+    let Some(id) = drilling.drill.binding() else { return false };
+    let binding = known.services.get(&id.consumer).and_then(|consumer| consumer.bindings.get(&id.need));
+    let since =
+        |binding: &Binding| binding.doubted.zip(drilling.caused).is_some_and(|(doubted, caused)| doubted >= caused);
+    binding.is_some_and(|binding| binding.state == BindingState::Made && since(binding))
 }
 
 /// Why nothing can be concluded any more: a person did something else to what is drilled.
@@ -166,7 +235,7 @@ fn interferes(drill: &Drill, kind: &FactKind) -> Option<&'static str> {
         | FactKind::ReleaseAsked { service }
         | FactKind::SaleEnded { service }
         | FactKind::RestoreAsked { service, .. }
-            if *service == drill.service =>
+            if service == &drill.service || service == drill.suffers() =>
         {
             Some("a person did something else to the service")
         }

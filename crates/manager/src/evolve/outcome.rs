@@ -163,6 +163,7 @@ pub(super) fn end(known: &mut Knowledge, id: CommandId, outcome: &Outcome, at: T
         Command::Mitigate { .. } => {}
         Command::ProveBackup { service, backup } => {
             with_service(known, service, |service| vault::end_of_proof(service, id, backup, outcome, at));
+            super::drill::restored(known, service, backup, outcome, at);
         }
         Command::DropBackup { service, backup } => {
             with_service(known, service, |service| vault::end_of_drop(service, id, backup, outcome, at));

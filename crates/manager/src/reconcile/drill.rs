@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use ostler_model::estate::Occasion;
-use ostler_model::estate::drills::{Drills, Fault};
+use ostler_model::estate::drills::{Drills, Fault, RESTORE_MAX};
 use ostler_model::time::Span;
 
 use crate::command::Command;
-use crate::decide::{Draft, declared_drills, drill_hits};
+use crate::decide::{Aimed, Draft, drill_hits};
 use crate::drill::{By, Drilled, Drilling, Stage};
 use crate::event::Scope;
 use crate::fact::FactKind;
@@ -30,7 +30,8 @@ pub(super) fn follow(draft: &mut Draft<'_>, service: &ServiceKnowledge) -> bool 
             true
         }
         Stage::Causing | Stage::Caused => {
-            draft.wake(drilling.drill.until, scope());
+            let seen = drilling.full_until().filter(|until| draft.now < *until);
+            draft.wake(seen.unwrap_or(drilling.drill.until).min(drilling.drill.until), scope());
             false
         }
         Stage::Undoing if drilling.operation.is_some() => false,
@@ -41,6 +42,10 @@ pub(super) fn follow(draft: &mut Draft<'_>, service: &ServiceKnowledge) -> bool 
         Stage::Undoing => {
             undo(draft, drilling);
             true
+        }
+        Stage::Undone if drilling.recovers(draft.now) => {
+            draft.wake(drilling.drill.until, scope());
+            false
         }
         Stage::Undone => {
             end(draft, drilling);
@@ -57,11 +62,12 @@ fn end(draft: &mut Draft<'_>, drilling: &Drilling) {
     let result = drilling.result(draft.now);
     let drill = &drilling.drill;
     if result.verdict.is_failure() {
-        let words = result.verdict.in_words();
+        let words = result.verdict.in_words(drilling.drill.fault);
         let message = format!(
-            "the drill `{}` of {} {words}; the fault is undone, and no more are made by the schedule until a person's \
-             drill of it is proven",
-            drill.fault, drill.service
+            "the drill `{}` of {} {words}; {}no more are made by the schedule until a person's drill of it is proven",
+            drill.fault,
+            drill.service,
+            if drill.fault == Fault::BackupRestore { "" } else { "the fault is undone, and " }
         );
         draft.tell(&drill.service, Occasion::Failed, message);
     }
@@ -92,9 +98,12 @@ pub(super) fn schedule(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
         return;
     }
     match next_fault(draft, service, declared, drilled) {
-        Some((fault, hits)) if is_calm(known, now) => {
-            let lasts: Span = declared_drills(known).lasts;
-            draft.begin_drill(name, fault, hits, lasts, By::Schedule);
+        Some((fault, aimed)) if is_calm(known, now) => {
+            let lasts = match fault {
+                Fault::BackupRestore => Span::seconds(declared.room(now).as_secs()).min(RESTORE_MAX),
+                _ => declared.lasts,
+            };
+            draft.begin_drill(name, fault, aimed, lasts, By::Schedule);
         }
         _ => draft.wake(now + LOOK_AGAIN, scope()),
     }
@@ -112,7 +121,7 @@ fn next_fault(
     service: &ServiceKnowledge,
     declared: &Drills,
     drilled: &Drilled,
-) -> Option<(Fault, Vec<crate::drill::Hit>)> {
+) -> Option<(Fault, Aimed)> {
     let last = drilled.last.and_then(|last| declared.faults.iter().position(|fault| *fault == last));
     let first = last.map_or(0, |last| last + 1);
     let in_turn = declared.faults.iter().cycle().skip(first).take(declared.faults.len());

@@ -8,7 +8,7 @@ use ostler_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::decide::declared_drills;
-use crate::drill::{By, Callers, Data, Diagnosed, DrillResult, Verdict};
+use crate::drill::{By, Callers, Data, Diagnosed, DrillResult, Restored, Verdict};
 use crate::knowledge::{Knowledge, ServiceKnowledge};
 
 /// A drill under way.
@@ -49,6 +49,9 @@ pub struct DrillView {
     pub callers: Option<Callers>,
     /// What became of what was written before, where that could be tried.
     pub data: Option<Data>,
+    /// The backup that was restored on the side, and what was found in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored: Option<Restored>,
     /// The same figures in words.
     pub figures: String,
     /// Up to when it proves anything; RFC 3339.
@@ -91,6 +94,7 @@ pub(super) fn drill_view(result: &DrillResult, valid: Duration, now: Timestamp) 
         healed_ms: result.healed_ms,
         callers: result.measured.callers,
         data: result.measured.data,
+        restored: result.measured.restored.clone(),
         figures: result.figures(),
         valid_until: valid_until.to_seconds(),
         expired: now >= valid_until,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ostler_manager::diagnosis::{Cause, Changed, Fault, Finding};
 use ostler_manager::remedy::Remedy;
 use ostler_manager::{
-    Brings, By, Command, Diagnosis, Drill, DrillResult, Event, Fact, FactKind, Hit, Knowledge, Launch, Measured,
+    Aim, Brings, By, Command, Diagnosis, Drill, DrillResult, Event, Fact, FactKind, Hit, Knowledge, Launch, Measured,
     Outcome, Process, ResumeCause, Scope, Verdict, check, decide, evolve, status,
 };
 use ostler_model::catalog::{Limits, Placement};
@@ -121,12 +121,16 @@ fn command() -> impl Strategy<Value = Command> {
 fn drill() -> impl Strategy<Value = Drill> {
     let hits = vec((instance(), running()).prop_map(|(instance, running)| Hit { instance, running }), 0..3);
     let fault = prop::sample::select(DrillFault::ALL.to_vec());
-    (service(), fault, hits, time(), 0..4_u32).prop_map(|(service, fault, hits, until, number)| Drill {
+    let binding = (service(), service()).prop_map(|(consumer, need)| BindingId { consumer, need });
+    let aim = prop_oneof![binding.prop_map(Aim::Binding), Just(Aim::Backup("b".to_owned()))];
+    let all = (service(), fault, hits, prop::option::of(aim), time(), 0..4_u32);
+    all.prop_map(|(service, fault, hits, aim, until, number)| Drill {
         number,
         service,
         provider: Some(here()),
         fault,
         hits,
+        aim,
         until,
         by: By::Schedule,
     })

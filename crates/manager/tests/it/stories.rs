@@ -440,11 +440,14 @@ stories! {
     deadlock_of_repairs
     delete_while_used
     down
+    drill_credentials
+    drill_disk
     drill_fails
     drill_hung
     drill_killed
     drill_outage
     drill_refused
+    drill_restore
     drill_scheduled
     endpoint_in_use
     endpoint_moves

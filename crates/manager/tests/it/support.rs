@@ -146,6 +146,7 @@ pub(crate) fn offering(text: &str, versions: &[&str]) -> Offering {
             backup: keeps_data && !bought,
             prove: keeps_data && !bought,
             unrepeatable: bought,
+            rebind: !bought && text != "program",
             hears_context: bought,
         },
         probe: ProbePolicy {

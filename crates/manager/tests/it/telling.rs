@@ -157,7 +157,7 @@ pub(crate) fn in_line(fact: &FactKind, orders: &BTreeMap<CommandId, Command>) ->
         FactKind::DrillEnded { result } => {
             let right = result.diagnosed.as_ref().map(|diagnosed| diagnosed.right);
             let noticed = result.noticed_ms;
-            let (words, figures) = (result.verdict.in_words(), result.figures());
+            let (words, figures) = (result.verdict.in_words(result.drill.fault), result.figures());
             format!("the drill {words}: {figures}; noticed after {noticed:?} ms, diagnosis right: {right:?}")
         }
         FactKind::UpgradesSought { agenda } if agenda.is_empty() => return None,

@@ -386,6 +386,9 @@ impl World {
             }
             Command::Fault { drill } => {
                 self.fault = Some((**drill).clone());
+                if let Some(binding) = drill.binding() {
+                    self.bindings.remove(binding);
+                }
                 for hit in &drill.hits {
                     match drill.fault {
                         Fault::Kill if self.is_hit(&hit.instance) => self.kill(&hit.instance),
@@ -402,7 +405,7 @@ impl World {
                     }
                 }
                 self.fault = None;
-                Outcome::Undone(Box::new(Measured { callers: Some(Callers::default()), data: None }))
+                Outcome::Undone(Box::new(Measured { callers: Some(Callers::default()), ..Measured::default() }))
             }
             Command::Before { .. }
             | Command::Update { .. }
@@ -433,6 +436,11 @@ impl World {
         let Some(hit) = hit else { return false };
         let process = self.truth(id).process;
         self.is_bought(id.service()) || process.is_some_and(|process| hit.running.pid == Some(process.pid))
+    }
+
+    /// Whether the binding that a drill ended is there again.
+    fn has_binding(&self) -> bool {
+        self.fault.as_ref().and_then(Drill::binding).is_none_or(|binding| self.bindings.contains_key(binding))
     }
 
     fn hang(&mut self, id: &InstanceId, hung: bool) {
@@ -561,6 +569,12 @@ impl World {
         match self.truth(id).process {
             Some(_) if matches!(caused, Some(Fault::Hang | Fault::Slow)) => {
                 Health::Unready(Symptom { kind: SymptomKind::TimedOut, detail: "no answer in time".to_owned() })
+            }
+            Some(_) if caused == Some(Fault::FillDisk) => {
+                Health::Shallow(Symptom { kind: SymptomKind::DiskFull, detail: "its disk is full".to_owned() })
+            }
+            Some(_) if caused == Some(Fault::WrongCredentials) && !self.has_binding() => {
+                Health::Shallow(Symptom { kind: SymptomKind::WrongAnswer, detail: "it cannot log in".to_owned() })
             }
             Some(_) if matches!(caused, Some(Fault::Refuse | Fault::ProviderOutage)) => unready("connection refused"),
             Some(_) if self.flaw(id) == Some(Flaw::NeverReady) => unready("it does not work"),

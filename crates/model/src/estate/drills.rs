@@ -15,6 +15,8 @@ use crate::window::Window;
 pub const LASTS_MAX: Span = Span::seconds(600);
 /// A shorter one ends before a probe that is made every ten seconds has seen it three times.
 pub const LASTS_MIN: Span = Span::seconds(5);
+/// A restore on the side may take so long, and does if nothing else is said: what is big takes its time, and nobody waits.
+pub const RESTORE_MAX: Span = Span::seconds(6 * 3600);
 
 /// Something that goes wrong on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -28,13 +30,28 @@ pub enum Fault {
     Slow,
     /// Nobody can connect to an instance: neither callers nor probes.
     Refuse,
+    /// The credentials with which a consumer uses an instance are ended.
+    WrongCredentials,
+    /// There is no room any more where an instance keeps its data.
+    FillDisk,
     /// Nobody can connect to anything of a provider, and it takes no orders.
     ProviderOutage,
+    /// The data are taken to be lost: the newest backup is restored on the side. Nothing is done to what runs.
+    BackupRestore,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Kill, Self::Hang, Self::Slow, Self::Refuse, Self::ProviderOutage];
+    pub const ALL: [Self; 8] = [
+        Self::Kill,
+        Self::Hang,
+        Self::Slow,
+        Self::Refuse,
+        Self::WrongCredentials,
+        Self::FillDisk,
+        Self::ProviderOutage,
+        Self::BackupRestore,
+    ];
 
     /// As the estate file and the command line write it.
     pub fn as_str(self) -> &'static str {
@@ -43,23 +60,40 @@ impl Fault {
             Self::Hang => "hang",
             Self::Slow => "slow",
             Self::Refuse => "refuse",
+            Self::WrongCredentials => "wrong-credentials",
+            Self::FillDisk => "fill-disk",
             Self::ProviderOutage => "provider-outage",
+            Self::BackupRestore => "backup-restore",
         }
     }
 
-    /// Whether it is done to a process of this machine.
+    /// Whether it is done to a process of this machine, or to where that writes.
     pub fn is_done_to_a_process(self) -> bool {
         match self {
-            Self::Kill | Self::Hang | Self::Slow => true,
-            Self::Refuse | Self::ProviderOutage => false,
+            Self::Kill | Self::Hang | Self::Slow | Self::FillDisk => true,
+            Self::Refuse | Self::WrongCredentials | Self::ProviderOutage | Self::BackupRestore => false,
         }
     }
 
     /// Whether a process may end by it that has no time to put its data in order.
     pub fn may_lose_data(self) -> bool {
         match self {
-            Self::Kill | Self::Hang | Self::Slow => true,
-            Self::Refuse | Self::ProviderOutage => false,
+            Self::Kill | Self::Hang | Self::Slow | Self::FillDisk => true,
+            Self::Refuse | Self::WrongCredentials | Self::ProviderOutage | Self::BackupRestore => false,
+        }
+    }
+
+    /// The longest that one may be declared to last: what does nothing to what runs may take its time.
+    pub fn lasts_max(self) -> Span {
+        match self {
+            Self::BackupRestore => RESTORE_MAX,
+            Self::Kill
+            | Self::Hang
+            | Self::Slow
+            | Self::Refuse
+            | Self::WrongCredentials
+            | Self::FillDisk
+            | Self::ProviderOutage => LASTS_MAX,
         }
     }
 }
@@ -148,6 +182,14 @@ impl Drills {
         let fits = |window: &Window| window.open_at(at).is_some_and(|opening| until <= opening.until);
         let frozen = |window: &Window| window.openings(at, until).next().is_some();
         self.window.iter().any(fits) && !self.freeze.iter().any(frozen)
+    }
+
+    /// How long what begins at `at` may take: until its window is over, or until something is frozen.
+    pub fn room(&self, at: Timestamp) -> Duration {
+        let until = self.window.iter().filter_map(|window| window.open_at(at)).map(|opening| opening.until).max();
+        let Some(until) = until else { return Duration::ZERO };
+        let thaw = |window: &Window| window.openings(at, until).next().map(|opening| opening.from);
+        self.freeze.iter().filter_map(thaw).fold(until, Timestamp::min).since(at)
     }
 
     /// The next time after `at` at which it can be worth while to look again.

@@ -15,6 +15,8 @@ const QUICK: &str = "probe = { every = \"2s\", timeout = \"1s\" }\nstop = { grac
 
 fn shop() -> String {
     let text = bookshop("", "slo = { availability = \"99.9%\" }");
+    let text = text
+        .replace("ready = { http = \"/readyz\" }", "ready = { http = \"/readyz\" }, deep = { http = \"/healthz\" }");
     let quick = |text: &str, offering: &str| {
         let line = format!("offering = \"{offering}\"\n");
         text.replace(&line, &format!("{line}slo = {{ availability = \"99.9%\" }}\n{QUICK}"))
@@ -32,14 +34,15 @@ fn drill(ostler: &Ostler, service: &str, fault: &str) -> Value {
     assert_eq!(shown["verdict"], "proven", "{shown}");
     assert_eq!(shown["diagnosed"]["right"], true, "{shown}");
     let (noticed, healed) = (shown["noticed_ms"].as_u64().unwrap(), shown["healed_ms"].as_u64().unwrap());
-    assert!(noticed <= healed && healed < 120_000, "{shown}");
+    // A full disk is healed from when there is room again.
+    assert!((noticed <= healed || fault == "fill-disk") && healed < 120_000, "{shown}");
     shown
 }
 
 fn assert_nothing_is_left(ostler: &Ostler) {
     ostler.until_settled();
-    assert!(!ostler.home.join("run/standstill").exists());
-    assert!(ostler.own_processes("still").is_empty());
+    assert!(!ostler.home.join("run/standstill").exists() && !ostler.home.join("run/filling").exists());
+    assert!(ostler.own_processes("still").is_empty() && ostler.own_processes("fill").is_empty());
     let all = ostler.all_pids();
     assert!(all.values().all(|pid| !stands_still(u32::try_from(*pid).unwrap())), "{all:?}");
 }
@@ -95,6 +98,211 @@ fn real_servers_recover_from_every_fault_and_nothing_is_lost() {
     }
     let status = ostler.ok(&["status"]).out;
     assert!(status.contains("db: recovery proven today: ") && status.contains(", 0 failed, 0 lost"), "{status}");
+    a_backup_is_restored_on_the_side(&ostler);
+    what_makes_no_sense_is_refused(&ostler);
+}
+
+fn a_backup_is_restored_on_the_side(ostler: &Ostler) {
+    let pid = ostler.pids("db")[0];
+    let shown = ostler.json(&["drill", "db", "--fault", "backup-restore"]);
+    assert_eq!((&shown["verdict"], &shown["diagnosed"]), (&"proven".into(), &Value::Null), "{shown}");
+    assert!(shown["restored"]["counted"]["rows"].as_u64() > Some(0), "{shown}");
+    assert!(shown["healed_ms"].as_u64() > Some(0) && shown["healed_ms"] == shown["restored"]["took_ms"], "{shown}");
+    assert_eq!(ostler.pids("db")[0], pid, "nobody is touched");
+    let good = ostler.json(&["drill", "--verify", shown["certificate"].as_str().unwrap()]);
+    assert_eq!(good["certificate"]["restored"], shown["restored"]);
+    let status = ostler.ok(&["status"]).out;
+    assert!(status.contains(" rows, ") && status.contains("(`backup-restore`)"), "{status}");
+}
+
+fn what_makes_no_sense_is_refused(ostler: &Ostler) {
+    for (service, fault, why) in [
+        ("web", "backup-restore", "has no data whose restore can be proven"),
+        ("cache", "backup-restore", "has no backup that is good"),
+        ("web", "wrong-credentials", "knows no credentials"),
+        ("db", "provider-outage", "here is this machine"),
+        ("db", "fill-disk", "its disk is not its alone"),
+        ("cache", "fill-disk", "its disk is not its alone"),
+        ("web", "fill-disk", "its disk is not its alone"),
+    ] {
+        let said = ostler.run(&["drill", service, "--fault", fault]);
+        assert!(said.code != 0 && (said.err.clone() + &said.out).contains(why), "{fault} of {service}: {said}");
+        assert_nothing_is_left(ostler);
+    }
+}
+
+/// Who uses a server is thrown out of it, and is let in again by ostler.
+#[test]
+fn credentials_that_were_ended_are_made_anew() {
+    let ostler = Ostler::up(&shop());
+    let web = ostler.endpoint("web");
+    let order = http::order(web, 2);
+    for service in ["db", "cache"] {
+        let before = (ostler.pids(service), ostler.pids("web"));
+        let shown = drill(&ostler, service, "wrong-credentials");
+        assert_eq!(shown["diagnosed"]["words"], "credentials are rejected", "{shown}");
+        assert_eq!((ostler.pids(service), ostler.pids("web")), before, "nobody is started anew");
+        let data = if service == "db" { serde_json::json!({ "written": 1, "lost": 0 }) } else { Value::Null };
+        assert_eq!(shown["data"], data, "{shown}");
+        assert_nothing_is_left(&ostler);
+        ostler.ok(&["verify"]);
+        let again = ostler.run(&["drill", service, "--fault", "wrong-credentials"]);
+        assert!(again.code == 1 && again.err.contains("were made anew a moment ago"), "{again}");
+    }
+    assert!(http::orders(web).contains(&order));
+    let said = ostler.run(&["drill", "web", "--fault", "wrong-credentials"]);
+    assert!(said.code == 1 && said.err.contains("`web` knows no credentials"), "{said}");
+}
+
+/// The one fault that needs ostler for its end: by the next one, and with what was sealed.
+#[test]
+fn credentials_that_were_ended_are_made_again_by_the_next_ostler() {
+    let ostler = Ostler::up(&shop().replace("every = \"1s\"", "every = \"5m\"")); // nobody notices before it is killed
+    let mut command = ostler.command(&["drill", "db", "--fault", "wrong-credentials", "--lasts", "9m"]);
+    let mut child = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    wait_until("it is caused", || {
+        ostler.run(&["journal", "--kind", "command-ended", "-n", "1"]).out.contains("it is there")
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let said = ostler.run(&["verify"]);
+    assert_ne!(said.code, 0, "the web program is thrown out: {said}");
+    kill_all_three(&ostler);
+    ostler.ok(&["up", "--detach", "ostler.toml"]);
+    assert_nothing_is_left(&ostler);
+    ostler.ok(&["verify"]);
+    let facts = serde_json::to_string(&ostler.facts()).unwrap();
+    assert!(!facts.contains("postgresql://"), "no credentials in facts");
+    assert!(ostler.service("db")["drilling"].is_null());
+}
+
+/// Gives an instance's data a disk of its own, while the estate is down. False, loudly, where that is not permitted.
+fn mount_small(ostler: &Ostler, instance: &str, size: &str) -> bool {
+    let data = ostler.home.join("instances").join(instance).join("data");
+    let former = data.with_extension("former");
+    let sh = |text: &str, at: &[&std::path::Path]| {
+        let done = std::process::Command::new("sh").args(["-c", text, "sh"]).args(at).output().unwrap();
+        done.status.success()
+    };
+    let script = format!(
+        "mv \"$1\" \"$2\" && mkdir \"$1\" && mount -t tmpfs -o size={size} none \"$1\" && cp -a \"$2/.\" \"$1/\" && \
+         chown --reference=\"$2\" \"$1\" && chmod --reference=\"$2\" \"$1\""
+    );
+    let mounted = sh(&script, &[&data, &former]);
+    if !mounted {
+        eprintln!("NOT TESTED: this user may not mount a small disk");
+    }
+    mounted
+}
+
+fn unmount(ostler: &Ostler, instance: &str) {
+    let data = ostler.home.join("instances").join(instance).join("data");
+    let _ = std::process::Command::new("umount").arg("-l").arg(data).status();
+}
+
+/// A real disk, full to the last block, under a PostgreSQL and a Redis.
+#[test]
+fn a_full_disk_is_noticed_and_all_works_when_there_is_room() {
+    let text = shop().replace("offering = \"redis\"\n", "offering = \"redis\"\nplan = \"durable\"\n");
+    let ostler = Ostler::up(&text);
+    let order = http::order(ostler.endpoint("web"), 2);
+    ostler.ok(&["down"]);
+    if !mount_small(&ostler, "db-1", "200m") || !mount_small(&ostler, "cache-1", "16m") {
+        return;
+    }
+    ostler.ok(&["up", "--detach", "ostler.toml"]);
+    ostler.until_settled();
+    ostler.ok(&["backup", "db"]);
+    for service in ["db", "cache"] {
+        let folder = ostler.home.join("instances").join(format!("{service}-1")).join("data");
+        let left = || rustix::fs::statvfs(&folder).map(|space| space.f_bavail * space.f_frsize).unwrap();
+        let before = left();
+        let shown = drill(&ostler, service, "fill-disk");
+        assert_eq!(shown["diagnosed"]["words"], "its disk is full", "{shown}");
+        let data = if service == "db" { serde_json::json!({ "written": 1, "lost": 0 }) } else { Value::Null };
+        assert_eq!(shown["data"], data, "{shown}");
+        assert!(left() > before / 2, "there is room again: {} of {before}", left());
+        assert_nothing_is_left(&ostler);
+    }
+    // Who holds the room is killed with all of ostler: the kernel gives it back.
+    let folder = ostler.home.join("instances/cache-1/data");
+    let left = || rustix::fs::statvfs(&folder).map(|space| space.f_bavail * space.f_frsize).unwrap();
+    let mut command = ostler.command(&["drill", "cache", "--fault", "fill-disk", "--lasts", "9m"]);
+    let mut child = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    wait_until("it is full", || left() < 64 * 1024);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    kill_all_three(&ostler);
+    ostler.own_processes("fill").into_iter().for_each(kill);
+    wait_until("there is room, with nobody there", || left() > 1024 * 1024);
+    ostler.ok(&["up", "--detach", "ostler.toml"]);
+    assert_nothing_is_left(&ostler);
+    assert!(http::orders(ostler.endpoint("web")).contains(&order));
+    ostler.ok(&["down"]);
+    ["db-1", "cache-1"].iter().for_each(|instance| unmount(&ostler, instance));
+}
+
+/// Everything that was bought at one provider is cut off, and what was bought at the other is not.
+#[test]
+fn a_providers_outage_is_seen_as_one_and_ends() {
+    let seller = || {
+        let seller = Ostler::new();
+        let door = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        seller.write("password", "sesame\n");
+        let password = seller.folder().join("password");
+        let sells = format!(
+            "\n[provide]\nlisten = \"{door}\"\noffer = [\"postgresql\", \"redis\"]\n\n[provide.buyer.shop]\n\
+             password = {{ file = {password:?} }}\n"
+        );
+        seller.write("ostler.toml", &(head("seller") + &sells));
+        seller.ok(&["provide", "--detach", "ostler.toml"]);
+        (seller, door, password)
+    };
+    let sellers = [seller(), seller()];
+    let provider = |name: &str, (_, door, password): &(Ostler, std::net::SocketAddr, std::path::PathBuf)| {
+        format!(
+            "\n[provider.{name}]\nkind = \"osb\"\nurl = \"http://{door}\"\nmanners = {{ poll_every = \"50ms\" }}\n\
+             auth = {{ username = \"shop\", password = {{ file = {password:?} }} }}\n"
+        )
+    };
+    let bought = |name: &str, offering: &str, at: &str| {
+        format!("\n[service.{name}]\noffering = \"{offering}\"\nprefer = [\"{at}\"]\n{QUICK}")
+    };
+    let text = head("buyer")
+        + &provider("acme", &sellers[0])
+        + &provider("other", &sellers[1])
+        + &bought("db", "postgresql", "acme")
+        + &bought("cache", "redis", "acme")
+        + &bought("spare", "redis", "other");
+    let buyer = Ostler::up(&text.replace("stop = { grace = \"2s\" }\n", ""));
+    assert_eq!(
+        (&buyer.service("db")["provider"], &buyer.service("spare")["provider"]),
+        (&"acme".into(), &"other".into())
+    );
+    let said = buyer.run(&["drill", "db", "--fault", "wrong-credentials"]);
+    assert!(said.code == 1 && said.err.contains("runs elsewhere"), "{said}");
+    let said = buyer.run(&["drill", "db", "--fault", "fill-disk"]);
+    assert!(said.code == 1 && said.err.contains("runs elsewhere"), "{said}");
+    // What only waits for its provider is not healed by that.
+    let shown = buyer.run(&["drill", "db", "--fault", "provider-outage", "--lasts", "20s", "--json"]);
+    assert_eq!(shown.code, 2, "{shown}");
+    let shown = shown.json();
+    assert_eq!(shown["verdict"], "not-healed", "{shown}");
+    // The first that fails is judged alone, so what is concluded first may be less than the whole of it.
+    assert!(shown["noticed_ms"].is_u64() && shown["diagnosed"]["words"].is_string(), "{shown}");
+    let mut hit: Vec<&str> = shown["instances"].as_array().unwrap().iter().map(|id| id.as_str().unwrap()).collect();
+    hit.sort_unstable();
+    assert_eq!(hit, ["cache-1", "db-1"]);
+    buyer.until("all of it is back", |status| {
+        status["services"].as_array().unwrap().iter().all(|service| service["state"] == "ready")
+    });
+    assert!(
+        !buyer
+            .facts()
+            .iter()
+            .any(|fact| fact.to_string().contains("\"spare-1\"") && fact.to_string().contains("unready"))
+    );
+    buyer.ok(&["down", "--delete-data", "--yes"]);
 }
 
 #[test]

@@ -365,6 +365,7 @@ impl Definition {
             durable: self.durable,
             instances_max: self.instances_max,
             actions: Actions {
+                rebind: !self.bind.steps.is_empty() && !self.unbind.steps.is_empty(),
                 start_stop: true,
                 backup: self.backup.is_some(),
                 prove: self.backup.is_some(),

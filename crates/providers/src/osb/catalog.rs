@@ -186,6 +186,7 @@ fn read_service(
             backup: false,
             prove: false,
             unrepeatable: true,
+            rebind: false,
             hears_context: flag("allow_context_updates"),
         },
         probe: ProbePolicy {

@@ -30,6 +30,9 @@ impl World {
         let lasts = drill.until.since(began).min(LASTS_MAX.get());
         self.truth.drill = Some(drill.clone());
         self.after(lasts, Happening::DrillOver(drill.number));
+        if let Some(binding) = drill.binding() {
+            self.truth.bindings.remove(binding);
+        }
         for hit in &drill.hits {
             self.witness.disturb(hit.instance.service().as_str(), self.now);
             match drill.fault {

@@ -236,7 +236,7 @@ impl World {
             _ if reached && elsewhere => unready(SymptomKind::Refused, "connection refused"),
             Some(_) if self.truth.refuses(id) => unready(SymptomKind::Refused, "connection refused"),
             _ if !reached => unready(SymptomKind::TimedOut, "no answer in time"),
-            Some(process) if process.answers(self.now) => Health::Ready,
+            Some(process) if process.answers(self.now) => self.truth.suffers(id).map_or(Health::Ready, Health::Shallow),
             Some(process) if process.hung || self.now < process.slow_until => {
                 unready(SymptomKind::TimedOut, "no answer in time")
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ostler_keeper::grant::Bucket;
 use ostler_manager::Drill;
 use ostler_model::estate::drills::Fault;
-use ostler_model::health::Health;
+use ostler_model::health::{Health, Symptom, SymptomKind};
 use ostler_model::ids::{AttemptId, BindingId, CommandId, InstanceId, ProviderName, ServiceName};
 use ostler_model::outcome::Running;
 use ostler_model::time::Timestamp;
@@ -243,19 +243,37 @@ impl Truth {
         self.bindings.retain(|_, binding| binding.instance != *id);
     }
 
-    /// Its provider is there, and its process answers callers.
+    /// What is wrong behind the instance, because a drill has it so: its disk is full, or it cannot log in any more.
+    pub(crate) fn suffers(&self, id: &InstanceId) -> Option<Symptom> {
+        let drill = self.drill.as_ref().filter(|drill| drill.hits(id))?;
+        let gone = drill.binding().is_some_and(|binding| !self.bindings.contains_key(binding));
+        match drill.fault {
+            Fault::FillDisk => Some(Symptom { kind: SymptomKind::DiskFull, detail: "its disk is full".to_owned() }),
+            Fault::WrongCredentials if gone => {
+                Some(Symptom { kind: SymptomKind::WrongAnswer, detail: "it cannot log in".to_owned() })
+            }
+            _ => None,
+        }
+    }
+
     /// Whether a drill has it so that nobody gets a connection to the instance.
     pub(crate) fn refuses(&self, id: &InstanceId) -> bool {
         let Some(drill) = &self.drill else { return false };
         let Some(hit) = drill.hits.iter().find(|hit| hit.instance == *id) else { return false };
         let process = self.instances.get(id).and_then(|truth| truth.process.as_ref());
         match drill.fault {
-            Fault::Kill | Fault::Hang | Fault::Slow => false,
+            Fault::Kill
+            | Fault::Hang
+            | Fault::Slow
+            | Fault::WrongCredentials
+            | Fault::FillDisk
+            | Fault::BackupRestore => false,
             Fault::Refuse => process.is_some_and(|process| hit.running.pid.is_none_or(|pid| pid == process.pid)),
             Fault::ProviderOutage => true,
         }
     }
 
+    /// Its provider is there, and its process answers callers.
     pub(crate) fn serves(&self, id: &InstanceId, now: Timestamp) -> bool {
         let Some(truth) = self.instances.get(id) else { return false };
         if self.refuses(id) {
