@@ -19,7 +19,7 @@ fn two_places(data: &str) -> String {
 }
 
 /// A statement with the web program's own credentials, by the way that it goes.
-fn sql(ostler: &Ostler, statement: &str) -> Result<String, String> {
+pub(crate) fn sql(ostler: &Ostler, statement: &str) -> Result<String, String> {
     let uri = fs::read_to_string(ostler.home.join("instances/web-1/bindings/db/uri")).unwrap();
     let mut command = Command::new("psql");
     command.args([uri.trim(), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", statement]);
@@ -28,7 +28,7 @@ fn sql(ostler: &Ostler, statement: &str) -> Result<String, String> {
     if code == 0 { Ok(out.trim().to_owned()) } else { Err(err) }
 }
 
-fn fill(ostler: &Ostler) -> String {
+pub(crate) fn fill(ostler: &Ostler) -> String {
     sql(
         ostler,
         &format!("create table rows as select g as id, md5(g::text) as text from generate_series(1, {ROWS}) g"),
@@ -38,7 +38,7 @@ fn fill(ostler: &Ostler) -> String {
 }
 
 /// How many rows there are, and what all of them together come to.
-fn counted(ostler: &Ostler) -> String {
+pub(crate) fn counted(ostler: &Ostler) -> String {
     sql(ostler, "select count(*), sum(hashtext(text)), sum(id) from rows").unwrap()
 }
 
@@ -69,7 +69,7 @@ fn state(ostler: &Ostler, id: &str) -> String {
 }
 
 /// Each may bring another back between two kills, so it is repeated until none is left.
-fn kill_ostler(ostler: &Ostler) {
+pub(crate) fn kill_ostler(ostler: &Ostler) {
     wait_until("none of ostler's own processes is left", || {
         let roles = ["keeper", "manager", "gateway"];
         let own: Vec<u32> = roles.iter().flat_map(|role| ostler.own_processes(role)).collect();
