@@ -59,7 +59,7 @@ pub use moving::{Brings, LeftBehind, MoveStep, Moved, Moving, StepTrouble};
 pub use place::{PlacementProblem, place};
 pub use rehearse::{Rehearsal, rehearse};
 pub use rounds::{APPEARS_WITHIN, Accepted, LeftBinding, Leftover, RoundState, Rounds};
-pub use vault::{BY_HAND_MAX, Dropping, Found, Vault};
+pub use vault::{BY_HAND_MAX, Dropping, FOR_BUYER, Found, Vault};
 pub use verified::{Checked, Verification};
 pub use view::{
     BackupView, BurnView, DrillView, DrillingView, ExcludedView, InstanceView, LeftView, LeftoverView, LevelView,

@@ -156,8 +156,10 @@ impl OsbProvider {
             ));
         }
         let why = why(response).await;
-        let is_busy = why.as_ref().is_some_and(|object| verdict::text(object, "error").as_deref() == Some("ConcurrencyError"));
-        let said = why.and_then(|object| verdict::text(&object, "description")).map_or_else(String::new, |d| format!(": {d}"));
+        let is_busy =
+            why.as_ref().is_some_and(|object| verdict::text(object, "error").as_deref() == Some("ConcurrencyError"));
+        let said =
+            why.and_then(|object| verdict::text(&object, "description")).map_or_else(String::new, |d| format!(": {d}"));
         let detail = format!("{what}: the broker answered {}{said}", status.as_u16());
         let is_passing = status.is_server_error() || matches!(status.as_u16(), 408 | 409 | 425 | 429) || is_busy;
         Err(if is_passing {
@@ -183,7 +185,10 @@ impl Head {
         let wrong = |why: String| needs_person(format!("{what}: {why}"), "ask its provider for help");
         if !given.eq_ignore_ascii_case(&action.content_type) {
             let declared = &action.content_type;
-            return Err(wrong(format!("the broker sent `{}`, and declares `{declared}`", short(given, TYPE_BYTES_MAX))));
+            return Err(wrong(format!(
+                "the broker sent `{}`, and declares `{declared}`",
+                short(given, TYPE_BYTES_MAX)
+            )));
         }
         let head = Self {
             length: text(CONTENT_LENGTH.as_str()).and_then(|length| length.parse().ok()),
@@ -249,9 +254,15 @@ async fn outgoing(what: &str, action: &BackupAction, from: &Path) -> Result<Outg
         Ok::<_, std::io::Error>((std::fs::File::open(&path)?, length, hex))
     });
     let failed = |error: std::io::Error| temporary(format!("{what}: its file cannot be read: {error}"), TRIED_AGAIN);
-    let (file, length, sha256) = measured.await.map_err(|error| failed(std::io::Error::other(error)))?.map_err(failed)?;
+    let (file, length, sha256) =
+        measured.await.map_err(|error| failed(std::io::Error::other(error)))?.map_err(failed)?;
     let content_type = action.content_type.clone();
-    Ok(Outgoing { body: Body::wrap(FileBody::send(file, length, ())), length, digest: digest_header(&sha256), content_type })
+    Ok(Outgoing {
+        body: Body::wrap(FileBody::send(file, length, ())),
+        length,
+        digest: digest_header(&sha256),
+        content_type,
+    })
 }
 
 /// What a refusal says, as far as it can be understood.
@@ -265,7 +276,6 @@ async fn why(mut response: Response) -> Option<Object> {
     }
     serde_json::from_slice(&bytes).ok()
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -76,7 +76,10 @@ impl Body for FileBody {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         self.pieces.poll_recv(context).map(|piece| match piece {
             Some(Ok(piece)) => {
                 self.left = self.left.saturating_sub(piece.len() as u64);
@@ -165,7 +168,8 @@ impl Receiving {
     }
 
     fn has_room(&self, more: u64) -> Result<(), NotReceived> {
-        let free = rustix::fs::statvfs(&self.folder).map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+        let free =
+            rustix::fs::statvfs(&self.folder).map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
         if free < more.saturating_add(ROOM_LEFT) {
             return Err(NotReceived::Here(io::ErrorKind::StorageFull.into()));
         }
@@ -188,7 +192,8 @@ pub fn digest_in(header: &str) -> Option<[u8; 32]> {
 
 /// The value of [`COUNTED`].
 pub fn counted_header(counted: &Counted) -> String {
-    let pairs: Vec<String> = counted.iter().take(COUNTED_MAX).map(|(name, number)| format!("{name}={number}")).collect();
+    let pairs: Vec<String> =
+        counted.iter().take(COUNTED_MAX).map(|(name, number)| format!("{name}={number}")).collect();
     pairs.join(", ")
 }
 
@@ -213,7 +218,8 @@ mod tests {
     fn digests_and_counts_come_back_as_they_went() {
         let sha256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(digest_header(sha256), "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:");
-        let back: String = digest_in(&digest_header(sha256)).unwrap().iter().map(|byte| format!("{byte:02x}")).collect();
+        let back: String =
+            digest_in(&digest_header(sha256)).unwrap().iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(back, sha256);
         for wrong in ["", "sha-256=:", "sha-256=:AAAA:", "md5=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:"] {
             assert_eq!(digest_in(wrong), None, "{wrong}");
