@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::harness::{Ostler, cmdline, environment, finish, head, kill, lonely, processes, wait_until};
+use crate::harness::{NOWHERE, Ostler, cmdline, environment, finish, head, kill, lonely, processes, wait_until};
 
 const CONTRACT: &str = r#"
 contract = [
@@ -286,7 +286,8 @@ fn what_is_bought_is_backed_up_proven_and_restored() {
     // Others may not replicate from a Redis that is sold to them: its seller has an action of its own for that.
     let redis = |words: &[&str]| {
         let uri = std::fs::read_to_string(buyer.home.join("instances/user-1/bindings/cache/uri")).unwrap();
-        let output = Command::new("redis-cli").args(["-u", uri.trim(), "--no-auth-warning"]).args(words).output().unwrap();
+        let output =
+            Command::new("redis-cli").args(["-u", uri.trim(), "--no-auth-warning"]).args(words).output().unwrap();
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     };
     assert_eq!(redis(&["set", "then", "so"]), "OK");
