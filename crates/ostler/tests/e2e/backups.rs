@@ -285,7 +285,7 @@ fn what_is_bought_is_backed_up_proven_and_restored() {
     assert_eq!(sql(&buyer, "select count(*) from orders_then"), "50");
     // Others may not replicate from a Redis that is sold to them: its seller has an action of its own for that.
     let redis = |words: &[&str]| {
-        let uri = std::fs::read_to_string(buyer.home.join("instances/user-1/bindings/cache/uri")).unwrap();
+        let uri = fs::read_to_string(buyer.home.join("instances/user-1/bindings/cache/uri")).unwrap();
         let output =
             Command::new("redis-cli").args(["-u", uri.trim(), "--no-auth-warning"]).args(words).output().unwrap();
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
