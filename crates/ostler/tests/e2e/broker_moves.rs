@@ -171,6 +171,7 @@ fn a_dead_brokers_data_comes_from_the_backup_and_its_return_splits_nothing() {
     let made = buyer.service("db")["backups"][0].clone();
     assert_eq!((&made["name"], &moved["lost_since"]), (&"kept".into(), &made["at"]), "{moved}");
     assert!(moved["lost"].as_str().unwrap().starts_with("what was written in the "), "{moved}");
+    wait_until("the program has its new credentials", || sql(&buyer, "select 1").is_ok());
     assert_eq!(counted(&buyer), backed_up, "exactly what was said is lost");
     buyer.until("the service works", |status| {
         let services = status["services"].as_array().unwrap();
