@@ -11,7 +11,7 @@ use crate::broker::{Broker, Say};
 use crate::support::{Shop, catalog};
 
 const OCTETS: &str = "application/octet-stream";
-/// Of `a backup`.
+/// Of something else than what is sent.
 const SHA256: &str = "1fcbdf46b2cc2f6e8dfd5b0fb0a2a9ab0f5a3b5c0a1e1d3c2f3f4f5f6f7f8f9f";
 
 fn with_action(action: Value) -> Value {
