@@ -9,6 +9,7 @@ use ostler_model::estate::drills::Fault;
 use ostler_model::estate::{Estate, Service};
 use ostler_model::health::{Exit, Health};
 use ostler_model::ids::{AttemptId, BindingId, CommandId, EstateUuid, InstanceId, Position, ProviderName, ServiceName};
+use ostler_model::outcome::BackupMade;
 use ostler_model::sale::{Guest, Sale};
 use ostler_model::time::{Span, Timestamp};
 use ostler_model::version::VersionRange;
@@ -237,6 +238,13 @@ pub enum Ask {
         lasts: Option<Span>,
         /// Why it cannot wait for a window.
         despite: Option<String>,
+    },
+    /// The buyer of what was sold brings a backup of it, which is to be restored, and may be dropped after that.
+    Bring {
+        /// Which.
+        service: ServiceName,
+        /// What is brought.
+        backup: BackupMade,
     },
     /// Replace the service's data by a backup.
     Restore {

@@ -10,6 +10,7 @@ use ostler_model::estate::slo::Objective;
 use ostler_model::estate::{Estate, Occasion, Service};
 use ostler_model::health::{Exit, Health, Symptom};
 use ostler_model::ids::{AttemptId, BindingId, CommandId, EstateUuid, InstanceId, Position, ProviderName, ServiceName};
+use ostler_model::outcome::BackupMade;
 use ostler_model::sale::{Guest, Sale};
 use ostler_model::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -301,6 +302,13 @@ pub enum FactKind {
     SaleEnded {
         /// Which.
         service: ServiceName,
+    },
+    /// The buyer of what was sold brought a backup of it, which is to be restored.
+    BackupBrought {
+        /// Of which service.
+        service: ServiceName,
+        /// What was brought.
+        backup: BackupMade,
     },
     /// A person asked that a backup be restored.
     RestoreAsked {
@@ -599,6 +607,7 @@ impl FactKind {
             Self::BackupAsked { .. } => "backup-asked",
             Self::RestoreAsked { .. } => "restore-asked",
             Self::ProofAsked { .. } => "proof-asked",
+            Self::BackupBrought { .. } => "backup-brought",
             Self::BackupDropped { .. } => "backup-dropped",
             Self::LossAccepted { .. } => "loss-accepted",
             Self::NeedVerified { .. } => "need-verified",

@@ -67,7 +67,7 @@ pub use rounds::{APPEARS_WITHIN, Accepted, LeftBinding, Leftover, RoundState, Ro
 pub use upgrade::{
     Agenda, AgendaStep, Blocked, RejectedVersion, UpgradeStep, UpgradeWish, Upgraded, Upgrades, Upgrading, named,
 };
-pub use vault::{BY_HAND_MAX, Dropping, Found, Vault};
+pub use vault::{BY_HAND_MAX, Dropping, FOR_BUYER, Found, Vault};
 pub use verified::{Checked, Verification};
 pub use view::{
     AvailableView, BackupView, BlockedView, BurnView, DrillView, DrillingView, ExcludedView, InstanceView, LeftView,

@@ -16,6 +16,9 @@ use crate::moving::Brings;
 
 /// What the names of scheduled backups begin with, and those of no others.
 pub(crate) const SCHEDULED: &str = "scheduled-";
+/// What the names of those begin with that are only on their way to or from a buyer, and of no others: they are no backups
+/// of the seller's.
+pub const FOR_BUYER: &str = "buyer-";
 /// At most so many backups of one service are made by hand: those only go when a person says so.
 pub const BY_HAND_MAX: usize = 200;
 
@@ -94,7 +97,8 @@ impl ServiceKnowledge {
 
     /// The newest backup of which nothing bad is known: what a restore without a person takes.
     pub fn newest_good(&self) -> Option<&(Timestamp, BackupMade)> {
-        self.backups.iter().rev().find(|(_, made)| !self.is_bad(&made.name))
+        let is_ours = |made: &BackupMade| !made.name.starts_with(FOR_BUYER);
+        self.backups.iter().rev().find(|(_, made)| is_ours(made) && !self.is_bad(&made.name))
     }
 
     /// The newest backup whose restore was proven, with when that was and what was found.

@@ -99,7 +99,7 @@ pub(crate) fn manager(home: &Home, accept_lost_tail: bool) -> Outcome {
         build: BUILD.to_owned(),
         key: std::env::var("OSTLER_KEY").ok().map(zeroize::Zeroizing::new),
         accept_lost_tail: accept_lost_tail || std::env::var_os(ACCEPT_LOST_TAIL).is_some(),
-        front: Box::new(|handle, selling| Box::pin(ostler_api::broker::run(handle, selling))),
+        front: Box::new(|handle, selling, exchange| Box::pin(ostler_api::broker::run(handle, selling, exchange))),
     };
     let ended = daemon::run(config, || drop(std::fs::remove_file(home.trouble())));
     ended.map_err(|error| {

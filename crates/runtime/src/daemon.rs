@@ -24,6 +24,7 @@ use zeroize::Zeroizing;
 use crate::catalogs;
 use crate::clock;
 use crate::drilling::{Counting, Drilling, Programs};
+use crate::exchange::Exchange;
 use crate::hands::{Drains, Executor, Parts};
 use crate::home::{Home, HomeError};
 use crate::keeper_link::{Keeper, LinkConfig};
@@ -35,7 +36,7 @@ use crate::selling::Selling;
 use crate::served::Gatherer;
 use crate::server;
 use crate::turn::{Incoming, RecallError, Turner};
-use crate::vault;
+use crate::vault::{self, Vault};
 use crate::verify;
 
 /// While facts cannot be stored, it is tried again this often.
@@ -72,7 +73,7 @@ pub struct Config {
 }
 
 /// Whoever sells to others: runs until it is dropped.
-pub type Front = Box<dyn FnOnce(Loop, Selling) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+pub type Front = Box<dyn FnOnce(Loop, Selling, Exchange) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
 /// Why the manager process cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -226,6 +227,8 @@ pub fn run(config: Config, is_up: impl FnOnce()) -> Result<(), DaemonError> {
     };
     tidy(&tasks, config.home.folder(), &*note);
     let drilling = Drilling::new(keeper.clone(), config.home.clone(), config.drills, counting);
+    let vault = Arc::new(Vault::new(config.home.folder().to_owned()));
+    let exchange = Exchange::new(vault.clone(), handle.clone());
     let hands = Executor::new(Parts {
         tasks: tasks.handle().clone(),
         keeper: keeper.clone(),
@@ -235,6 +238,7 @@ pub fn run(config: Config, is_up: impl FnOnce()) -> Result<(), DaemonError> {
         served,
         events,
         note: note.clone(),
+        vault,
     });
     let mut engine = Turner::new(opened.journal, hands)?;
     let known = engine.knowledge().clone();
@@ -248,7 +252,7 @@ pub fn run(config: Config, is_up: impl FnOnce()) -> Result<(), DaemonError> {
     tasks.spawn(verify::follow(handle.clone()));
     tasks.spawn(proof::follow(handle.clone(), config.home.drills(), config.build.clone(), note.clone()));
     let selling = Selling::default();
-    tasks.spawn((config.front)(handle.clone(), selling.clone()));
+    tasks.spawn((config.front)(handle.clone(), selling.clone(), exchange));
     let context = server::Context {
         handle: handle.clone(),
         keeper: keeper.clone(),

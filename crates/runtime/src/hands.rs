@@ -12,6 +12,7 @@ use ostler_gateway::messages::{Refused, Says, Table, Target as TableTarget, Tell
 use ostler_journal::SealedChange;
 use ostler_keeper::protocol::{Answer, Order};
 use ostler_manager::{Command, Drill, Event, Knowledge, Outcome, Target};
+use ostler_model::catalog::Placement;
 use ostler_model::estate::contract::ContractCheck;
 use ostler_model::estate::drills::Fault;
 use ostler_model::ids::{AttemptId, BindingId, CommandId, InstanceId, ProviderName, SecretId, ServiceName};
@@ -113,16 +114,17 @@ pub(crate) struct Parts {
     pub(crate) served: Gatherer,
     pub(crate) events: Events,
     pub(crate) note: Arc<dyn Fn(String) + Send + Sync>,
+    pub(crate) vault: Arc<Vault>,
 }
 
 impl Executor {
     /// Hands that work on `tasks` and report to `events`.
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { tasks, keeper, providers, drains, drilling, served, events, note } = parts;
+        let Parts { tasks, keeper, providers, drains, drilling, served, events, note, vault } = parts;
         Self {
             tasks,
             keeper,
-            vault: Arc::new(Vault::new(providers.home().to_owned())),
+            vault,
             providers,
             events,
             note,
@@ -363,12 +365,12 @@ impl Executor {
             }),
             Command::Backup { name, .. } => {
                 let (vault, about) = (self.vault.clone(), self.vault.about(known, instance.service())?);
-                let hand = self.hand(known, &order.placement.provider)?;
+                let hand = self.hand(known, &order.placement)?;
                 Box::pin(async move { answer(vault.back_up(about, hand, order, name, clock::now).await) })
             }
             Command::Restore { backup, .. } => {
                 let (vault, about) = (self.vault.clone(), self.vault.about(known, instance.service())?);
-                let hand = self.hand(known, &order.placement.provider)?;
+                let hand = self.hand(known, &order.placement)?;
                 Box::pin(async move { answer(vault.restore(about, hand, order, backup).await) })
             }
             Command::Prove { instance } => {
@@ -465,12 +467,14 @@ impl Executor {
         Ok(())
     }
 
-    /// Who reads and writes the data of what is bought from this provider.
-    fn hand(&self, known: &Knowledge, name: &ProviderName) -> Result<Hand, Failure> {
+    /// Who reads and writes the data of what is placed like this: its provider's own action comes first.
+    fn hand(&self, known: &Knowledge, placement: &Placement) -> Result<Hand, Failure> {
+        let name = &placement.provider;
         let estate = known.estate.as_ref().ok_or_else(|| gone(name))?;
         let declared = known.provider(name).ok_or_else(|| gone(name))?;
         match self.providers.made(declared, &estate.folder) {
             Ok(Made::Host(provider)) => Ok(Hand::Here(provider)),
+            Ok(Made::Osb(broker)) if broker.backup_format(placement).is_some() => Ok(Hand::Broker(broker)),
             Ok(Made::Osb(_)) => Ok(Hand::Outside(self.providers.outside(estate)?)),
             Err(Unmade::Failed(failure)) => Err(failure),
             Err(Unmade::Definitions(_)) => self.providers.definitions(estate).and(Err(gone(name))),

@@ -1,7 +1,7 @@
 //! Facts as people and scripts see them: `ostler journal`.
 
 use ostler_manager::level::Rate;
-use ostler_manager::{Brings, By, Command, Drill, Fact, FactKind, Outcome, ProvenView, Settlement, Verdict};
+use ostler_manager::{Brings, By, Command, Drill, FOR_BUYER, Fact, FactKind, Outcome, ProvenView, Settlement, Verdict};
 use ostler_model::estate::slo::Objective;
 use ostler_model::health::{Health, SymptomKind};
 use ostler_model::ids::{CommandId, InstanceId, ServiceName};
@@ -72,6 +72,7 @@ pub fn service_of(kind: &FactKind) -> Option<&ServiceName> {
         | FactKind::MoveReturned { service }
         | FactKind::MoveEnded { service }
         | FactKind::ProofAsked { service, .. }
+        | FactKind::BackupBrought { service, .. }
         | FactKind::BackupDropped { service, .. }
         | FactKind::RestoreAsked { service, .. } => Some(service),
         FactKind::DrillBegan { drill } => Some(&drill.service),
@@ -256,6 +257,12 @@ pub fn in_plain_words(kind: &FactKind) -> String {
         FactKind::MoveReturned { service } => format!("a person takes the move of {service} back"),
         FactKind::MoveEnded { service } => format!("the move of {service} is over"),
         FactKind::InstanceDiscarded { instance, why } => format!("{instance} is to be deleted with its data: {why}"),
+        FactKind::BackupBrought { service, backup } => {
+            format!("its buyer brought a backup of {service}, {} bytes, known as {}", backup.bytes, backup.name)
+        }
+        FactKind::RestoreAsked { service, name } if name.starts_with(FOR_BUYER) => {
+            format!("its buyer asked to restore {service} from {name}")
+        }
         FactKind::RestoreAsked { service, name } => format!("a person asked to restore {service} from {name}"),
         FactKind::ProofAsked { service, name } => format!("a restore of {service} from {name} is to be proven"),
         FactKind::BackupDropped { service, name, why } => format!("the backup {name} of {service} is deleted: {why}"),

@@ -13,6 +13,7 @@ pub mod declare;
 pub mod drilling;
 pub mod drills;
 pub mod envelope;
+pub mod exchange;
 pub mod failover;
 pub mod hands;
 pub mod history;

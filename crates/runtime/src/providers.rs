@@ -129,9 +129,18 @@ impl Providers {
         }
         if let (Made::Osb(broker), Ok(outside)) = (made, self.outside(estate)) {
             for (name, offering) in &mut catalog.offerings {
-                let can = offering.bindable && outside.kind_of(&broker.words_for(name)).await.is_some();
-                offering.actions.backup = can;
-                offering.actions.prove = can;
+                match broker.backup_format_of(name) {
+                    // The broker has an action of its own. Whether that can be proven here depends on its format.
+                    Some(format) => {
+                        offering.actions.backup = true;
+                        offering.actions.prove = outside.can_prove(&format).await;
+                    }
+                    None => {
+                        let can = offering.bindable && outside.kind_of(&broker.words_for(name)).await.is_some();
+                        offering.actions.backup = can;
+                        offering.actions.prove = can;
+                    }
+                }
             }
         }
         Ok(catalog)

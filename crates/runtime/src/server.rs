@@ -9,7 +9,7 @@ use std::time::Duration;
 use ostler_journal::home::{KeyInBackup, backup};
 use ostler_journal::{Record, newest_first};
 use ostler_keeper::wire::with_short_path;
-use ostler_manager::{Ask, Ending, Event, Knowledge, Origin, Reason, candidates, decide, status};
+use ostler_manager::{Ask, Ending, Event, FOR_BUYER, Knowledge, Origin, Reason, candidates, decide, status};
 use ostler_model::catalog::Limits;
 use ostler_model::diagnostics::Problems;
 use ostler_model::ids::{ProviderName, ServiceName};
@@ -433,6 +433,7 @@ fn refusal_of(known: &Knowledge, ask: &Ask) -> Option<Refused> {
         Ask::Restore { service, .. } => ("restore", service),
         Ask::Prove { service, .. } => ("prove a restore of", service),
         Ask::DropBackup { service, .. } => ("delete a backup of", service),
+        Ask::Bring { service, .. } => ("bring a backup of", service),
         Ask::Drill { service, .. } => ("drill", service),
         Ask::Adopt { service, .. } => ("adopt an instance for", service),
         Ask::Release { service } => ("release", service),
@@ -469,6 +470,17 @@ fn refusal_of_all(known: &Knowledge, ask: &Ask) -> Option<Refused> {
 
 fn refused(known: &Knowledge, ask: &Ask, what: String) -> Option<Refused> {
     let withheld = decide(known, &Event::Asked(ask.clone()), clock::now()).withheld;
+    // What is on its way to or from a buyer is nobody else's, and does not stay.
+    let is_buyers = match ask {
+        Ask::Backup { name, .. } => name.starts_with(FOR_BUYER),
+        Ask::Bring { .. } => true,
+        _ => false,
+    };
+    if is_buyers {
+        let cause = format!("names that begin with `{FOR_BUYER}` are for what buyers ask for at the broker");
+        let remedy = "choose another name".to_owned();
+        return Some(Refused { what, causes: vec![cause], remedy, problems: Vec::new(), rendered: None });
+    }
     let cause = withheld.into_iter().find_map(|withheld| match withheld.reason {
         Reason::Refused(why) => Some(why),
         _ => None,

@@ -311,6 +311,7 @@ impl Fold {
             | FactKind::ReleaseAsked { service }
             | FactKind::BackupAsked { service, .. }
             | FactKind::ProofAsked { service, .. }
+            | FactKind::BackupBrought { service, .. }
             | FactKind::BackupDropped { service, .. }
             | FactKind::RestoreAsked { service, .. }
             | FactKind::MoveBegan { service, .. }

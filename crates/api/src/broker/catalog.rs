@@ -8,7 +8,7 @@ use ostler_model::ids::{EstateUuid, OfferingName, PlanName, ProviderName};
 use ostler_model::version::{Version, VersionRange};
 use serde_json::{Map, Value, json};
 
-use super::names;
+use super::{names, transfers};
 
 /// For how many seconds a platform may ask about an operation.
 const POLLING_SECONDS: u64 = 3600;
@@ -29,6 +29,8 @@ pub(super) struct Offer {
     pub(super) id: String,
     pub(super) name: OfferingName,
     pub(super) durable: bool,
+    /// Its buyers can get backups of it, and bring them back.
+    backup: bool,
     description: String,
     pub(super) plans: Vec<Sellable>,
 }
@@ -77,6 +79,9 @@ impl Shelf {
     fn offer_to_json(&self, offer: &Offer) -> Value {
         let mut hints = Map::from_iter([("durable".to_owned(), offer.durable.into())]);
         hints.extend(self.region.iter().map(|region| ("region".to_owned(), region.as_str().into())));
+        let action =
+            || json!({ "path": transfers::PATH, "format": offer.name, "content_type": transfers::CONTENT_TYPE });
+        hints.extend(offer.backup.then(|| ("backup".to_owned(), action())));
         hints.extend((!self.terms.is_null()).then(|| ("terms".to_owned(), self.terms.clone())));
         json!({
             "id": offer.id,
@@ -150,6 +155,7 @@ impl Offer {
             id: names::offering_id(uuid, &offering.name),
             name: offering.name.clone(),
             durable: offering.durable,
+            backup: offering.actions.backup,
             description: offering.description.clone(),
             plans: plans.collect(),
         }

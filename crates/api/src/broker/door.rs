@@ -16,6 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use ostler_runtime::daemon::Loop;
+use ostler_runtime::exchange::Exchange;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -26,6 +27,7 @@ use tokio::time::timeout;
 
 use super::answer::{Answer, Answered};
 use super::lock::Lock;
+use super::transfers::{self, Passing};
 
 /// The largest body of a request.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -51,7 +53,18 @@ pub(super) struct Shop {
     pub(super) handle: Loop,
     /// Held by whoever looks at what there is and asks for a change that follows from it.
     pub(super) till: Mutex<()>,
+    /// Files of backups, in and out.
+    pub(super) exchange: Exchange,
+    /// Those that pass now.
+    pub(super) passing: Passing,
     lock: Arc<Lock>,
+}
+
+impl Shop {
+    /// A shop with this lock.
+    pub(super) fn new(handle: Loop, lock: Arc<Lock>, exchange: Exchange, passing: Passing) -> Self {
+        Self { handle, till: Mutex::new(()), exchange, passing, lock }
+    }
 }
 
 impl Door {
@@ -59,12 +72,12 @@ impl Door {
     ///
     /// # Errors
     /// Why it cannot be opened, and what to do.
-    pub(super) async fn open(handle: Loop, listen: SocketAddr, lock: Arc<Lock>) -> Result<Self, String> {
+    pub(super) async fn open(listen: SocketAddr, shop: Shop) -> Result<Self, String> {
         let cannot = |cause: io::Error| {
             format!("cannot sell at {listen}: {cause}; stop whoever listens there, or set another `listen`")
         };
         let listener = TcpListener::bind(listen).await.map_err(cannot)?;
-        Ok(Self { listener, shop: Arc::new(Shop { handle, till: Mutex::new(()), lock }) })
+        Ok(Self { listener, shop: Arc::new(shop) })
     }
 
     /// Lets people in until it is dropped. Those who are in are served to the end of their requests.
@@ -146,11 +159,20 @@ async fn answer(
     headers: HeaderMap,
     body: Body,
 ) -> Response<Body> {
-    let answered = timeout(REQUEST_TIME, shop.answer(&method, &uri, &headers, body)).await;
-    let late = || Err(Answer::error(StatusCode::REQUEST_TIMEOUT, "the request took too long"));
-    let answer = answered.unwrap_or_else(|_| late()).unwrap_or_else(|refused| refused);
-    let is_unknown = answer.status == StatusCode::UNAUTHORIZED;
-    let mut response = answer.into_response();
+    let mut response = match of_backup(&uri) {
+        // It takes as long as the data is large, and has bounds of its own.
+        Some(id) => match shop.let_in(&headers) {
+            Ok(buyer) => shop.transfer(&method, &buyer, &id, &headers, body).await,
+            Err(refused) => Err(refused),
+        }
+        .unwrap_or_else(Answer::into_response),
+        None => {
+            let answered = timeout(REQUEST_TIME, shop.answer(&method, &uri, &headers, body)).await;
+            let late = || Err(Answer::error(StatusCode::REQUEST_TIMEOUT, "the request took too long"));
+            answered.unwrap_or_else(|_| late()).unwrap_or_else(|refused| refused).into_response()
+        }
+    };
+    let is_unknown = response.status() == StatusCode::UNAUTHORIZED;
     if is_unknown {
         let realm = HeaderValue::from_static("Basic realm=\"ostler\", charset=\"UTF-8\"");
         response.headers_mut().insert(header::WWW_AUTHENTICATE, realm);
@@ -161,10 +183,16 @@ async fn answer(
     response
 }
 
+/// The id of the instance whose backup is asked for, if one is.
+fn of_backup(uri: &Uri) -> Option<String> {
+    let (before, after) = transfers::PATH.split_once("{instance_id}")?;
+    let part = uri.path().strip_prefix(before)?.strip_suffix(after)?;
+    decoded(part).filter(|_| !part.contains('/'))
+}
+
 impl Shop {
     async fn answer(&self, method: &Method, uri: &Uri, headers: &HeaderMap, body: Body) -> Answered {
-        let buyer = self.buyer(headers)?;
-        check_version(headers)?;
+        let buyer = self.let_in(headers)?;
         let path: Option<Vec<String>> = uri.path().split('/').skip(1).map(decoded).collect();
         let path = path.ok_or_else(|| Answer::bad("the path cannot be read"))?;
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
@@ -198,6 +226,13 @@ impl Shop {
             }
             _ => Err(Answer::not_found("there is no such thing here")),
         }
+    }
+
+    /// Who asks, in a way that is understood here.
+    fn let_in(&self, headers: &HeaderMap) -> Result<String, Answer> {
+        let buyer = self.buyer(headers)?;
+        check_version(headers)?;
+        Ok(buyer)
     }
 
     /// Who asks.

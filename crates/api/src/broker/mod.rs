@@ -14,11 +14,13 @@ use ostler_model::estate::provide::Provide;
 use ostler_model::ids::ServiceName;
 use ostler_runtime::clock;
 use ostler_runtime::daemon::Loop;
+use ostler_runtime::exchange::Exchange;
 use ostler_runtime::selling::Selling;
 use tokio::task::JoinSet;
 
-use self::door::Door;
+use self::door::{Door, Shop};
 use self::lock::Lock;
+use self::transfers::{Passing, drop_left};
 
 mod answer;
 mod bindings;
@@ -28,6 +30,7 @@ mod instances;
 mod known;
 mod lock;
 mod names;
+mod transfers;
 
 /// How often bindings that have expired are looked for, files of passwords and certificates are read again, and a door
 /// that could not be opened is tried again.
@@ -42,7 +45,8 @@ struct Opened {
 
 /// Sells what the estate declares to be sold, for as long as it does, and whatever it declares at the time. Where it
 /// stands is written into `selling`.
-pub async fn run(handle: Loop, selling: Selling) {
+pub async fn run(handle: Loop, selling: Selling, exchange: Exchange) {
+    let passing = Passing::default();
     let mut changes = handle.changes();
     let mut opened: Option<Opened> = None;
     loop {
@@ -62,7 +66,7 @@ pub async fn run(handle: Loop, selling: Selling) {
         if let Some(estate) = &estate {
             let stand = match &mut opened {
                 Some(opened) => opened.lock.change(estate).await.map(|()| opened.lock.url(opened.provide.listen)),
-                None => open(&handle, estate).await.map(|new| {
+                None => open(&handle, estate, &exchange, &passing).await.map(|new| {
                     let url = new.lock.url(new.provide.listen);
                     opened = Some(new);
                     url
@@ -71,6 +75,7 @@ pub async fn run(handle: Loop, selling: Selling) {
             selling.set(Some(stand));
         }
         end_expired(&handle).await;
+        drop_left(&handle, &passing).await;
         // At most so often, however much changes; and in the end also when nothing does.
         let pause = async {
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -80,11 +85,12 @@ pub async fn run(handle: Loop, selling: Selling) {
     }
 }
 
-async fn open(handle: &Loop, estate: &Estate) -> Result<Opened, String> {
+async fn open(handle: &Loop, estate: &Estate, exchange: &Exchange, passing: &Passing) -> Result<Opened, String> {
     let provide = estate.provide.as_deref().ok_or("nothing is sold")?.clone();
     let lock = Arc::new(Lock::default());
     lock.change(estate).await?;
-    let door = Door::open(handle.clone(), provide.listen, lock.clone()).await?;
+    let shop = Shop::new(handle.clone(), lock.clone(), exchange.clone(), passing.clone());
+    let door = Door::open(provide.listen, shop).await?;
     let mut tasks = JoinSet::new();
     tasks.spawn(door.serve());
     Ok(Opened { provide, lock, tasks })

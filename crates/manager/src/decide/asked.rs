@@ -13,7 +13,7 @@ use crate::evolve::{all_with_bought, with_withdrawn};
 use crate::fact::FactKind;
 use crate::knowledge::{Knowledge, Origin, Phase, ServiceKnowledge};
 use crate::place::{place, place_one};
-use crate::vault::{BY_HAND_MAX, SCHEDULED};
+use crate::vault::{BY_HAND_MAX, FOR_BUYER, SCHEDULED};
 
 /// The longest name of an instance that is taken over.
 const ADOPTED_BYTES_MAX: usize = 1024;
@@ -105,6 +105,7 @@ impl Draft<'_> {
             | Ask::Prove { service, .. }
             | Ask::DropBackup { service, .. }
             | Ask::Rollback { service, .. }
+            | Ask::Bring { service, .. }
             | Ask::Restore { service, .. } => service,
             Ask::Discard { instance } => instance.service(),
             Ask::Settle { leftover, .. } => leftover.instance.service(),
@@ -153,7 +154,12 @@ impl Draft<'_> {
             }
             (Ask::DropBackup { service, name }, None) => {
                 let (service, name) = (service.clone(), name.clone());
-                self.fact(FactKind::BackupDropped { service, name, why: "a person asked for it".to_owned() });
+                let was_passing = name.starts_with(FOR_BUYER);
+                let why = if was_passing { "it was on its way to or from its buyer" } else { "a person asked for it" };
+                self.fact(FactKind::BackupDropped { service, name, why: why.to_owned() });
+            }
+            (Ask::Bring { service, backup }, None) => {
+                self.fact(FactKind::BackupBrought { service: service.clone(), backup: backup.clone() });
             }
             (Ask::Restore { service, name }, None) => {
                 self.fact(FactKind::RestoreAsked { service: service.clone(), name: name.clone() });
@@ -237,18 +243,29 @@ impl Draft<'_> {
             Ask::Delete { .. } => {
                 Some(format!("`{name}` is declared and in use: take it out of the estate file, or stop the estate, first"))
             }
-            Ask::Backup { .. } | Ask::Restore { .. } if resting => {
+            Ask::Bring { backup, .. } if !backup.name.starts_with(FOR_BUYER) => {
+                Some(format!("`{}` is no name of what a buyer brings", backup.name))
+            }
+            Ask::Bring { .. } if !matches!(service.origin, Origin::Sold { .. }) => {
+                Some(format!("`{name}` was not sold to anybody"))
+            }
+            Ask::Bring { backup, .. } if service.backups.iter().any(|(_, made)| made.name == backup.name) => {
+                Some(format!("`{name}` has a backup `{}` already", backup.name))
+            }
+            Ask::Backup { .. } | Ask::Restore { .. } | Ask::Bring { .. } if resting => {
                 Some(format!("`{name}` is stopped: its data can be backed up and restored while it runs"))
             }
-            Ask::Backup { .. } | Ask::Restore { .. } if service.moving.is_some() => {
+            Ask::Backup { .. } | Ask::Restore { .. } | Ask::Bring { .. } if service.moving.is_some() => {
                 Some(format!("`{name}` is being moved: its data can be backed up and restored when that is over"))
             }
             Ask::Prove { .. } | Ask::DropBackup { .. } if resting => {
                 Some(format!("`{name}` is stopped: `ostler up` starts it"))
             }
-            Ask::Backup { .. } if !can_back_up() => {
+            Ask::Backup { .. } | Ask::Bring { .. } if !can_back_up() => {
                 Some(format!("`{}` has no data that can be backed up", service.spec.offering))
             }
+            Ask::Bring { backup, .. } if !is_backup_name(&backup.name) => Some("that is no name of a backup".to_owned()),
+            Ask::Bring { .. } => None,
             Ask::Backup { .. } if service.backup_wanted.is_some() => {
                 Some(format!("a backup of `{name}` is being made already"))
             }

@@ -223,6 +223,19 @@ fn leave(known: &mut Knowledge, id: &InstanceId, place: &Placement, epoch: u64, 
         known.instances -= 1;
         with_service(known, id.service(), |service| service.active -= 1);
     }
+    rely_no_more(known, id);
+}
+
+/// Credentials of what is fenced are good for nothing: those that take their place need not be proven to be as good.
+fn rely_no_more(known: &mut Knowledge, id: &InstanceId) {
+    let consumers = known.consumers.get(id.service()).cloned().unwrap_or_default();
+    for consumer in &consumers {
+        with_service(known, consumer, |service| {
+            if let Some(binding) = service.bindings.get_mut(id.service()).filter(|binding| binding.instance == *id) {
+                binding.relied_on = false;
+            }
+        });
+    }
 }
 
 /// What was made for the move, and was never used, is left to be deleted.

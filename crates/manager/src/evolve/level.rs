@@ -68,6 +68,7 @@ pub(super) fn touched(known: &Knowledge, kind: &FactKind) -> Touched {
         | FactKind::RestartAsked { .. }
         | FactKind::BackupAsked { .. }
         | FactKind::ProofAsked { .. }
+        | FactKind::BackupBrought { .. }
         | FactKind::BackupDropped { .. }
         | FactKind::RestoreAsked { .. }
         | FactKind::LossAccepted { .. }

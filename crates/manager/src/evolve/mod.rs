@@ -112,6 +112,7 @@ pub fn evolve(known: &mut Knowledge, fact: &Fact) {
         | FactKind::InstanceAdopted { .. }
         | FactKind::ReleaseAsked { .. }
         | FactKind::BackupAsked { .. }
+        | FactKind::BackupBrought { .. }
         | FactKind::RestoreAsked { .. } => asked(known, &fact.kind, at),
         FactKind::ProofAsked { service, name } => {
             with_service(known, service, |service| vault::ask_proof(service, name, at));
@@ -181,6 +182,9 @@ fn asked(known: &mut Knowledge, kind: &FactKind, at: Timestamp) {
             service.backup_wanted = Some(name.clone());
             service.backup_clock = Some(at);
         }),
+        FactKind::BackupBrought { service, backup } => {
+            with_service(known, service, |service| service.backups.push((at, backup.clone())));
+        }
         FactKind::RestoreAsked { service, name } => {
             with_service(known, service, |service| service.restore_wanted = Some(name.clone()));
         }

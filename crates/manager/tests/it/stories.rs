@@ -471,6 +471,7 @@ stories! {
     moved_killed_later
     moved_no_place
     moved_not_as_relied_on
+    moved_relied_on
     moved_second_fault
     moved_stateless
     moved_too_old

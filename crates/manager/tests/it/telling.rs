@@ -128,6 +128,7 @@ pub(crate) fn in_line(fact: &FactKind, orders: &BTreeMap<CommandId, Command>) ->
         FactKind::BackupAsked { service, name } => format!("a backup {name} of {service} is wanted"),
         FactKind::RestoreAsked { service, name } => format!("{service} is to be restored from {name}"),
         FactKind::ProofAsked { service, name } => format!("a restore of {service} from {name} is to be proven"),
+        FactKind::BackupBrought { service, backup } => format!("{} of {service} is brought", backup.name),
         FactKind::BackupDropped { service, name, why } => format!("{name} of {service} is given up: {why}"),
         FactKind::TrafficMeasured { service, traffic } => {
             format!("{service}: {} of {} failed", traffic.failed, traffic.asked)

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::harness::{Ostler, cmdline, environment, finish, head, kill, lonely, processes, wait_until};
+use crate::harness::{NOWHERE, Ostler, cmdline, environment, finish, head, kill, lonely, processes, wait_until};
 
 const CONTRACT: &str = r#"
 contract = [
@@ -270,7 +270,8 @@ fn what_is_bought_is_backed_up_proven_and_restored() {
     let estate = shop(&provider, "backup_every = \"4h\"")
         .replace("offering = \"postgresql\"\n", "offering = \"postgresql\"\nprefer = [\"acme\"]\n");
     let cache = "\n[service.cache]\noffering = \"redis\"\nprefer = [\"acme\"]\n";
-    let buyer = up(&(estate + cache));
+    let user = lonely("user", &format!("needs = [\"cache\"]\nenv = {{ {NOWHERE} }}"));
+    let buyer = up(&(estate + cache + &user));
     assert_eq!(buyer.service("db")["provider"], "acme");
     sql(&buyer, "create table orders_then as select generate_series(1, 50) as id");
     // The first proof follows the first backup by itself.
@@ -282,9 +283,27 @@ fn what_is_bought_is_backed_up_proven_and_restored() {
     sql(&buyer, "drop table orders_then");
     buyer.ok(&["restore", "db", "one", "--yes"]);
     assert_eq!(sql(&buyer, "select count(*) from orders_then"), "50");
-    // Others may not replicate from a Redis that is sold to them: it is said at once.
-    let said = buyer.run(&["backup", "cache"]);
-    assert!(said.code == 1 && said.err.contains("`redis` has no data that can be backed up"), "{said}");
+    // Others may not replicate from a Redis that is sold to them: its seller has an action of its own for that.
+    let redis = |words: &[&str]| {
+        let uri = fs::read_to_string(buyer.home.join("instances/user-1/bindings/cache/uri")).unwrap();
+        let output =
+            Command::new("redis-cli").args(["-u", uri.trim(), "--no-auth-warning"]).args(words).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    assert_eq!(redis(&["set", "then", "so"]), "OK");
+    buyer.ok(&["backup", "cache", "--name", "one"]);
+    buyer.ok(&["prove", "cache", "one"]);
+    assert_eq!(redis(&["set", "then", "other"]), "OK");
+    buyer.ok(&["restore", "cache", "one", "--yes"]);
+    wait_until("it is as it was", || redis(&["get", "then"]) == "so");
+    // What was on its way does not stay with the seller, and people cannot use its names.
+    seller.until("nothing of it stays there", |status| {
+        let services = status["services"].as_array().unwrap();
+        services.iter().all(|service| service["backups"].as_array().is_none_or(Vec::is_empty))
+    });
+    let sold = seller.status()["services"][0]["name"].as_str().unwrap().to_owned();
+    let said = seller.run(&["backup", &sold, "--name", "buyer-1"]);
+    assert!(said.code == 1 && said.err.contains("names that begin with `buyer-`"), "{said}");
     let facts = serde_json::to_string(&buyer.facts()).unwrap();
     assert!(!facts.contains("sesame"));
     buyer.ok(&["down", "--delete-data", "--yes"]);

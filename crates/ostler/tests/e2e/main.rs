@@ -14,6 +14,7 @@ mod harness;
 
 mod backups;
 mod broker;
+mod broker_moves;
 mod changes;
 mod command_line;
 mod data;

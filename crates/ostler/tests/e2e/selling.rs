@@ -13,6 +13,8 @@ use crate::harness::{Caller, NOWHERE, Ostler, bookshop, exchange, head, kill, lo
 
 /// Somebody who sells what this machine offers.
 pub(crate) struct Seller {
+    /// What its estate is called, and what buyers call it.
+    pub(crate) name: &'static str,
     pub(crate) ostler: Ostler,
     pub(crate) door: SocketAddr,
     /// Further lines of `[provide]`.
@@ -26,11 +28,20 @@ impl Seller {
         Self::open_here(more, |_| String::new())
     }
 
+    /// One with a name of its own, so that several can be bought from.
+    pub(crate) fn named(name: &'static str, more: &str) -> Self {
+        Self::opened(name, more, |_| String::new())
+    }
+
     /// The same with further lines about this machine, which may be prepared for that.
     fn open_here(more: &str, here: impl FnOnce(&Ostler) -> String) -> Self {
+        Self::opened("acme", more, here)
+    }
+
+    fn opened(name: &'static str, more: &str, here: impl FnOnce(&Ostler) -> String) -> Self {
         let (ostler, door) = (Ostler::new(), free_address());
         let here = here(&ostler);
-        let seller = Self { ostler, door, more: more.to_owned(), here };
+        let seller = Self { name, ostler, door, more: more.to_owned(), here };
         seller.ostler.write("password", "sesame\n");
         seller.ostler.write("ostler.toml", &seller.estate());
         let said = seller.ostler.ok(&["provide", "--detach", "ostler.toml"]);
@@ -41,7 +52,7 @@ impl Seller {
     fn estate(&self) -> String {
         let password = self.ostler.folder().join("password");
         let buyer = format!("password = {{ file = \"{}\" }}", password.display());
-        head("acme")
+        head(self.name)
             + &self.here
             + &format!(
                 "\n[provide]\nlisten = \"{}\"\n{}\n\n[provide.buyer.shop]\n{buyer}\n\n[provide.buyer.other]\n{buyer}\n",
@@ -50,11 +61,12 @@ impl Seller {
     }
 
     /// The provider of a buyer's estate, reached at `at`.
-    fn provider(&self, at: SocketAddr) -> String {
+    pub(crate) fn provider(&self, at: SocketAddr) -> String {
         format!(
-            "\n[provider.acme]\nkind = \"osb\"\nurl = \"http://{at}\"\n\
+            "\n[provider.{}]\nkind = \"osb\"\nurl = \"http://{at}\"\n\
              auth = {{ username = \"shop\", password = {{ file = \"{}\" }} }}\n\
              manners = {{ poll_every = \"50ms\", timeout = \"10s\" }}\n",
+            self.name,
             self.ostler.folder().join("password").display()
         )
     }
@@ -70,6 +82,20 @@ impl Seller {
     pub(crate) fn sold(&self) -> Vec<u64> {
         let services = self.ostler.status()["services"].as_array().unwrap().clone();
         services.iter().filter_map(|service| service["sold"]["bindings"].as_u64()).collect()
+    }
+
+    /// Everything of it is killed at once, with all that it sold.
+    pub(crate) fn die(&self) {
+        let sold = self.ostler.mains();
+        let own = ["keeper", "manager", "gateway"].map(|role| self.ostler.own_process(role));
+        own.iter().for_each(|pid| signal(*pid, "STOP")); // or they would bring each other back
+        own.iter().for_each(|pid| kill(*pid));
+        sold.values().flatten().for_each(|pid| kill(*pid));
+    }
+
+    /// Opens again what was killed, or stopped.
+    pub(crate) fn return_again(&self) {
+        self.ostler.ok(&["provide", "--detach", "ostler.toml"]);
     }
 
     fn ask(&self, method: &str, path: &str, authorization: &str, version: &str) -> (u16, Value) {
@@ -242,7 +268,7 @@ fn the_door_can_be_encrypted() {
     let (certificate, key) = (folder.join("broker.pem"), folder.join("broker.key"));
     let door = free_address();
     let tls = format!("tls = {{ certificate = {certificate:?}, key = {key:?} }}\noffer = [\"redis\"]");
-    let seller = Seller { ostler: Ostler::new(), door, more: tls, here: String::new() };
+    let seller = Seller { name: "acme", ostler: Ostler::new(), door, more: tls, here: String::new() };
     seller.ostler.write("password", "sesame\n");
     seller.ostler.write("ostler.toml", &seller.estate());
     let said = seller.ostler.ok(&["provide", "--detach", "ostler.toml"]);

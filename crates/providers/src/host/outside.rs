@@ -53,6 +53,14 @@ impl Outside {
         None
     }
 
+    /// Whether this machine can restore backups in the format of this offering on the side.
+    pub async fn can_prove(&self, format: &OfferingName) -> bool {
+        match self.definitions.iter().find(|(name, _)| *name == format) {
+            Some((_, definition)) => definition.restore.is_some() && !self.finder.all(definition).await.is_empty(),
+            None => false,
+        }
+    }
+
     /// Writes the data that `credentials` give access to into the file `to`, as [`crate::Provider::backup`] does.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ use ostler_model::version::Version;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::backup::BackupAction;
 use super::verdict::{Object, short, text};
 
 /// The most plans of one catalog, and entries that are told to be wrong.
@@ -58,6 +59,9 @@ pub(crate) struct Terms {
     /// What is kept up to date: which version a new instance is to be made with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) maintenance: Option<String>,
+    /// How the broker itself gives out backups and takes them in, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) backup: Option<BackupAction>,
 }
 
 impl Terms {
@@ -92,6 +96,8 @@ pub(crate) struct Read {
     pub(crate) plans: BTreeMap<(String, String), (Terms, Schemas)>,
     /// By which words each offering says what it is, what it says to ostler alone first.
     pub(crate) words: BTreeMap<OfferingName, Vec<String>>,
+    /// In whose format the broker itself gives out backups of each offering of which it does.
+    pub(crate) backups: BTreeMap<OfferingName, OfferingName>,
     /// What was left out, and why.
     pub(crate) problems: Vec<String>,
 }
@@ -143,6 +149,13 @@ fn read_service(
     let flag = |key: &str| service.get(key).and_then(Value::as_bool).unwrap_or_default();
     let mut plans: Vec<Plan> = Vec::new();
     let mut problems = Vec::new();
+    let backup = match hint(service, "backup").map(BackupAction::read) {
+        Some(Err(why)) => {
+            problems.push(format!("has a `backup` {why}"));
+            None
+        }
+        action => action.and_then(Result::ok),
+    };
     for entry in entries {
         let Some(object) = entry.as_object() else {
             problems.push("has a plan that is no object".to_owned());
@@ -155,7 +168,9 @@ fn read_service(
         *plans_left -= 1;
         let taken = |name: &PlanName| plans.iter().any(|plan| plan.name == *name);
         match read_plan(object, &id, service, taken) {
-            Ok((mut plan, terms, schemas)) => {
+            Ok((mut plan, mut terms, schemas)) => {
+                terms.backup = backup.clone();
+                plan.handle = Some(terms.to_handle());
                 let said = versions.get(&name).and_then(|plans| plans.get(&plan.name)).cloned();
                 plan.version = said.or_else(|| version_in(object)).or_else(|| version_in(service));
                 read.plans.insert((terms.service.clone(), terms.plan.clone()), (terms, schemas));
@@ -202,6 +217,7 @@ fn read_service(
         name: name.clone(),
     };
     read.words.insert(name.clone(), words(service, &name));
+    read.backups.extend(backup.map(|action| (name.clone(), action.format)));
     read.catalog.offerings.insert(name, offering);
     Ok(())
 }
@@ -240,6 +256,7 @@ fn read_plan(
         hears_context: of_service("allow_context_updates"),
         polling_seconds: plan.get("maximum_polling_duration").and_then(Value::as_u64),
         maintenance: maintenance.as_ref().map(|maintenance| maintenance.version.clone()),
+        backup: None, // the same for all plans, and said by their offering
     };
     let schema = |of: &str| {
         let schema = plan.get("schemas")?.get("service_instance")?.get(of)?.get("parameters")?;

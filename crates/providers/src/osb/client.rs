@@ -10,11 +10,12 @@ use ostler_model::binding::Secret;
 use ostler_model::estate::osb::{OsbAuth, OsbProvider};
 use ostler_model::outcome::Failure;
 use reqwest::header::{HeaderMap, HeaderValue};
-use reqwest::{Method, redirect};
+use reqwest::{Method, RequestBuilder, Response, redirect};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, sleep_until, timeout};
 
+use super::backup::Outgoing;
 use super::breaker::{Breaker, Permit};
 use super::verdict::{Body, Reply, short};
 use crate::failure::{needs_person, temporary};
@@ -26,6 +27,8 @@ const CONNECT_TIME: Duration = Duration::from_secs(10);
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// The largest catalog: a thousand plans with their schemas.
 const CATALOG_BYTES_MAX: usize = 16 << 20;
+/// Backups of one broker that are on their way at the same time.
+const TRANSFERS_MAX: usize = 2;
 /// Connections that are kept open while nothing is asked.
 const IDLE_MAX: usize = 8;
 
@@ -40,6 +43,8 @@ pub(crate) struct Client {
     folder: std::path::PathBuf,
     timeout: Duration,
     slots: Semaphore,
+    /// Files that are sent or received at the same time, beside the requests.
+    transfers: Semaphore,
     /// The pause between the beginnings of two requests, and when the next may begin.
     pace: Option<(Duration, Mutex<tokio::time::Instant>)>,
     breaker: Mutex<Breaker>,
@@ -90,6 +95,7 @@ impl Client {
             folder: folder.to_owned(),
             timeout: manners.timeout.get(),
             slots: Semaphore::new(manners.at_once as usize),
+            transfers: Semaphore::new(TRANSFERS_MAX),
             pace: manners
                 .per_second
                 .map(|per_second| (Duration::from_secs(1) / per_second, Mutex::new(tokio::time::Instant::now()))),
@@ -162,20 +168,11 @@ impl Client {
     }
 
     async fn exchange(&self, ask: &Ask, secret: Option<Secret>) -> Answered {
-        let mut request = self
-            .http
-            .request(ask.method.clone(), format!("{}{}{}", self.base, ask.path, query(&ask.query)))
-            .header("X-Broker-API-Version", &self.api)
-            .header("X-Broker-API-Request-Identity", request_identity())
-            .header("Accept", "application/json");
+        let url = format!("{}{}{}", self.base, ask.path, query(&ask.query));
+        let mut request = self.request(ask.method.clone(), url, secret.as_ref()).header("Accept", "application/json");
         if let Some(identity) = &ask.on_behalf {
             request = request.header("X-Broker-API-Originating-Identity", identity);
         }
-        request = match (&self.auth, &secret) {
-            (OsbAuth::Basic { username, .. }, Some(password)) => request.basic_auth(username, Some(password.expose())),
-            (OsbAuth::Bearer { .. }, Some(token)) => request.bearer_auth(token.expose()),
-            (OsbAuth::Basic { .. } | OsbAuth::Bearer { .. }, None) | (OsbAuth::None, _) => request,
-        };
         if let Some(body) = &ask.body {
             let text = serde_json::to_vec(body).expect("a JSON value can be written");
             request = request.header("Content-Type", "application/json").body(text);
@@ -213,6 +210,73 @@ impl Client {
         Answered { reply: Reply::Answer { status, body: understand(&bytes) }, retry_after }
     }
 
+    /// Sends or asks for a file. What holds a place among the requests are only its beginning and what came of it, not the
+    /// time that the file takes; other bounds of its time are the caller's.
+    ///
+    /// # Errors
+    /// If the password cannot be found; within, why no answer came.
+    pub(super) async fn transfer(
+        &self,
+        method: Method,
+        path: &str,
+        identity: &str,
+        outgoing: Option<Outgoing>,
+        until: tokio::time::Instant,
+    ) -> Result<Result<Response, String>, Failure> {
+        let secret = self.secret().await?;
+        let _slot = self.transfers.acquire().await.expect("the semaphore is never closed");
+        if let Some(closed) = self.wait_for_permit(super::PATIENCE).await {
+            return Ok(Err(closed));
+        }
+        let trial = Trial(self);
+        self.keep_pace().await;
+        let mut request = self
+            .request(method, format!("{}{path}", self.base), secret.as_ref())
+            .header("X-Broker-API-Originating-Identity", identity);
+        if let Some(outgoing) = outgoing {
+            request = request
+                .header("Content-Type", outgoing.content_type)
+                .header("Content-Length", outgoing.length)
+                .header(super::stream::DIGEST, outgoing.digest)
+                .body(outgoing.body);
+        }
+        let answered = tokio::time::timeout_at(until, request.send()).await;
+        trial.over();
+        let now = Instant::now();
+        Ok(match answered {
+            Ok(Ok(response)) => {
+                self.breaker().answered();
+                Ok(response)
+            }
+            Ok(Err(error)) => {
+                let why = format!("the broker did not answer: {}", causes(&error));
+                if error.is_connect() {
+                    self.breaker().failed(now, &why, chance());
+                } else {
+                    self.breaker().gave_up(); // that a file broke off says nothing of anything else
+                }
+                Err(why)
+            }
+            Err(_) => {
+                self.breaker().gave_up();
+                Err("the broker did not answer in all the time that a backup may take".to_owned())
+            }
+        })
+    }
+
+    fn request(&self, method: Method, url: String, secret: Option<&Secret>) -> RequestBuilder {
+        let request = self
+            .http
+            .request(method, url)
+            .header("X-Broker-API-Version", &self.api)
+            .header("X-Broker-API-Request-Identity", request_identity());
+        match (&self.auth, secret) {
+            (OsbAuth::Basic { username, .. }, Some(password)) => request.basic_auth(username, Some(password.expose())),
+            (OsbAuth::Bearer { .. }, Some(token)) => request.bearer_auth(token.expose()),
+            (OsbAuth::Basic { .. } | OsbAuth::Bearer { .. }, None) | (OsbAuth::None, _) => request,
+        }
+    }
+
     fn learn(&self, answered: &Answered) {
         let mut breaker = self.breaker();
         let now = Instant::now();
@@ -248,7 +312,7 @@ impl Client {
     }
 
     /// Whether there was one.
-    fn forget_secret(&self) -> bool {
+    pub(super) fn forget_secret(&self) -> bool {
         self.secret_slot().take().is_some()
     }
 
@@ -342,7 +406,7 @@ fn retry_after(headers: &HeaderMap<HeaderValue>) -> Option<Duration> {
 }
 
 /// An error with everything that led to it, on one line. Addresses are left out: they are known, and may be long.
-fn causes(error: &reqwest::Error) -> String {
+pub(super) fn causes(error: &reqwest::Error) -> String {
     let mut texts = Vec::new();
     let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
     while let Some(error) = cause {

@@ -25,6 +25,7 @@ use self::verdict::{Asked, Failed, Later, Verdict};
 use crate::failure::{failure, needs_person, temporary};
 use crate::{Answer, Bound, Dumped, InstanceOrder, Progress, Provider, ReflexGrant, Started, Stopped};
 
+mod backup;
 mod binding;
 mod breaker;
 mod catalog;
@@ -33,6 +34,7 @@ mod credentials;
 mod instance;
 mod names;
 mod poll;
+pub mod stream;
 pub mod verdict;
 
 pub use self::client::{encoded, http_client};
@@ -275,12 +277,12 @@ impl Provider for OsbProvider {
         Box::pin(self.end_bindings(order))
     }
 
-    fn backup<'a>(&'a self, order: &'a InstanceOrder, _to: &'a Path) -> Answer<'a, Dumped> {
-        Box::pin(async move { Err(no_backups(order)) })
+    fn backup<'a>(&'a self, order: &'a InstanceOrder, to: &'a Path) -> Answer<'a, Dumped> {
+        Box::pin(self.fetch_backup(order, to))
     }
 
-    fn restore<'a>(&'a self, order: &'a InstanceOrder, _from: &'a Path) -> Answer<'a, ()> {
-        Box::pin(async move { Err(no_backups(order)) })
+    fn restore<'a>(&'a self, order: &'a InstanceOrder, from: &'a Path) -> Answer<'a, ()> {
+        Box::pin(self.send_backup(order, from))
     }
 }
 

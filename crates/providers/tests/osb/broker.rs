@@ -20,6 +20,8 @@ pub(crate) enum Say {
     Text(u16, String),
     /// As `Json`, with a header.
     With(u16, &'static str, String, Value),
+    /// A status, headers, and a body of any kind.
+    File(u16, Vec<(&'static str, String)>, &'static str),
     /// Nothing, for a long time.
     Hang,
     /// A byte a second, for a long time.
@@ -38,6 +40,7 @@ pub(crate) struct Seen {
     pub(crate) query: BTreeMap<String, String>,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Value,
+    pub(crate) bytes: Bytes,
     pub(crate) at: std::time::Instant,
 }
 
@@ -137,6 +140,7 @@ async fn answer(
             path: uri.path().to_owned(),
             query: query.map(|(name, value)| (name.to_owned(), decode(value))).collect(),
             headers,
+            bytes: body.clone(),
             body: serde_json::from_slice(&body).unwrap_or(Value::Null),
             method,
             at: std::time::Instant::now(),
@@ -153,6 +157,11 @@ async fn answer(
         Say::Text(status, text) => response(status, Body::from(text)),
         Say::With(status, name, value, body) => {
             Response::builder().status(status).header(name, value).body(Body::from(body.to_string())).unwrap()
+        }
+        Say::File(status, headers, text) => {
+            let named =
+                headers.into_iter().fold(Response::builder().status(status), |r, (name, value)| r.header(name, value));
+            named.body(Body::from(text)).unwrap()
         }
         Say::Hang => {
             tokio::time::sleep(Duration::from_secs(600)).await;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "it is a test")]
 
 mod answers;
+mod backups;
 mod broker;
 mod life;
 mod manners;

@@ -14,7 +14,7 @@ pub(super) const READ_BYTES: usize = 256 * 1024;
 
 /// A file that is there as long as this value, unless it was moved.
 #[derive(Debug)]
-pub(super) struct Passing(pub(super) PathBuf);
+pub(crate) struct Passing(pub(crate) PathBuf);
 
 impl Passing {
     /// A name in `folder` that nothing has; the file is not there yet.

@@ -14,7 +14,7 @@ pub(super) const BYTES_MAX: u64 = 1 << 20;
 
 /// What is known of a backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Manifest {
+pub(crate) struct Manifest {
     pub(super) format: u32,
     /// Of which service.
     pub(super) service: String,
@@ -23,7 +23,7 @@ pub(super) struct Manifest {
     /// What was bought.
     pub(super) offering: String,
     /// Which version of it, or of the client program that made the backup.
-    pub(super) version: Option<String>,
+    pub(crate) version: Option<String>,
     /// Of which estate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) estate: Option<EstateUuid>,
@@ -35,7 +35,7 @@ pub(super) struct Manifest {
     pub(super) made_at: Option<String>,
     /// What is in it, counted when it was made.
     #[serde(default, skip_serializing_if = "Counted::is_empty")]
-    pub(super) counted: Counted,
+    pub(crate) counted: Counted,
     #[serde(flatten)]
     pub(super) made: BackupMade,
 }

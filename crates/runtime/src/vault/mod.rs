@@ -12,17 +12,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ostler_manager::{Knowledge, Outcome};
+use ostler_model::catalog::Placement;
 use ostler_model::estate::Estate;
 use ostler_model::estate::contract::Contract;
-use ostler_model::ids::{OfferingName, ServiceName};
+use ostler_model::ids::{InstanceId, OfferingName, ServiceName};
 use ostler_model::outcome::{BackupMade, Failure};
 use ostler_model::time::Timestamp;
 use ostler_providers::host::{Definitions, HostProvider, Outside};
+use ostler_providers::osb::OsbProvider;
 use ostler_providers::{Dumped, InstanceOrder, Provider};
 use tokio::sync::Semaphore;
 
+pub(crate) use self::files::Passing;
 use self::files::measure;
-use self::manifest::{Manifest, Subject};
+pub(crate) use self::manifest::Manifest;
+use self::manifest::Subject;
+pub(crate) use self::place::Fetched;
 use self::place::{Fault, Place, Tidied, Whose, temporary};
 
 mod files;
@@ -46,6 +51,8 @@ pub(crate) struct Vault {
 pub(crate) enum Hand {
     /// This machine's provider.
     Here(Arc<HostProvider>),
+    /// The broker's own action.
+    Broker(Arc<OsbProvider>),
     /// This machine's client programs, over the binding with which ostler itself looks at the instance.
     Outside(Arc<Outside>),
 }
@@ -54,6 +61,7 @@ impl Hand {
     async fn backup(&self, order: &InstanceOrder, to: &Path) -> Result<Dumped, Failure> {
         match self {
             Self::Here(provider) => provider.backup(order, to).await,
+            Self::Broker(broker) => broker.backup(order, to).await,
             Self::Outside(outside) => outside.backup(&order.instance, &order.secret, to).await,
         }
     }
@@ -61,7 +69,19 @@ impl Hand {
     async fn restore(&self, order: &InstanceOrder, from: &Path) -> Result<(), Failure> {
         match self {
             Self::Here(provider) => provider.restore(order, from).await,
+            Self::Broker(broker) => broker.restore(order, from).await,
             Self::Outside(outside) => outside.restore(&order.instance, &order.secret, from).await,
+        }
+    }
+}
+
+impl Hand {
+    /// In whose format backups have to be to be restored into what is placed like this, as far as that is known before.
+    fn format(&self, placement: &Placement) -> Option<OfferingName> {
+        match self {
+            Self::Here(_) => Some(placement.offering.clone()),
+            Self::Broker(broker) => broker.backup_format(placement),
+            Self::Outside(_) => None, // it goes by the binding
         }
     }
 }
@@ -159,7 +179,8 @@ impl Vault {
         backup: BackupMade,
     ) -> Result<Outcome, Failure> {
         let (place, service) = (Place::of(&about.whose, &backup, &self.tidied).await?, about.service.as_str());
-        if let Some(why) = self.wrong_kind(&place, &about, &backup).await? {
+        let format = hand.format(&order.placement);
+        if let Some(why) = self.wrong_kind(&place, &about, &backup, format.as_ref()).await? {
             return Ok(Outcome::Unusable { why });
         }
         match place.fetch(service, &backup).await {
@@ -185,11 +206,63 @@ impl Vault {
         place.delete(about.service.as_str(), &backup.name).await.map(|()| Outcome::Done)
     }
 
+    /// A name for a file that somebody brings, in the home.
+    pub(crate) async fn passing(&self, about: &About) -> Result<Passing, Failure> {
+        Place::home(&about.whose, &self.tidied).await?.passing()
+    }
+
+    /// Keeps what somebody brought in the home.
+    pub(crate) async fn keep(
+        &self,
+        about: &About,
+        order: (InstanceId, OfferingName),
+        file: Passing,
+        made: BackupMade,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        let (instance, offering) = order;
+        let subject = Subject {
+            service: about.service.to_string(),
+            instance: instance.to_string(),
+            offering: offering.to_string(),
+            estate: about.whose.uuid,
+        };
+        let dumped = Dumped { kind: offering, version: None, counted: Default::default() };
+        let manifest = Manifest::new(&subject, dumped, made, now.to_seconds());
+        Place::home(&about.whose, &self.tidied).await?.put(file, &manifest).await
+    }
+
+    /// The backup's file, with what is written beside it.
+    pub(crate) async fn take_out(
+        &self,
+        about: &About,
+        backup: &BackupMade,
+    ) -> Result<(Fetched, Option<Manifest>), Failure> {
+        let place = Place::of(&about.whose, backup, &self.tidied).await?;
+        let manifest = place.manifest(about.service.as_str(), &backup.name).await?.and_then(Result::ok);
+        match place.fetch(about.service.as_str(), backup).await {
+            Ok(file) => Ok((file, manifest)),
+            Err(Fault::Bad(why)) => {
+                Err(temporary(format!("the backup {} cannot be used: {why}", backup.name), "make another"))
+            }
+            Err(Fault::Failed(failure)) => Err(failure),
+        }
+    }
+
     /// Why the backup cannot be for what was bought: what it was made from is not of its kind.
-    async fn wrong_kind(&self, place: &Place, about: &About, backup: &BackupMade) -> Result<Option<String>, Failure> {
+    async fn wrong_kind(
+        &self,
+        place: &Place,
+        about: &About,
+        backup: &BackupMade,
+        format: Option<&OfferingName>,
+    ) -> Result<Option<String>, Failure> {
         let manifest = place.manifest(about.service.as_str(), &backup.name).await?;
         Ok(match (manifest, &about.offering) {
             (Some(Err(why)), _) => Some(why),
+            (Some(Ok(manifest)), _) if format.is_some_and(|format| manifest.kind() != format.as_str()) => {
+                Some(format!("it is in the format of `{}`", manifest.kind()))
+            }
             (Some(Ok(manifest)), Some(offering))
                 if manifest.offering != offering.as_str() && manifest.kind() != offering.as_str() =>
             {

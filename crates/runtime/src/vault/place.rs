@@ -57,7 +57,7 @@ pub(super) enum Fault {
 
 /// A backup's file as it may be read.
 #[derive(Debug)]
-pub(super) enum Fetched {
+pub(crate) enum Fetched {
     /// Where it is kept.
     There(PathBuf),
     /// A copy.
@@ -65,7 +65,7 @@ pub(super) enum Fetched {
 }
 
 impl Fetched {
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         match self {
             Self::There(path) => path,
             Self::Copy(copy) => &copy.0,
@@ -121,6 +121,11 @@ impl Place {
             false => place.claim(whose).await?,
         }
         Ok(place)
+    }
+
+    /// The home, whatever is declared.
+    pub(super) async fn home(whose: &Whose, tidied: &Tidied) -> Result<Self, Failure> {
+        Self::open(whose, &Store::Home, tidied).await
     }
 
     /// The place where a backup is, wherever backups are kept by now.
