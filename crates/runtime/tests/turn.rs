@@ -47,6 +47,7 @@ fn offering(name: &str, runs_program: bool) -> Offering {
             description: String::new(),
             limits: Limits::default(),
             price: None,
+            costs: Vec::new(),
             free: false,
             version: None,
             maintenance: None,

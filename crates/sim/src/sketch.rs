@@ -229,6 +229,7 @@ impl Sketch {
                         terms: None,
                         certificate: None,
                         context: Default::default(),
+                        pricing: Default::default(),
                         kind,
                     },
                 )
@@ -256,6 +257,7 @@ impl Sketch {
             provide: None,
             backups: Default::default(),
             drill: Some(Box::new(drills())),
+            accounts: Default::default(),
         };
         Town {
             estate: Arc::new(estate),
@@ -369,6 +371,7 @@ fn offering(name: OfferingName, sort: Sort, kind: Kind) -> Offering {
         description: "simulated".to_owned(),
         limits: Limits::default(),
         price: None,
+        costs: Vec::new(),
         free: false,
         version: None,
         maintenance: None,

@@ -54,6 +54,7 @@ pub(crate) fn estate(at_once_percent: u8, services: Vec<Service>) -> Estate {
         terms: None,
         context: Parameters::default(),
         certificate: None,
+        pricing: Default::default(),
         kind,
     };
     Estate {
@@ -69,6 +70,7 @@ pub(crate) fn estate(at_once_percent: u8, services: Vec<Service>) -> Estate {
         provide: None,
         backups: Default::default(),
         drill: None,
+        accounts: Default::default(),
     }
 }
 
@@ -128,6 +130,7 @@ pub(crate) fn offering(text: &str, versions: &[&str]) -> Offering {
                 description: plan.to_owned(),
                 limits: Limits::default(),
                 price: None,
+                costs: Vec::new(),
                 free: false,
                 version: None,
                 maintenance: None,
