@@ -1,6 +1,7 @@
 //! The books as a FOCUS 1.2 dataset: one row for each item, as CSV.
 //!
-//! Invariant: in every row the unit price times the quantity is the cost, digit by digit; costs are not rounded.
+//! Invariant: in every row the unit price times the quantity is the cost, digit by digit; costs are not rounded. What is
+//! paid once has an effective cost of nothing, as the specification has it for purchases.
 
 use ostler_model::ids::OfferingName;
 use ostler_model::time::Timestamp;
@@ -10,7 +11,7 @@ use crate::charge::Per;
 use crate::statement::{Item, Kind, Statement};
 
 /// The columns, in their order.
-pub const COLUMNS: [&str; 36] = [
+pub const COLUMNS: [&str; 37] = [
     "BilledCost",
     "BillingAccountId",
     "BillingAccountName",
@@ -26,6 +27,7 @@ pub const COLUMNS: [&str; 36] = [
     "ContractedCost",
     "ContractedUnitPrice",
     "EffectiveCost",
+    "InvoiceId",
     "InvoiceIssuerName",
     "ListCost",
     "ListUnitPrice",
@@ -61,7 +63,7 @@ pub fn focus(statement: &Statement) -> String {
     String::from_utf8(bytes).expect("what is written is text")
 }
 
-fn row(statement: &Statement, item: &Item) -> [String; 36] {
+fn row(statement: &Statement, item: &Item) -> [String; 37] {
     let cost = number(item.cost());
     let price = number(item.price);
     let provider = item.provider.as_ref().map_or("backups", |provider| provider.as_str()).to_owned();
@@ -89,7 +91,10 @@ fn row(statement: &Statement, item: &Item) -> [String; 36] {
         item.from.to_seconds(),
         cost.clone(),
         price.clone(),
-        cost.clone(),
+        // The specification's word for what is paid before it is used: the use of it bears the cost. A fee that is paid
+        // once has no end over which it could be spread, so no row does.
+        if item.kind == Kind::Purchase { "0.0".to_owned() } else { cost.clone() },
+        format!("{}-{}-{provider}", statement.estate, statement.month),
         provider.clone(),
         cost,
         price,

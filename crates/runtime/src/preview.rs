@@ -7,6 +7,7 @@ use ostler_model::time::Timestamp;
 use ostler_model::version::Version;
 use serde::{Deserialize, Serialize};
 
+use crate::books::{CostChange, cost_change};
 use crate::declare::Prepared;
 
 /// What would change.
@@ -20,6 +21,9 @@ pub struct Preview {
     pub bought: Vec<Bought>,
     /// Instances that would be stopped and started, and so interrupt callers where there is only one.
     pub interrupted: Vec<ServiceName>,
+    /// What the estate costs a month before and after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub costs: Option<CostChange>,
 }
 
 /// One service that would be bought.
@@ -97,5 +101,6 @@ pub fn preview(known: &Knowledge, prepared: &Prepared, now: Timestamp) -> Previe
         .collect();
     interrupted.dedup();
     let steps = rehearsal.commands.iter().map(ostler_manager::Command::in_words).collect();
-    Preview { changes, steps, bought, interrupted }
+    let costs = Some(cost_change(known, &rehearsal.known, prepared, now));
+    Preview { changes, steps, bought, interrupted, costs }
 }
