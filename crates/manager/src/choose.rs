@@ -15,6 +15,7 @@ use ostler_model::estate::certificate::{Certificate, Standing};
 use ostler_model::estate::terms::Percent;
 use ostler_model::estate::{Estate, Provider, Service};
 use ostler_model::ids::{PlanName, ProviderName, ServiceName};
+use ostler_model::money::Amount;
 use ostler_model::time::{Timestamp, in_words, rfc3339};
 use ostler_model::version::Version;
 use serde::{Deserialize, Serialize};
@@ -271,13 +272,13 @@ fn criteria(
     b: &Candidate,
 ) -> [(Ordering, String); 7] {
     let price = |candidate: &Candidate| match &candidate.price {
-        _ if candidate.free => Some(0.0),
-        Some(price) if price.per == "month" && price.currency == currency => price.amount.parse::<f64>().ok(),
+        _ if candidate.free => Some(Amount::ZERO),
+        Some(price) if price.per == "month" && price.currency == currency => price.amount.parse::<Amount>().ok(),
         Some(_) | None => None,
     };
     // What is not said, or cannot be compared, is worse than the worst that is said.
     let prices = match (price(a), price(b)) {
-        (Some(a), Some(b)) => a.total_cmp(&b),
+        (Some(a), Some(b)) => a.cmp(&b),
         (Some(_), None) => Ordering::Less,
         (None, Some(_)) => Ordering::Greater,
         (None, None) => Ordering::Equal,

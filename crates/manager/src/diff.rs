@@ -104,11 +104,13 @@ fn of_providers(former: &Estate, new: &Estate) -> Vec<Change> {
             terms,
             certificate,
             context,
+            pricing,
             kind,
         } = provider;
         let keys = [
             ("region", former.region == *region),
-            ("terms", former.terms == *terms),
+            ("terms", former.terms == *terms && former.pricing.prices == pricing.prices),
+            ("cost", former.pricing.machine == pricing.machine),
             ("certificate", former.certificate == *certificate),
             ("context", former.context == *context),
             ("settings", former.kind == *kind),

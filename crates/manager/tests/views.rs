@@ -42,6 +42,7 @@ fn offering(name: &str, versions: &[&str], instances_max: Option<u32>) -> Offeri
                 description: plan.to_owned(),
                 limits: Limits::default(),
                 price: None,
+                costs: Vec::new(),
                 free: false,
                 version: None,
                 maintenance: None,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::estate::Check;
 use crate::ids::{OfferingName, PlanName, ProviderName, ServiceName};
+use crate::money::Amount;
 use crate::time::Span;
 use crate::version::Version;
 
@@ -140,6 +141,10 @@ pub struct Plan {
     pub limits: Limits,
     /// What an instance costs a month; `None` where the provider states no price.
     pub price: Option<Price>,
+    /// Everything that an instance costs, as it is stated; all of it applies at once. Empty where nothing is stated, and
+    /// in catalogs that earlier versions recorded: there `price` says all that is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub costs: Vec<Cost>,
     /// It costs nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub free: bool,
@@ -165,6 +170,15 @@ pub struct Maintenance {
     pub version: String,
     /// What an update to it means for those who use an instance.
     pub description: Option<String>,
+}
+
+/// One of the things that a plan costs (profile of the Open Service Broker API, `costs`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cost {
+    /// How much, by currency in capital letters; where there are several, one of them is asked for.
+    pub amounts: BTreeMap<String, Amount>,
+    /// For what, in the provider's own words: `MONTHLY`, `hour`, `1GB over 20GB`.
+    pub per: String,
 }
 
 /// A price as the catalog states it.

@@ -8,6 +8,8 @@ pub mod diagnostics;
 pub mod estate;
 pub mod health;
 pub mod ids;
+pub mod money;
+pub mod month;
 pub mod nearest;
 pub mod outcome;
 pub mod sale;

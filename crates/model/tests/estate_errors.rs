@@ -113,7 +113,7 @@ fn tables() {
             ("by itself, and never", "[upgrade]\nsoak = \"8d\"\nby_itself = true\nfreeze = [\"always\"]"),
             (
                 "an unknown key of the estate",
-                "[estate]\nname = \"shop\"\nbudget = { monthly = 400 }\n\n[provider.here]\nkind = \"host\"",
+                "[estate]\nname = \"shop\"\nmotto = \"fast\"\n\n[provider.here]\nkind = \"host\"",
             ),
             ("no provider kind", "[provider.there]\nregion = \"eu\""),
             ("an unknown provider kind", "[provider.acme]\nkind = \"osbb\""),
@@ -561,6 +561,60 @@ fn terms() {
                      { below = \"99.9%\", refund = \"10%\" }] }"
                 ),
             ),
+        ],
+    );
+}
+
+/// What `[estate]` says of money, and a provider beside that of the head.
+macro_rules! money {
+    ($estate:literal, $provider:literal) => {
+        concat!("[estate]\nname = \"shop\"\n", $estate, "\n\n[provider.here]\nkind = \"host\"\n", $provider)
+    };
+}
+
+#[test]
+fn money() {
+    check(
+        "money",
+        &[
+            ("a budget that is no table", money!("budget = 400", "")),
+            ("a budget without a figure", money!("budget = {}", "")),
+            ("a budget of nothing", money!("budget = { monthly = 0 }", "")),
+            ("a budget with a comma", money!("budget = { monthly = \"400,50\" }", "")),
+            ("a negative budget", money!("budget = { monthly = -1 }", "")),
+            ("a budget in hexadecimal digits", money!("budget = { monthly = 0x10 }", "")),
+            ("a rate of no currency", money!("rates = { dollar = \"0.92\" }", "")),
+            ("a rate of the estate's own currency", money!("rates = { EUR = \"1\" }", "")),
+            ("a rate of nothing", money!("rates = { USD = 0 }", "")),
+            ("no time zone", money!("zone = \"Berlin\"", "")),
+            ("a price that is none", money!("", "terms = { prices = { redis = { cache = \"cheap\" } } }")),
+            (
+                "a price for nothing known",
+                money!("", "terms = { prices = { redis = { cache = { amount = 1, per = \"moth\" } } } }"),
+            ),
+            (
+                "a price without an amount",
+                money!("", "terms = { prices = { redis = { cache = { per = \"hour\" } } } }"),
+            ),
+            ("no prices at all", money!("", "terms = { prices = { redis = { cache = [] } } }")),
+            (
+                "currencies that are mixed",
+                money!(
+                    "rates = { GBP = 1.15 }",
+                    "terms = { prices = { redis = { cache = { amount = 9, currency = \"USD\" } } } }"
+                ),
+            ),
+            ("a machine that costs nothing known", money!("", "cost = {}")),
+            ("half of what a machine costs", money!("", "cost = { purchase = 2400, kwh = 0.3, care = 1 }")),
+            ("no years of use", money!("", "cost = { purchase = 2400, years = 0 }")),
+            (
+                "somebody else's machine",
+                money!(
+                    "",
+                    "[provider.acme]\nkind = \"osb\"\nurl = \"https://a.example\"\nauth = { username = \"u\", password = { env = \"P\" } }\ncost = { watts = 1, kwh = 1 }"
+                ),
+            ),
+            ("backups that are priced wrong", money!("", "[backups]\ngb_month = \"2 cents\"")),
         ],
     );
 }

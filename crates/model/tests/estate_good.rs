@@ -21,6 +21,7 @@ use ostler_model::estate::{
     ProbeOverride, Protocol, Provider, ProviderKind, Service, StopPolicy, parse,
 };
 use ostler_model::ids::ServiceName;
+use ostler_model::money::Amount;
 use ostler_model::template::Template;
 use ostler_model::time::Span;
 
@@ -114,6 +115,7 @@ fn here() -> Provider {
         }),
         context: Parameters::default(),
         certificate: None,
+        pricing: Default::default(),
         kind: ProviderKind::Host(HostProvider {
             offerings: Some("/srv/bookshop/offerings".into()),
             versions: Some("/srv/bookshop/versions".into()),
@@ -172,8 +174,57 @@ fn every_key_arrives() {
         backups: Backups::default(),
         drill: None,
         upgrade: None,
+        accounts: Default::default(),
     };
     assert_eq!(good(include_str!("estates/full.toml")).estate, expected);
+}
+
+#[test]
+fn what_is_said_of_money_is_read_digit_by_digit() {
+    let text = r#"
+[estate]
+name = "shop"
+budget = { monthly = 400.10 }
+rates = { USD = "0.9217", GBP = 1.15 }
+zone = "Europe/Berlin"
+
+[provider.here]
+kind = "host"
+cost = { purchase = "2400", years = 4, watts = 60, kwh = "0.30", care = 2.5, care_rate = "60" }
+
+[provider.acme]
+kind = "osb"
+url = "https://acme.example"
+auth = { username = "u", password = { env = "P" } }
+
+[provider.acme.terms.prices.postgresql]
+small = "19.00"
+large = [{ amount = "0.0000000001", per = "hour", currency = "USD" }, { amount = 50, per = "once" }]
+
+[backups]
+gb_month = "0.021"
+"#;
+    let estate = good(text).estate;
+    let amount = |text: &str| text.parse::<Amount>().unwrap();
+    assert_eq!(estate.accounts.budget, Some(amount("400.1")));
+    assert_eq!(estate.accounts.zone.to_string(), "Europe/Berlin");
+    let rates: Vec<String> = estate.accounts.rates.iter().map(|(of, rate)| format!("{of:?} {rate}")).collect();
+    assert_eq!(rates, ["GBP 1.15", "USD 0.9217"]);
+    let machine = estate.providers[&"here".parse().unwrap()].pricing.machine.clone().unwrap();
+    assert_eq!((machine.purchase, machine.years, machine.watts), (amount("2400"), 4, amount("60")));
+    assert_eq!((machine.kwh, machine.care, machine.care_rate), (amount("0.3"), amount("2.5"), amount("60")));
+    let acme = &estate.providers[&"acme".parse().unwrap()];
+    assert_eq!(acme.terms, None);
+    let plans = &acme.pricing.prices[&"postgresql".parse().unwrap()];
+    let shown = |plan: &str| serde_json::to_string(&plans[&plan.parse().unwrap()]).unwrap();
+    assert_eq!(shown("small"), r#"[{"amounts":{"EUR":"19"},"per":"month"}]"#);
+    assert_eq!(
+        shown("large"),
+        r#"[{"amounts":{"USD":"0.0000000001"},"per":"hour"},{"amounts":{"EUR":"50"},"per":"once"}]"#
+    );
+    assert_eq!(estate.backups.gb_month, Some(amount("0.021")));
+    let stored = serde_json::to_string(&estate).unwrap();
+    assert_eq!(serde_json::from_str::<Estate>(&stored).unwrap(), estate);
 }
 
 #[test]

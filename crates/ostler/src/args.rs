@@ -8,6 +8,7 @@ use ostler_manager::FactKind;
 use ostler_model::estate::drills::Fault;
 use ostler_model::ids::{AttemptId, EstateUuid, InstanceId, ProviderName, ServiceName};
 use ostler_model::version::VersionRange;
+use ostler_model::month::Month;
 
 /// Buys the services your business needs, wires them together, and keeps them working.
 #[derive(Debug, Parser)]
@@ -52,6 +53,8 @@ pub(crate) enum Command {
     Apply(Apply),
     /// Show every service and its state
     Status(Status),
+    /// Show what a month costs, so far and by its end, by service, provider or need
+    Books(Books),
     /// Tell what happened to a service lately, what was concluded and what was done
     Why(ServiceArg),
     /// Prove that the services work together: look at every need with its consumer's own binding (exit code 0: all is
@@ -105,6 +108,30 @@ pub(crate) enum Command {
 pub(crate) enum ProviderCommand {
     /// Look at an Open Service Broker by the rules of the specification (exit code 0: nothing breaks you, 2: something does)
     Check(Check),
+}
+
+/// By what the books are shown.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Seen {
+    /// Each service for itself
+    Service,
+    /// Each provider
+    Provider,
+    /// Each service that no other needs, with what it needs; what several need is borne by them in equal parts
+    Need,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Books {
+    /// Which month, as in 2026-11 [default: this one]
+    #[arg(long, value_name = "YEAR-MONTH")]
+    pub month: Option<Month>,
+    /// By what
+    #[arg(long, value_enum, default_value = "service")]
+    pub by: Seen,
+    /// Write every item as a FOCUS 1.2 dataset (CSV) to this file instead; `-` for standard output
+    #[arg(long, value_name = "FILE", conflicts_with = "by")]
+    pub focus: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

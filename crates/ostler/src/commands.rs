@@ -16,7 +16,7 @@ use ostler_runtime::{clock, server, turn, why};
 use crate::args::{Adopt, Command, Common, HomeCommand, How, Journal, ProviderCommand, Settle};
 use crate::client::{ask, cut_off, is_running, next, open};
 use crate::failure::{EXIT_CHANGES, Failure, Outcome};
-use crate::{backups, drill, failover, logs, place, provide, provider, show, simulate, up, upgrade, verify};
+use crate::{backups, books, drill, failover, logs, place, provide, provider, show, simulate, up, upgrade, verify};
 
 /// How long a change that was asked for is waited for by default.
 const DONE_WITHIN: Duration = Duration::from_secs(300);
@@ -41,6 +41,7 @@ pub(crate) async fn run(command: Command, common: &Common) -> Outcome<u8> {
                 up::until_settled(&home, common, arguments.within.get()).await?;
             }
         }
+        Command::Books(arguments) => books::show(&arguments, common).await?,
         Command::Status(arguments) => status(common, arguments.watch).await?,
         Command::Verify(arguments) => return verify::verify(common, arguments.service).await,
         Command::Why(arguments) => explain(common, arguments.service).await?,
@@ -143,6 +144,11 @@ pub(crate) fn known_at_rest(home: &Home) -> Outcome<Knowledge> {
 
 /// What a stopped ostler knows, and its journal; `None` if there is none.
 pub(crate) fn known_and_journal_at_rest(home: &Home) -> Outcome<Option<(Knowledge, Sqlite)>> {
+    Ok(recalled_at_rest(home)?.map(|(known, journal)| (known.knowledge, journal)))
+}
+
+/// Everything that a stopped ostler has folded, and its journal; `None` if there is none.
+pub(crate) fn recalled_at_rest(home: &Home) -> Outcome<Option<(turn::Known, Sqlite)>> {
     if !home.folder().join(ostler_journal::JOURNAL_FILE).exists() {
         return Ok(None);
     }

@@ -2,6 +2,7 @@
 
 mod args;
 mod backups;
+mod books;
 mod client;
 mod commands;
 mod drill;

@@ -7,6 +7,7 @@ use ostler_manager::{
 };
 use ostler_model::health::State;
 use ostler_model::time::in_words;
+use ostler_runtime::books::CostChange;
 use ostler_runtime::clock;
 use ostler_runtime::drills;
 use ostler_runtime::history;
@@ -253,6 +254,34 @@ pub(crate) fn progress(status: &StatusView) -> String {
     trouble.map_or_else(|| how_far(status), |trouble| format!("{}; {trouble}", how_far(status)))
 }
 
+/// What a change costs; nothing where nothing costs anything.
+fn costs(change: &CostChange) -> String {
+    let CostChange { currency, before, after, difference, once, budget, refused, ways, not_counted } = change;
+    if before.is_zero() && after.is_zero() && budget.is_none() {
+        return String::new();
+    }
+    let sign = if difference.is_sign_negative() { "" } else { "+" };
+    let mut out = format!("\nWhat it costs\n  {after} {currency} a month instead of {before}: {sign}{difference}\n");
+    if !once.is_zero() {
+        out.push_str(&format!("  and {once} {currency} once\n"));
+    }
+    if let Some(budget) = budget {
+        let verdict = match (refused, *after > budget.get()) {
+            (true, _) => ": `apply` and `up` refuse it",
+            (false, true) => ", which is exceeded already",
+            (false, false) => "",
+        };
+        out.push_str(&format!("  the budget is {budget} {currency} a month{verdict}\n"));
+    }
+    for way in ways {
+        out.push_str(&format!("  it would fit with {}: {} {currency} a month\n", way.words, way.monthly));
+    }
+    for what in not_counted {
+        out.push_str(&format!("  not counted: {what}\n"));
+    }
+    out
+}
+
 /// How many services are ready, and which are not.
 pub(crate) fn how_far(status: &StatusView) -> String {
     let waiting: Vec<String> = status
@@ -333,6 +362,7 @@ pub(crate) fn preview(preview: &Preview) -> String {
             out.push_str(&format!("  {service}: {from} to {to}{how}; {when}\n"));
         }
     }
+    out.push_str(&preview.costs.as_ref().map(costs).unwrap_or_default());
     out.push_str(match preview.steps.is_empty() {
         true => "\nNothing that runs is touched.\n",
         false => "\nWhat is done, in this order, if all goes well\n",

@@ -9,6 +9,7 @@ use ostler_keeper::client::Client;
 use ostler_keeper::protocol::{Order, Role};
 use ostler_manager::{Knowledge, StatusView};
 use ostler_model::health::State;
+use ostler_runtime::books::over_budget;
 use ostler_runtime::control::{EstateFile, Request, Response};
 use ostler_runtime::declare::{Prepared, prepare};
 use ostler_runtime::home::{Home, HomeError};
@@ -52,6 +53,10 @@ pub(crate) async fn up(arguments: &Up, common: &Common) -> Outcome<u8> {
         prepared
             .check(&Knowledge::default(), clock::now())
             .map_err(|problems| Failure::from(server::wrong_files("cannot bring the estate up", &[problems])))?;
+        if let Some(refused) = over_budget(&Knowledge::default(), &prepared, "cannot bring the estate up", clock::now())
+        {
+            return Err(refused.into());
+        }
     }
     if let Some(id) = arguments.estate_id {
         let what = format!("cannot bring `{name}` up as {id}");

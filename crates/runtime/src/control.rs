@@ -7,10 +7,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ostler_books::Statement;
 use ostler_keeper::wire::with_short_path;
 use ostler_manager::{Ask, StatusView};
 use ostler_model::diagnostics::Located;
 use ostler_model::ids::{ProviderName, ServiceName};
+use ostler_model::month::Month;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -49,6 +51,11 @@ pub enum Request {
     Facts(FactQuery),
     /// How often what has failed.
     Seen,
+    /// What a month costs.
+    Books {
+        /// Which; the one that it is now if `None`.
+        month: Option<Month>,
+    },
     /// What an estate file would change.
     Preview(EstateFile),
     /// What a move of a service to another provider would be like.
@@ -132,6 +139,8 @@ pub enum Response {
     Facts(Vec<FactView>),
     /// To `Seen`.
     Seen(BTreeMap<ServiceName, Seen>),
+    /// To `Books`.
+    Books(Box<Statement>),
     /// To `Preview`.
     Preview(Box<Preview>),
     /// To `WeighMove`.

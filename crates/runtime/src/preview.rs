@@ -9,6 +9,7 @@ use ostler_model::time::Timestamp;
 use ostler_model::version::Version;
 use serde::{Deserialize, Serialize};
 
+use crate::books::{CostChange, cost_change};
 use crate::declare::Prepared;
 
 /// What would change.
@@ -25,6 +26,9 @@ pub struct Preview {
     pub upgrades: Vec<Upgrades>,
     /// Instances that would be stopped and started, and so interrupt callers where there is only one.
     pub interrupted: Vec<ServiceName>,
+    /// What the estate costs a month before and after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub costs: Option<CostChange>,
 }
 
 /// One service that would be bought.
@@ -122,7 +126,8 @@ pub fn preview(known: &Knowledge, prepared: &Prepared, now: Timestamp) -> Previe
         .collect();
     interrupted.dedup();
     let steps = rehearsal.commands.iter().map(ostler_manager::Command::in_words).collect();
-    Preview { changes, steps, bought, upgrades: upgrades(&rehearsal.known, now), interrupted }
+    let costs = Some(cost_change(known, &rehearsal.known, prepared, now));
+    Preview { changes, steps, bought, upgrades: upgrades(&rehearsal.known, now), interrupted, costs }
 }
 
 /// What the file asks for: what is under way at the end of the rehearsal, and what waits then.

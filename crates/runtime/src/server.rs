@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ostler_books::NoBooks;
 use ostler_journal::home::{KeyInBackup, backup};
 use ostler_journal::{Record, newest_first};
 use ostler_keeper::wire::with_short_path;
@@ -13,9 +14,11 @@ use ostler_manager::{Ask, Ending, Event, FOR_BUYER, Knowledge, Origin, Reason, c
 use ostler_model::catalog::Limits;
 use ostler_model::diagnostics::Problems;
 use ostler_model::ids::{ProviderName, ServiceName};
+use ostler_model::month::Month;
 use ostler_model::nearest::nearest;
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::books::over_budget;
 use crate::clock;
 use crate::control::{EstateFile, FactQuery, Line, Refused, Request, Response};
 use crate::daemon::{Engine, Loop, Troubles};
@@ -113,6 +116,7 @@ async fn answer(mut line: Line, context: Context) -> io::Result<()> {
         Request::Why { service } => line.send(&why_report(&context, service).await).await,
         Request::Verify { service } => line.send(&verified(&context, service).await).await,
         Request::Facts(query) => line.send(&facts(&context, query).await).await,
+        Request::Books { month } => line.send(&books_of(&context, month).await).await,
         Request::Seen => line.send(&seen_so_far(&context).await).await,
         Request::Preview(file) => line.send(&preview_of(&context, file).await).await,
         Request::WeighMove { service, to, accept_loss } => {
@@ -285,6 +289,23 @@ async fn seen_so_far(context: &Context) -> Response {
     }
 }
 
+async fn books_of(context: &Context, month: Option<Month>) -> Response {
+    let found = context.handle.ask(move |engine, _| engine.ledger().statement(month, clock::now())).await;
+    match found {
+        Ok(statement) => Response::Books(Box::new(statement)),
+        Err(error) => Response::Refused(no_books(&error)),
+    }
+}
+
+/// Why there is nothing to show, as a refusal.
+pub fn no_books(error: &NoBooks) -> Refused {
+    let remedy = match error {
+        NoBooks::NothingDeclared => "declare services in an estate file and run `ostler up FILE`",
+        NoBooks::Future(_) => "name a month that has begun; the forecast for this one is in its own books",
+    };
+    Refused::from_error("cannot show the books", error, remedy)
+}
+
 /// Facts by the query, newest first.
 ///
 /// # Errors
@@ -400,6 +421,12 @@ async fn weighed(context: &Context, service: ServiceName, to: Option<ProviderNam
 async fn apply(context: &Context, file: EstateFile) -> Response {
     match prepared(context, "cannot apply the estate file", file).await {
         Ok(prepared) => {
+            let checked = prepared.clone();
+            let what = "cannot apply the estate file";
+            let over = context.handle.known(move |known| over_budget(known, &checked, what, clock::now())).await;
+            if let Some(refused) = over {
+                return Response::Refused(refused);
+            }
             context.handle.tell(prepared.event());
             // Answered after the turn that took it: whoever watches from now on sees what follows from it.
             context.handle.known(|_| ()).await;

@@ -7,12 +7,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ostler_books::Ledger;
 use ostler_journal::{AppendError, Journal, ReadError, SealedChange, SecretValue};
 use ostler_manager::{Command, Decision, Event, Fact, Knowledge, ResumeCause, Scope, evolve, take};
 use ostler_model::binding::Credentials;
 use ostler_model::ids::{CommandId, Position, SecretId};
 use ostler_model::outcome::Failure;
 use ostler_model::time::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::envelope::{self, EnvelopeError};
 use crate::keeper_link::ReportNumber;
@@ -20,8 +22,8 @@ use crate::orders::credentials;
 
 /// The most events of one turn: a bound on how long one commit makes everybody else wait.
 pub const EVENTS_AT_ONCE: usize = 256;
-/// The version of the serialized [`Knowledge`] in snapshots. Another one is ignored, and the facts are folded anew.
-pub const SNAPSHOT_VERSION: u32 = 13;
+/// The version of the serialized [`Known`] in snapshots. Another one is ignored, and the facts are folded anew.
+pub const SNAPSHOT_VERSION: u32 = 14;
 /// A snapshot is saved after so many facts: folding this many takes well under a second.
 const FACTS_A_SNAPSHOT: u64 = 20_000;
 /// Or so many for each instance, if that is more: a snapshot holds all of them, so its cost for each fact stays the same.
@@ -70,9 +72,19 @@ impl<J: Journal> Secrets for SecretsOf<'_, J> {
     }
 }
 
+/// Everything that facts are folded into: a snapshot of it saves folding them again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// What is known, which is what is decided from.
+    pub knowledge: Knowledge,
+    /// What was used and is to be paid. Nothing is decided from it.
+    pub ledger: Ledger,
+}
+
 /// The loop's state.
 pub struct Turner<J, H> {
     knowledge: Knowledge,
+    ledger: Ledger,
     journal: J,
     hands: H,
     wakes: BTreeSet<(Timestamp, Scope)>,
@@ -120,21 +132,23 @@ impl RecallError {
 ///
 /// # Errors
 /// If something stored cannot be read.
-pub fn recall(journal: &dyn Journal) -> Result<(Knowledge, u64), RecallError> {
-    let (mut knowledge, mut position) = (Knowledge::default(), Position(0));
+pub fn recall(journal: &dyn Journal) -> Result<(Known, u64), RecallError> {
+    let (mut known, mut position) = (Known::default(), Position(0));
     if let Some(snapshot) = journal.latest_snapshot()?.latest
         && snapshot.version == SNAPSHOT_VERSION
-        && let Ok(known) = serde_json::from_slice(&snapshot.body)
+        && let Ok(saved) = serde_json::from_slice(&snapshot.body)
     {
-        (knowledge, position) = (known, snapshot.at);
-        knowledge.share_declared();
+        (known, position) = (saved, snapshot.at);
+        known.knowledge.share_declared();
     }
     let mut folded = 0;
     for record in ostler_journal::oldest_first(journal, position) {
-        evolve(&mut knowledge, &envelope::unwrap(&record?)?);
+        let fact = envelope::unwrap(&record?)?;
+        evolve(&mut known.knowledge, &fact);
+        known.ledger.fold(&fact);
         folded += 1;
     }
-    Ok((knowledge, folded))
+    Ok((known, folded))
 }
 
 impl<J: Journal, H: Hands> Turner<J, H> {
@@ -151,9 +165,10 @@ impl<J: Journal, H: Hands> Turner<J, H> {
     /// # Errors
     /// If something stored cannot be read.
     pub fn new(journal: J, hands: H) -> Result<Self, RecallError> {
-        let (knowledge, since_snapshot) = recall(&journal)?;
+        let (Known { knowledge, ledger }, since_snapshot) = recall(&journal)?;
         Ok(Self {
             knowledge,
+            ledger,
             journal,
             hands,
             wakes: BTreeSet::new(),
@@ -168,6 +183,11 @@ impl<J: Journal, H: Hands> Turner<J, H> {
     /// What is known now.
     pub fn knowledge(&self) -> &Knowledge {
         &self.knowledge
+    }
+
+    /// What was used and is to be paid, as far as it is stored.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// The journal, for reading.
@@ -266,6 +286,7 @@ impl<J: Journal, H: Hands> Turner<J, H> {
                 return Err(error);
             }
             self.since_snapshot += facts.len() as u64;
+            self.pending.facts.iter().for_each(|fact| self.ledger.fold(fact));
         }
         let Pending { commands, report, .. } = std::mem::take(&mut self.pending);
         if self.late {
@@ -292,7 +313,13 @@ impl<J: Journal, H: Hands> Turner<J, H> {
         if self.since_snapshot == 0 || self.is_stuck() {
             return Ok(());
         }
-        let body = serde_json::to_vec(&self.knowledge).expect("knowledge has only string and integer keys");
+        #[derive(Serialize)]
+        struct Saved<'a> {
+            knowledge: &'a Knowledge,
+            ledger: &'a Ledger,
+        }
+        let saved = Saved { knowledge: &self.knowledge, ledger: &self.ledger };
+        let body = serde_json::to_vec(&saved).expect("what is known has only string and integer keys");
         self.journal.save_snapshot(self.journal.end(), SNAPSHOT_VERSION, &body)?;
         self.since_snapshot = 0;
         Ok(())

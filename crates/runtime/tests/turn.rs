@@ -21,7 +21,7 @@ use ostler_model::outcome::{Observation, Running};
 use ostler_model::time::{Span, Timestamp};
 use ostler_runtime::envelope;
 use ostler_runtime::keeper_link::ReportNumber;
-use ostler_runtime::turn::{Hands, Incoming, Secrets, Turner, recall};
+use ostler_runtime::turn::{Hands, Incoming, Known, Secrets, Turner, recall};
 
 const SHOP: &str = r#"
 [estate]
@@ -48,6 +48,7 @@ fn offering(name: &str, runs_program: bool) -> Offering {
             description: String::new(),
             limits: Limits::default(),
             price: None,
+            costs: Vec::new(),
             free: false,
             version: None,
             maintenance: None,
@@ -159,7 +160,7 @@ impl Hands for World {
     fn hand_over(&mut self, id: CommandId, command: Command, known: &Knowledge, _: &dyn Secrets) {
         let mut inner = self.0.borrow_mut();
         // Facts before commands: what is handed over can be read back from the disk.
-        let stored = inner.disk.as_ref().map(|disk| recall(disk).unwrap().0);
+        let stored = inner.disk.as_ref().map(|disk| recall(disk).unwrap().0.knowledge);
         if let Some(stored) = stored {
             assert_eq!(stored, *known, "a command was handed over before its facts were stored");
         }
@@ -310,11 +311,13 @@ fn a_snapshot_and_what_came_after_it_give_what_all_facts_give() {
     engine.save_snapshot().unwrap();
     assert!(run(&mut engine, &world, 1000));
     let (known, folded) = recall(&disk).unwrap();
-    assert_eq!(known, *engine.knowledge());
+    assert_eq!((&known.knowledge, &known.ledger), (engine.knowledge(), engine.ledger()));
     assert!(folded < disk.end().0, "the snapshot was used");
-    let mut anew = Knowledge::default();
+    let mut anew = Known::default();
     for record in ostler_journal::oldest_first(&disk, Position(0)) {
-        ostler_manager::evolve(&mut anew, &envelope::unwrap(&record.unwrap()).unwrap());
+        let fact = envelope::unwrap(&record.unwrap()).unwrap();
+        ostler_manager::evolve(&mut anew.knowledge, &fact);
+        anew.ledger.fold(&fact);
     }
     assert_eq!(anew, known);
 }

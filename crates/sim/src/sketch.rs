@@ -229,6 +229,7 @@ impl Sketch {
                         terms: None,
                         certificate: None,
                         context: Default::default(),
+                        pricing: Default::default(),
                         kind,
                     },
                 )
@@ -257,6 +258,7 @@ impl Sketch {
             backups: Default::default(),
             drill: Some(Box::new(drills())),
             upgrade: None,
+            accounts: Default::default(),
         };
         Town {
             estate: Arc::new(estate),
@@ -370,6 +372,7 @@ fn offering(name: OfferingName, sort: Sort, kind: Kind) -> Offering {
         description: "simulated".to_owned(),
         limits: Limits::default(),
         price: None,
+        costs: Vec::new(),
         free: false,
         version: None,
         maintenance: None,

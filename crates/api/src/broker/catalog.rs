@@ -100,6 +100,7 @@ impl Shelf {
 
     fn plan_to_json(&self, plan: &Sellable) -> Value {
         let mut metadata = json!({ "displayName": plan.name, "bullets": [plan.description] });
+        // A price has at most 15 digits, which a binary fraction holds as they are.
         let amount = plan.price.as_ref().and_then(|price| price.parse::<f64>().ok());
         if let Some(amount) = amount {
             metadata["costs"] = json!([{ "amount": { self.currency.as_str(): amount }, "unit": "MONTHLY" }]);

@@ -33,6 +33,7 @@ fn market(of: Market<'_>) -> (Estate, BTreeMap<ProviderName, Arc<Catalog>>) {
             terms,
             context: Parameters::default(),
             certificate: None,
+            pricing: Default::default(),
             kind: ProviderKind::Host(HostProvider::default()), // nobody looks
         };
         town.providers.insert(called.clone(), provider);

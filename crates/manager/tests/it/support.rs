@@ -54,6 +54,7 @@ pub(crate) fn estate(at_once_percent: u8, services: Vec<Service>) -> Estate {
         terms: None,
         context: Parameters::default(),
         certificate: None,
+        pricing: Default::default(),
         kind,
     };
     Estate {
@@ -70,6 +71,7 @@ pub(crate) fn estate(at_once_percent: u8, services: Vec<Service>) -> Estate {
         backups: Default::default(),
         drill: None,
         upgrade: None,
+        accounts: Default::default(),
     }
 }
 
@@ -130,6 +132,7 @@ pub(crate) fn offering(text: &str, versions: &[&str]) -> Offering {
                 description: plan.to_owned(),
                 limits: Limits::default(),
                 price: None,
+                costs: Vec::new(),
                 free: false,
                 version: None,
                 maintenance: None,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::osb::SecretSource;
+use crate::money::Amount;
 use crate::time::{Span, Timestamp};
 
 const HOUR: u64 = 3600;
@@ -26,6 +27,9 @@ pub struct Backups {
     /// For how long.
     #[serde(default)]
     pub keep: Keep,
+    /// What a gigabyte (10^9 bytes) costs there a month, in the estate's currency.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gb_month: Option<Amount>,
 }
 
 impl Backups {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use self::accounts::{Accounts, Pricing};
 use self::backups::{Backups, PROVE_EVERY, Prove};
 use self::certificate::Certificate;
 use self::contract::Contract;
@@ -29,6 +30,7 @@ use crate::template::Template;
 use crate::time::Span;
 use crate::version::VersionRange;
 
+pub mod accounts;
 pub mod backups;
 pub mod certificate;
 pub mod contract;
@@ -85,6 +87,9 @@ pub struct Estate {
     /// When newer versions are put to use, and how carefully.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgrade: Option<Box<Upgrade>>,
+    /// How its books are kept.
+    #[serde(default, skip_serializing_if = "Accounts::is_usual")]
+    pub accounts: Accounts,
 }
 
 impl Estate {
@@ -227,6 +232,9 @@ pub struct Provider {
     /// What its examination found. [`parse`] only finds out where that is written: see [`Parsed::certificates`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<Certificate>,
+    /// What its plans cost, or what it costs itself.
+    #[serde(default, skip_serializing_if = "Pricing::is_empty")]
+    pub pricing: Pricing,
     /// What kind it is, with what only that kind needs. The manager never looks in here.
     pub kind: ProviderKind,
 }

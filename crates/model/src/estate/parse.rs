@@ -20,6 +20,7 @@ use super::{Estate, SERVICES_MAX};
 use crate::diagnostics::Problems;
 use crate::ids::{ProviderName, ServiceName};
 
+mod accounts;
 mod address;
 mod backups;
 mod checks;
@@ -128,7 +129,7 @@ type Document = (Estate, BTreeMap<ProviderName, PathBuf>);
 fn read_document<'t>(reader: &mut Reader<'_>, folder: &Path, tree: &'t DeTable<'t>) -> Option<Document> {
     let fields = Fields::new(reader, "", 0..0, tree, DOCUMENT);
     let named = settings::read_estate(reader, fields.optional("estate"));
-    let providers = settings::read_providers(reader, folder, fields.optional("provider"));
+    let providers = settings::read_providers(reader, folder, named.as_ref(), fields.optional("provider"));
     let heal = fields.optional("heal").and_then(|value| settings::read_heal(reader, value)).unwrap_or_default();
     let notify = fields.optional("notify").map(|value| settings::read_notify(reader, value)).unwrap_or_default();
     let drafts = read_services(reader, &providers.names, fields.optional("service"));
@@ -150,7 +151,7 @@ fn read_document<'t>(reader: &mut Reader<'_>, folder: &Path, tree: &'t DeTable<'
     let upgrade = fields.optional("upgrade").and_then(|value| upgrade::read(reader, value)).map(Box::new);
     checks::check_cycles(reader, &drafts);
     checks::check_endpoints(reader, &drafts);
-    let settings::Head { name, currency, residency } = named?;
+    let settings::Head { name, currency, residency, accounts } = named?;
     let services =
         drafts.into_iter().map(|draft| Some((draft.name, Arc::new(draft.service?)))).collect::<Option<_>>()?;
     let estate = Estate {
@@ -167,6 +168,7 @@ fn read_document<'t>(reader: &mut Reader<'_>, folder: &Path, tree: &'t DeTable<'
         backups: backups?,
         drill,
         upgrade,
+        accounts,
     };
     Some((estate, providers.certificates))
 }

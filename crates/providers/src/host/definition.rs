@@ -402,6 +402,7 @@ impl PlanDefinition {
                 files: self.limits.files,
             },
             price: None,
+            costs: Vec::new(),
             free: true,
             version: None,
             maintenance: None,

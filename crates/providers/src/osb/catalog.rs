@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use ostler_model::catalog::{Actions, Catalog, Limits, Maintenance, Offering, Plan, Price, ProbePolicy};
+use ostler_model::catalog::{Actions, Catalog, Cost, Limits, Maintenance, Offering, Plan, Price, ProbePolicy};
 use ostler_model::estate::Check;
 use ostler_model::ids::{OfferingName, PlanName};
 use ostler_model::time::Span;
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::backup::BackupAction;
+use super::costs;
 use super::verdict::{Object, short, text};
 
 /// The most plans of one catalog, and entries that are told to be wrong.
@@ -264,12 +265,14 @@ fn read_plan(
     };
     let schemas = Schemas { create: schema("create"), update: schema("update") };
     let free = flag("free").unwrap_or(true);
+    let costs = costs::read(plan);
     let plan = Plan {
         name,
         description: text(plan, "description").unwrap_or_default(),
         limits: Limits::default(),
-        price: price(plan, free),
-        free: free && price(plan, free).is_none(),
+        free: free && costs.is_empty(),
+        price: price(&costs),
+        costs,
         version: None,
         maintenance,
         handle: Some(terms.to_handle()),
@@ -279,25 +282,18 @@ fn read_plan(
 }
 
 /// What a plan costs, if it says so in one figure. The profile's `costs` may hold several, which all apply.
-fn price(plan: &Object, free: bool) -> Option<Price> {
-    let costs = plan.get("metadata").and_then(|metadata| metadata.get("costs")).and_then(Value::as_array);
-    let mut stated = costs.into_iter().flatten().filter_map(|cost| {
-        let amounts = cost.get("amount")?.as_object()?;
-        let (currency, amount) = amounts.iter().next().filter(|_| amounts.len() == 1)?;
-        let amount = amount.as_number()?.to_string();
-        let amount = amount.strip_suffix(".0").map_or_else(|| amount.clone(), str::to_owned);
-        let per = match cost.get("unit")?.as_str()?.to_ascii_lowercase().as_str() {
+fn price(costs: &[Cost]) -> Option<Price> {
+    let mut stated = costs.iter().filter_map(|cost| {
+        let (currency, amount) = cost.amounts.iter().next().filter(|_| cost.amounts.len() == 1)?;
+        let per = match cost.per.to_ascii_lowercase().as_str() {
             "monthly" | "month" | "per month" => "month".to_owned(),
             "hourly" | "hour" | "per hour" => "hour".to_owned(),
-            _ => short(cost.get("unit")?.as_str()?, 40),
+            _ => short(&cost.per, 40),
         };
-        Some(Price { amount, currency: short(&currency.to_ascii_uppercase(), 10), per })
+        Some(Price { amount: amount.to_string(), currency: currency.clone(), per })
     });
-    match (stated.next(), stated.next()) {
-        (Some(price), None) => Some(price),
-        (Some(_), Some(_)) | (None, _) if !free => None,
-        _ => None,
-    }
+    let first = stated.next()?;
+    stated.next().is_none().then_some(first)
 }
 
 /// What a catalog says to ostler alone: `metadata.ostler`.
@@ -399,6 +395,7 @@ mod tests {
         let large = &read.plans[&("s1".to_owned(), "p2".to_owned())].0;
         assert!(!large.bindable && !large.updateable);
         assert_eq!(offering.plans[1].price, None, "two figures that both apply are not one price");
+        assert_eq!(offering.plans[1].costs.len(), 2);
         assert_eq!(
             read.problems,
             [

@@ -17,6 +17,7 @@ use tokio::time::{sleep, sleep_until, timeout};
 
 use super::backup::Outgoing;
 use super::breaker::{Breaker, Permit};
+use super::costs;
 use super::verdict::{Body, Reply, short};
 use crate::failure::{needs_person, temporary};
 use crate::source;
@@ -385,7 +386,12 @@ impl Drop for Trial<'_> {
 fn understand(bytes: &[u8]) -> Body {
     // The parser's own words would quote the answer, which may hold credentials. It gives up at a depth of 128.
     match serde_json::from_slice(bytes) {
-        Ok(Value::Object(object)) => Body::Object(object),
+        Ok(Value::Object(mut object)) => {
+            if object.contains_key("services") {
+                costs::keep_digits(&mut object, bytes);
+            }
+            Body::Object(object)
+        }
         Ok(_) => Body::Malformed("it is JSON, and no object".to_owned()),
         Err(_) if bytes.is_empty() => Body::Malformed("it is empty".to_owned()),
         Err(error) => {

@@ -30,6 +30,7 @@ mod binding;
 mod breaker;
 mod catalog;
 mod client;
+mod costs;
 mod credentials;
 mod instance;
 mod names;

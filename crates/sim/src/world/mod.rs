@@ -565,7 +565,7 @@ impl World {
     /// Compares what is known with what a start would know.
     fn compare(&mut self, known: &Knowledge) {
         match recall(&DiskJournal::on(&self.disk)) {
-            Ok((recalled, _)) if recalled == *known => {}
+            Ok((recalled, _)) if recalled.knowledge == *known => {}
             Ok(_) => self.witness.broken(Promise::ReplayEqual, self.now, "a start would know something else"),
             Err(error) => {
                 self.witness.broken(Promise::FactsKept, self.now, format!("the journal cannot be read: {error}"))

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::address::Address;
-use super::osb;
 use super::reader::{Fields, Key, Reader, Value};
+use super::{accounts, osb};
 use crate::diagnostics::shown;
 use crate::estate::backups::{Backups, Keep, Prove, S3, S3Credentials, Store};
 use crate::time::Span;
@@ -18,6 +18,7 @@ const BACKUPS: &[Key] = &[
     ("credentials", r#"credentials = { key_id = { env = "S3_KEY_ID" }, secret_key = { env = "S3_SECRET_KEY" } }"#),
     ("plaintext", "plaintext = true"),
     ("keep", r#"keep = { all = "3h", hourly = "1d", daily = "14d", weekly = "13w" }"#),
+    ("gb_month", r#"gb_month = "0.021""#),
 ];
 const OF_S3: &[&str] = &["endpoint", "region", "credentials", "plaintext"];
 const CREDENTIALS: &[Key] =
@@ -46,7 +47,8 @@ pub(super) fn read(reader: &mut Reader<'_>, folder: &Path, value: Value<'_>) -> 
         }
     }
     let keep = fields.optional("keep").map_or_else(|| Some(Keep::default()), |value| read_keep(reader, value));
-    Some(Backups { to: to?, keep: keep? })
+    let gb_month = fields.optional("gb_month").and_then(|value| accounts::read_amount(reader, value));
+    Some(Backups { to: to?, keep: keep?, gb_month })
 }
 
 /// How often restores are proven: a length of time, or `never`.

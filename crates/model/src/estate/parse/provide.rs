@@ -133,11 +133,12 @@ fn read_prices(reader: &mut Reader<'_>, value: Value<'_>) -> BTreeMap<OfferingNa
     prices
 }
 
-/// A decimal number without a sign, in digits that everybody reads in the same way.
+/// A decimal number without a sign, in digits that everybody reads in the same way: so few that they are the same for
+/// buyers whose JSON makes a binary fraction of them (which holds 15).
 fn is_amount(text: &str) -> bool {
     let digits = |part: &str, most| !part.is_empty() && part.len() <= most && part.bytes().all(|b| b.is_ascii_digit());
     match text.split_once('.') {
-        Some((whole, part)) => digits(whole, 12) && digits(part, 4),
-        None => digits(text, 12),
+        Some((whole, part)) => digits(whole, 11) && digits(part, 4),
+        None => digits(text, 11),
     }
 }

@@ -7,13 +7,20 @@ use toml::de::DeValue;
 
 use super::failures::{self, Whose};
 use super::reader::{Fields, Key, Reader, Value, listed, parse_name};
-use super::{osb, terms, values};
+use super::{accounts, osb, terms, values};
 use crate::diagnostics::shown;
+use crate::estate::accounts::{Accounts, Pricing};
 use crate::estate::{Currency, Heal, HostProvider, Notify, NotifyVia, Occasion, Provider, ProviderKind};
 use crate::ids::{EstateName, ProviderName};
 
-const ESTATE: &[Key] =
-    &[("name", r#"name = "bookshop""#), ("currency", r#"currency = "EUR""#), ("residency", r#"residency = ["eu"]"#)];
+const ESTATE: &[Key] = &[
+    ("name", r#"name = "bookshop""#),
+    ("currency", r#"currency = "EUR""#),
+    ("residency", r#"residency = ["eu"]"#),
+    ("budget", "budget = { monthly = 400 }"),
+    ("rates", r#"rates = { USD = "0.92" }"#),
+    ("zone", r#"zone = "Europe/Berlin""#),
+];
 const PROVIDER: &[Key] = &[
     ("kind", r#"kind = "host""#),
     ("region", r#"region = "eu-local""#),
@@ -29,9 +36,10 @@ const PROVIDER: &[Key] = &[
     ("certificate", r#"certificate = "./acme-certificate.json""#),
     ("failures", r#"failures = { outage = "90d" }"#),
     ("terms", r#"terms = { availability = "99.95%", credits = [{ below = "99.95%", refund = "10%" }] }"#),
+    ("cost", r#"cost = { purchase = "2400", years = 4, watts = 60, kwh = "0.30" }"#),
 ];
 /// The keys that only one kind of provider has.
-const OF_HOST: &[&str] = &["offerings"];
+const OF_HOST: &[&str] = &["offerings", "cost"];
 const OF_OSB: &[&str] = &["url", "api", "plaintext", "auth", "tls", "context", "manners", "certificate"];
 const HEAL: &[Key] = &[("at_once", r#"at_once = "20%""#)];
 const NOTIFY: &[Key] = &[
@@ -54,6 +62,7 @@ pub(super) struct Head {
     pub(super) name: EstateName,
     pub(super) currency: Currency,
     pub(super) residency: Vec<String>,
+    pub(super) accounts: Accounts,
 }
 
 pub(super) fn read_estate(reader: &mut Reader<'_>, value: Option<Value<'_>>) -> Option<Head> {
@@ -72,10 +81,11 @@ pub(super) fn read_estate(reader: &mut Reader<'_>, value: Option<Value<'_>>) -> 
     };
     let residency = fields.optional("residency").and_then(|value| value.some_list(reader)).unwrap_or_default();
     let residency = residency.into_iter().filter_map(|entry| entry.some_text(reader)).map(str::to_owned).collect();
-    Some(Head { name: name?, currency: currency?, residency })
+    let accounts = accounts::read(reader, &fields, currency.as_ref());
+    Some(Head { name: name?, currency: currency?, residency, accounts })
 }
 
-fn read_currency(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Currency> {
+pub(super) fn read_currency(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Currency> {
     let text = value.text(reader)?;
     match Currency::try_from(text.to_owned()) {
         Ok(currency) => Some(currency),
@@ -87,7 +97,13 @@ fn read_currency(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Currency> 
     }
 }
 
-pub(super) fn read_providers(reader: &mut Reader<'_>, folder: &Path, value: Option<Value<'_>>) -> Providers {
+/// `head` is what `[estate]` says, if it could be read.
+pub(super) fn read_providers(
+    reader: &mut Reader<'_>,
+    folder: &Path,
+    head: Option<&Head>,
+    value: Option<Value<'_>>,
+) -> Providers {
     let mut providers = Providers::default();
     let table = match value {
         Some(value) => value.table(reader),
@@ -105,20 +121,31 @@ pub(super) fn read_providers(reader: &mut Reader<'_>, folder: &Path, value: Opti
         let Some(fields) = value.fields(reader, format!("provider.{name}"), PROVIDER) else { continue };
         let certificate = fields.optional("certificate").and_then(|value| value.some_text(reader));
         providers.certificates.extend(certificate.map(|path| (name.clone(), folder.join(path))));
-        let Some(provider) = read_provider(reader, folder, name.clone(), &fields) else { continue };
+        let Some(provider) = read_provider(reader, folder, head, name.clone(), &fields) else { continue };
         providers.list.insert(name, provider);
     }
     providers
 }
 
-fn read_provider(reader: &mut Reader<'_>, folder: &Path, name: ProviderName, fields: &Fields<'_>) -> Option<Provider> {
+fn read_provider(
+    reader: &mut Reader<'_>,
+    folder: &Path,
+    head: Option<&Head>,
+    name: ProviderName,
+    fields: &Fields<'_>,
+) -> Option<Provider> {
     let region = fields.optional("region").and_then(|value| value.some_text(reader)).map(str::to_owned);
     let failures = fields
         .optional("failures")
         .map(|value| failures::read(reader, &format!("provider.{name}.failures"), Whose::Provider, value))
         .unwrap_or_default();
-    let terms =
-        fields.optional("terms").and_then(|value| terms::read(reader, &format!("provider.{name}.terms"), value));
+    let what = format!("provider.{name}.terms");
+    let (terms, prices) =
+        fields.optional("terms").and_then(|value| terms::read(reader, &what, head, value)).unwrap_or_default();
+    let machine = fields
+        .optional("cost")
+        .and_then(|value| accounts::read_machine(reader, &format!("provider.{name}.cost"), value));
+    let pricing = Pricing { prices, machine };
     let context = fields.optional("context").and_then(|value| osb::read_context(reader, value)).unwrap_or_default();
     let kind = fields.required(reader, "kind")?;
     let kind = match kind.text(reader)? {
@@ -140,7 +167,7 @@ fn read_provider(reader: &mut Reader<'_>, folder: &Path, name: ProviderName, fie
             return None;
         }
     };
-    Some(Provider { name, region, failures, terms, certificate: None, context, kind })
+    Some(Provider { name, region, failures, terms, certificate: None, context, pricing, kind })
 }
 
 /// Of this machine it is a folder, of a broker a table.

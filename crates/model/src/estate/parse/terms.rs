@@ -2,12 +2,15 @@
 
 use std::ops::Range;
 
+use super::accounts::{self, Prices};
 use super::reader::{Key, Reader, Value};
+use super::settings::Head;
 use crate::estate::terms::{Credit, Percent, Terms};
 
 const TERMS: &[Key] = &[
     ("availability", r#"availability = "99.95%""#),
     ("credits", r#"credits = [{ below = "99.95%", refund = "10%" }]"#),
+    ("prices", r#"prices = { postgresql = { small = "19.00" } }"#),
 ];
 const CREDIT: &[Key] = &[("below", r#"below = "99.95%""#), ("refund", r#"refund = "10%""#)];
 
@@ -18,18 +21,28 @@ struct Draft {
     refund: Range<usize>,
 }
 
-/// `what` names it in messages: `provider.acme.terms`.
-pub(super) fn read(reader: &mut Reader<'_>, what: &str, value: Value<'_>) -> Option<Terms> {
+/// What is promised, if anything is, and what plans cost. `what` names it in messages: `provider.acme.terms`.
+pub(super) fn read(
+    reader: &mut Reader<'_>,
+    what: &str,
+    head: Option<&Head>,
+    value: Value<'_>,
+) -> Option<(Option<Terms>, Prices)> {
     let fields = value.fields(reader, what, TERMS)?;
     let (availability, credits) = (fields.optional("availability"), fields.optional("credits"));
-    if availability.is_none() && credits.is_none() && !fields.has_unknown() {
+    let (promises, priced) = (availability.is_some() || credits.is_some(), fields.optional("prices"));
+    if !promises && priced.is_none() && !fields.has_unknown() {
         let remedy = "add what is promised, for example `availability = \"99.95%\"`, or remove `terms`";
         reader.report_missing(
             fields.span.clone(),
-            format!("`{what}` has neither `availability` nor `credits`"),
+            format!("`{what}` has neither `availability` nor `credits` nor `prices`"),
             remedy,
         );
     }
+    // Without a currency of the estate's there is nothing to compare a price with, and that was told.
+    let prices = priced
+        .zip(head)
+        .map(|(value, head)| accounts::read_prices(reader, what, value, (&head.currency, &head.accounts)));
     let availability = availability.and_then(|value| {
         let share: Percent = value.parsed(reader)?;
         if share == Percent::ZERO {
@@ -46,7 +59,8 @@ pub(super) fn read(reader: &mut Reader<'_>, what: &str, value: Value<'_>) -> Opt
         .collect();
     drafts.sort_by_key(|draft| std::cmp::Reverse(draft.credit.below)); // the same ones stay in the order of the file
     check_credits(reader, &drafts);
-    Some(Terms { availability, credits: drafts.into_iter().map(|draft| draft.credit).collect() })
+    let terms = Terms { availability, credits: drafts.into_iter().map(|draft| draft.credit).collect() };
+    Some((promises.then_some(terms), prices.unwrap_or_default()))
 }
 
 fn read_credit(reader: &mut Reader<'_>, what: String, entry: Value<'_>) -> Option<Draft> {
