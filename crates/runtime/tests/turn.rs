@@ -67,6 +67,7 @@ fn offering(name: &str, runs_program: bool) -> Offering {
         },
         stop_grace: Span::seconds(10),
         withdrawn: false,
+        accepts: Vec::new(),
     }
 }
 
