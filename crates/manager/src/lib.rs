@@ -35,6 +35,7 @@ mod reconcile;
 mod rehearse;
 pub mod remedy;
 mod rounds;
+pub mod solve;
 mod vault;
 mod verified;
 mod view;
