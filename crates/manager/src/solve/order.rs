@@ -34,6 +34,17 @@ pub(super) struct Link {
     pub(super) waits_for: usize,
 }
 
+/// How far the moves out of one state were looked at.
+#[derive(Default)]
+struct Looked {
+    /// So many of the group were asked whether they can go straight to their targets.
+    straight: usize,
+    /// So many were asked for every version between.
+    between: usize,
+    /// Of the next one so many versions, counted from its target.
+    stone: u32,
+}
+
 struct Way<'a> {
     problem: &'a Problem,
     target: &'a [u32],
@@ -143,12 +154,12 @@ impl Way<'_> {
         let mut at = start.to_vec();
         let mut seen = BTreeSet::from([position(&at)]);
         let mut taken: Vec<Move> = Vec::new();
-        let mut open = vec![self.moves(group, &domains, &mut at).into_iter()];
-        while let Some(moves) = open.last_mut() {
+        let mut open = vec![Looked::default()];
+        while let Some(looked) = open.last_mut() {
             if group.iter().all(|item| at[*item] == self.target[*item]) {
                 return Some(taken);
             }
-            let Some((item, from, to)) = moves.next() else {
+            let Some((item, from, to)) = self.next_move(group, &domains, &mut at, looked) else {
                 open.pop();
                 if let Some((item, from, _)) = taken.pop() {
                     at[item] = from;
@@ -165,32 +176,39 @@ impl Way<'_> {
                 return None;
             }
             taken.push((item, from, to));
-            open.push(self.moves(group, &domains, &mut at).into_iter());
+            open.push(Looked::default());
         }
         None
     }
 
-    /// What can be done next: what gets somebody to its target first, then the longest ways.
-    fn moves(&self, group: &[usize], domains: &BTreeMap<usize, super::versions::Set>, at: &mut [u32]) -> Vec<Move> {
-        let (mut straight, mut between) = (Vec::new(), Vec::new());
-        for &item in group {
+    /// What can be done next, after what was looked at: what gets somebody to its target first, then the longest ways.
+    fn next_move(
+        &self,
+        group: &[usize],
+        domains: &BTreeMap<usize, super::versions::Set>,
+        at: &mut [u32],
+        looked: &mut Looked,
+    ) -> Option<Move> {
+        while let Some(&item) = group.get(looked.straight) {
+            looked.straight += 1;
             let (from, target) = (at[item], self.target[item]);
-            if from == target {
-                continue;
-            }
-            if self.broken_by(at, item, target).is_none() {
-                straight.push((item, from, target));
-            }
-            let stones: Vec<u32> =
-                if from < target { (from + 1..target).rev().collect() } else { (target + 1..from).collect() };
-            for stone in stones {
-                if domains[&item].contains(&stone) && self.broken_by(at, item, stone).is_none() {
-                    between.push((item, from, stone));
-                }
+            if from != target && self.broken_by(at, item, target).is_none() {
+                return Some((item, from, target));
             }
         }
-        straight.extend(between);
-        straight
+        while let Some(&item) = group.get(looked.between) {
+            let (from, target) = (at[item], self.target[item]);
+            looked.stone += 1;
+            if looked.stone >= from.abs_diff(target) {
+                (looked.between, looked.stone) = (looked.between + 1, 0);
+                continue;
+            }
+            let stone = if from < target { target - looked.stone } else { target + looked.stone };
+            if domains[&item].contains(&stone) && self.broken_by(at, item, stone).is_none() {
+                return Some((item, from, stone));
+            }
+        }
+        None
     }
 
     /// The same without the stones that nobody needs.
