@@ -36,6 +36,7 @@ mod reconcile;
 mod rehearse;
 pub mod remedy;
 mod rounds;
+pub mod solve;
 mod upgrade;
 mod vault;
 mod verified;

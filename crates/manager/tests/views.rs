@@ -64,6 +64,7 @@ fn offering(name: &str, versions: &[&str], instances_max: Option<u32>) -> Offeri
         },
         stop_grace: Span::seconds(10),
         withdrawn: false,
+        accepts: Vec::new(),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::estate::Check;
 use crate::ids::{OfferingName, PlanName, ProviderName, ServiceName};
 use crate::money::Amount;
 use crate::time::Span;
-use crate::version::Version;
+use crate::version::{Version, VersionRange};
 
 /// What one provider offers now.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +66,25 @@ pub struct Offering {
     /// The provider has it in its catalog no more: what was bought of it stays, and nothing more is bought.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub withdrawn: bool,
+    /// Which versions of other offerings it works with, where it is used together with them. All that are about the
+    /// same one hold together; of an offering that none is about it works with every version.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accepts: Vec<Accepts>,
+}
+
+/// At most so much does one offering say of which others it works with: a bound on what has to be weighed.
+pub const ACCEPTS_MAX: usize = 1000;
+
+/// Some versions of an offering work with some versions of another one only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepts {
+    /// Which of its own versions this is about; every one by default, also where it has none of its own.
+    #[serde(default = "VersionRange::any", skip_serializing_if = "VersionRange::is_any")]
+    pub versions: VersionRange,
+    /// Which offering it needs.
+    pub offering: OfferingName,
+    /// Which versions of that will do.
+    pub range: VersionRange,
 }
 
 impl Offering {

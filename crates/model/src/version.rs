@@ -94,7 +94,13 @@ impl VersionRange {
         Self { range: semver::VersionReq::STAR, text: "*".to_owned() }
     }
 
-    /// Whether `version` will do.
+    /// Whether it is [`VersionRange::any`].
+    pub fn is_any(&self) -> bool {
+        self.range.comparators.is_empty()
+    }
+
+    /// Whether `version` will do. A version that is not finished (`17.0-rc.1`) is only in a range that names one of the
+    /// same number.
     pub fn contains(&self, version: &Version) -> bool {
         self.range.matches(&version.ordered)
     }

@@ -349,11 +349,18 @@ contract = [
     { need = "db", amqp = "round-trip" },
     { need = "db", tcp = true },
     { need = "db", command = ["./check"] },
+    { need = "db", version = ">=15, <17" },
+    { need = "db", name = "both", version = "16", tcp = true },
 ]
 "#;
     let contracts = good(text).estate.services[&"web".parse::<ServiceName>().unwrap()].contracts.clone();
+    let versions: Vec<(&str, String)> = contracts
+        .iter()
+        .filter_map(|contract| Some((contract.name.as_str(), contract.version.as_ref()?.to_string())))
+        .collect();
+    assert_eq!(versions, [("version >=15, <17", ">=15, <17".to_owned()), ("both", "16".to_owned())]);
     let told: Vec<(String, &ContractCheck)> =
-        contracts.iter().map(|contract| (contract.name.clone(), &contract.check)).collect();
+        contracts.iter().filter_map(|contract| Some((contract.name.clone(), contract.check.as_ref()?))).collect();
     let http = |path: &str, status, contains: Option<&str>| ContractCheck::Http {
         path: path.to_owned(),
         status,
@@ -369,6 +376,7 @@ contract = [
         ("round-trip", ContractCheck::Amqp(AmqpCheck::RoundTrip)),
         ("connect", ContractCheck::Tcp),
         ("./check", ContractCheck::Command(vec!["./check".to_owned()])),
+        ("both", ContractCheck::Tcp),
     ];
     assert_eq!(told, expected.iter().map(|(name, check)| ((*name).to_owned(), check)).collect::<Vec<_>>());
 }

@@ -69,8 +69,36 @@ command = ["{{ binaries.shop }}", "{{ binding.username }}"]
 
 [[backup.step]]
 run = ["{{ binaries.shopd }}", "--dump"]
+
+[[accepts]]
+versions = ">=3"
+offering = "postgresql"
+range = "at least 15"
+
+[[accepts]]
+offering = "My SQL"
+range = ">=10"
 "#
     ));
+}
+
+#[test]
+fn what_it_works_with_may_be_said_for_some_of_its_versions() {
+    let with = |accepts: &str| {
+        Definition::parse(
+            "shop.toml",
+            &format!(
+                "description = 'x'\n[find]\nfolders = ['/usr/bin']\nprograms = ['shopd']\ninstall = 'x'\n\
+                 [find.version]\nrun = ['{{{{ binaries.shopd }}}}', '-V']\nafter = 'shop '\n\
+                 [run]\ncommand = ['{{{{ binaries.shopd }}}}']\n[[plan]]\nname = 'a'\ndescription = 'x'\n{accepts}"
+            ),
+        )
+    };
+    with("[[accepts]]\nversions = '>=3'\noffering = 'postgresql'\nrange = '>=15, <18'\n").unwrap();
+    let entry = "[[accepts]]\noffering = 'postgresql'\nrange = '>=15'\n";
+    with(&entry.repeat(1000)).unwrap();
+    let many = with(&entry.repeat(1001)).unwrap_err();
+    assert_eq!(many.list.len(), 1, "{many}");
 }
 
 #[test]

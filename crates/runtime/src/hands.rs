@@ -452,8 +452,9 @@ impl Executor {
             let contracts = consumers.filter_map(|name| {
                 let consumer = known.services.get(name).filter(|consumer| consumer.declared)?;
                 // What is asked with the program's own environment is asked of the real one.
-                let of_data =
-                    |check: &ContractCheck| matches!(check, ContractCheck::Sql { .. } | ContractCheck::Redis { .. });
+                let of_data = |check: &Option<ContractCheck>| {
+                    matches!(check, Some(ContractCheck::Sql { .. } | ContractCheck::Redis { .. }))
+                };
                 let contracts = consumer.spec.contracts.iter();
                 let relied: Vec<_> = contracts.filter(|c| c.need == *service && of_data(&c.check)).cloned().collect();
                 (!relied.is_empty()).then(|| (name.clone(), relied))

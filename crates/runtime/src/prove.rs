@@ -11,27 +11,32 @@ use ostler_model::binding::Credentials;
 use ostler_model::estate::contract::{Contract, ContractCheck};
 use ostler_model::health::{Symptom, SymptomKind};
 use ostler_model::ids::{InstanceId, ServiceName};
+use ostler_model::version::Version;
 use ostler_probes::{Target, exercise, keeps};
 
-use crate::verify::{CHECK_TIME, USABLE};
+use crate::verify::{CHECK_TIME, USABLE, right_version};
 
 /// A look that is ready to be taken.
 pub(crate) struct Look {
     address: SocketAddr,
+    version: Option<Version>,
     contracts: Vec<(ServiceName, Contract)>,
 }
 
 /// What is to be looked at; `None` if the instance does not run.
 pub(crate) fn prepare(known: &Knowledge, instance: &InstanceId) -> Option<Look> {
-    let address = known.instance(instance)?.address()?;
+    let looked_at = known.instance(instance)?;
+    let address = looked_at.address()?;
     let need = instance.service();
+    let placement = known.services.get(need).and_then(|service| service.placement_of(looked_at));
+    let version = placement.and_then(|placement| placement.version.clone());
     let consumers = known.consumers.get(need).into_iter().flatten();
     let consumers = consumers.filter_map(|consumer| known.services.get(consumer)).filter(|c| known.is_wanted(c));
     let contracts = consumers.flat_map(|consumer| {
         let relied_on = consumer.spec.contracts.iter().filter(move |contract| contract.need == *need);
         relied_on.filter(|contract| can_be_asked(consumer, contract)).map(|c| (consumer.spec.name.clone(), c.clone()))
     });
-    Some(Look { address, contracts: contracts.collect() })
+    Some(Look { address, version, contracts: contracts.collect() })
 }
 
 /// A program of the consumer's goes where the consumer goes, which is not there yet. And what was not so before the move
@@ -43,12 +48,15 @@ fn can_be_asked(consumer: &ServiceKnowledge, contract: &Contract) -> bool {
         checked.name == contract.name && answer
     });
     match contract.check {
-        ContractCheck::Command(_) => false,
-        ContractCheck::Sql { .. }
-        | ContractCheck::Redis { .. }
-        | ContractCheck::Http { .. }
-        | ContractCheck::Amqp(_)
-        | ContractCheck::Tcp => !was_broken,
+        Some(ContractCheck::Command(_)) => false,
+        Some(
+            ContractCheck::Sql { .. }
+            | ContractCheck::Redis { .. }
+            | ContractCheck::Http { .. }
+            | ContractCheck::Amqp(_)
+            | ContractCheck::Tcp,
+        )
+        | None => !was_broken,
     }
 }
 
@@ -59,8 +67,13 @@ pub(crate) async fn take(look: Look, credentials: Credentials) -> Vec<Checked> {
     let usable = use_it(&target, CHECK_TIME).await.err();
     let mut checks = vec![Checked { name: USABLE.to_owned(), problem: usable }];
     for (consumer, contract) in look.contracts {
-        let problem = keeps(&contract.check, &target, CHECK_TIME).await.err();
-        checks.push(Checked { name: format!("{consumer}: {}", contract.name), problem });
+        // A provider that does not say its versions is not refused for that.
+        let version = look.version.as_ref().and_then(|version| right_version(&contract, Some(version)));
+        checks.extend(version.map(|checked| Checked { name: format!("{consumer}: {}", checked.name), ..checked }));
+        if let Some(check) = &contract.check {
+            let problem = keeps(check, &target, CHECK_TIME).await.err();
+            checks.push(Checked { name: format!("{consumer}: {}", contract.name), problem });
+        }
     }
     checks
 }

@@ -13,6 +13,7 @@ use ostler_model::estate::contract::Contract;
 use ostler_model::health::{Health, Symptom, SymptomKind};
 use ostler_model::ids::{BindingId, ProviderName, SecretId, ServiceName};
 use ostler_model::time::Timestamp;
+use ostler_model::version::Version;
 use ostler_probes::{Target, keeps};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
@@ -81,6 +82,7 @@ struct Edge {
     binding: BindingId,
     revision: u32,
     provider: Option<ProviderName>,
+    version: Option<Version>,
     contracts: Vec<Contract>,
     target: Target,
 }
@@ -103,13 +105,37 @@ async fn look_at(handle: Loop, edge: Edge, room: Arc<Semaphore>) -> Looked {
     let _place = room.acquire_owned().await.expect("the semaphore is never closed");
     let mut checks = vec![Checked { name: USABLE.to_owned(), problem: use_it(&edge.target, CHECK_TIME).await.err() }];
     for contract in &edge.contracts {
-        let problem = keeps(&contract.check, &edge.target, CHECK_TIME).await.err();
-        checks.push(Checked { name: contract.name.clone(), problem });
+        checks.extend(right_version(contract, edge.version.as_ref()));
+        if let Some(check) = &contract.check {
+            let problem = keeps(check, &edge.target, CHECK_TIME).await.err();
+            checks.push(Checked { name: contract.name.clone(), problem });
+        }
     }
     let Edge { binding, revision, provider, .. } = edge;
     handle.tell(Event::Verified { binding: binding.clone(), revision, checks: checks.clone() });
     let at = Some(clock::now().to_seconds());
     Looked { consumer: binding.consumer, need: binding.need, provider, at, checks, not_seen: None }
+}
+
+/// Whether the need is of a version that the contract relies on, if it says anything of that.
+pub(crate) fn right_version(contract: &Contract, in_use: Option<&Version>) -> Option<Checked> {
+    let relied_on = contract.version.as_ref()?;
+    let problem = match in_use {
+        Some(version) if relied_on.contains(version) => None,
+        Some(version) => {
+            let detail = format!("{} is {version}, which is not in `{relied_on}`", contract.need);
+            Some(Symptom { kind: SymptomKind::WrongAnswer, detail })
+        }
+        None => {
+            let detail = format!("it is not known which version {} is: its provider does not say", contract.need);
+            Some(Symptom { kind: SymptomKind::Unknown, detail })
+        }
+    };
+    let name = match contract.check {
+        Some(_) => format!("{}: version {relied_on}", contract.name),
+        None => contract.name.clone(),
+    };
+    Some(Checked { name, problem })
 }
 
 /// What can be looked at, and what cannot.
@@ -126,10 +152,11 @@ fn edges(
     });
     for consumer in consumers {
         for need in consumer.spec.needs.iter().filter(|need| is_due(consumer, need)) {
-            let provider = known.services.get(need).and_then(|needed| needed.placement.as_ref());
-            let provider = provider.map(|placement| placement.provider.clone());
+            let placement = known.services.get(need).and_then(|needed| needed.placement.as_ref());
+            let provider = placement.map(|placement| placement.provider.clone());
+            let version = placement.and_then(|placement| placement.version.clone());
             match edge(engine, known, consumer, need) {
-                Ok(edge) => ready.push(Edge { provider, ..edge }),
+                Ok(edge) => ready.push(Edge { provider, version, ..edge }),
                 Err(why) => unseen.push(Looked {
                     consumer: consumer.spec.name.clone(),
                     need: need.clone(),
@@ -161,7 +188,7 @@ fn edge(engine: &Engine, known: &Knowledge, consumer: &ServiceKnowledge, need: &
     if let Some(pid) = pid {
         watching::as_the_process(&mut target, pid);
     }
-    Ok(Edge { binding: id, revision: binding.revision, provider: None, contracts, target })
+    Ok(Edge { binding: id, revision: binding.revision, provider: None, version: None, contracts, target })
 }
 
 /// What an edge was like when it was last looked at: a change of any of these is worth another look.
@@ -234,4 +261,37 @@ fn shapes(known: &Knowledge) -> BTreeMap<BindingId, (Shape, bool)> {
         Some((consumer.binding_id(need), (shape(known, consumer, need)?, is_kept)))
     };
     consumers.flat_map(|consumer| consumer.spec.needs.iter().filter_map(move |need| of(consumer, need))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use ostler_model::estate::contract::ContractCheck;
+
+    use super::*;
+
+    #[test]
+    fn a_need_is_of_a_version_that_is_relied_on() {
+        let version = |text: &str| text.parse::<Version>().unwrap();
+        let contract = |relied_on: Option<&str>, check| Contract {
+            need: "db".parse().unwrap(),
+            name: "it is right".to_owned(),
+            version: relied_on.map(|text| text.parse().unwrap()),
+            check,
+        };
+        assert_eq!(right_version(&contract(None, Some(ContractCheck::Tcp)), Some(&version("17.2"))), None);
+        for (in_use, kind, detail) in [
+            (Some("16.4"), None, ""),
+            (Some("17.2"), Some(SymptomKind::WrongAnswer), "db is 17.2, which is not in `>=15, <17`"),
+            (None, Some(SymptomKind::Unknown), "it is not known which version db is: its provider does not say"),
+        ] {
+            let in_use = in_use.map(version);
+            let checked = right_version(&contract(Some(">=15, <17"), None), in_use.as_ref()).unwrap();
+            assert_eq!(checked.name, "it is right");
+            assert_eq!(checked.problem.as_ref().map(|problem| problem.kind), kind);
+            assert_eq!(checked.problem.map(|problem| problem.detail).unwrap_or_default(), detail);
+        }
+        // Two checks of one contract are told apart.
+        let both = right_version(&contract(Some("16"), Some(ContractCheck::Tcp)), Some(&version("16.4"))).unwrap();
+        assert_eq!(both.name, "it is right: version 16");
+    }
 }

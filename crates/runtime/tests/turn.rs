@@ -69,6 +69,7 @@ fn offering(name: &str, runs_program: bool) -> Offering {
         },
         stop_grace: Span::seconds(10),
         withdrawn: false,
+        accepts: Vec::new(),
     }
 }
 

@@ -406,5 +406,6 @@ fn offering(name: OfferingName, sort: Sort, kind: Kind) -> Offering {
         },
         stop_grace: Span::seconds(10),
         withdrawn: false,
+        accepts: Vec::new(),
     }
 }

@@ -161,6 +161,7 @@ pub(crate) fn offering(text: &str, versions: &[&str]) -> Offering {
         },
         stop_grace: Span::seconds(10),
         withdrawn: false,
+        accepts: Vec::new(),
     }
 }
 

@@ -3,16 +3,22 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::ServiceName;
+use crate::version::VersionRange;
 
-/// One contract check: run with the consumer's own binding.
+/// One thing that a consumer relies on: versions of the need, a check that is run with the consumer's own binding, or
+/// both. At least one of the two is there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contract {
     /// What is relied on.
     pub need: ServiceName,
     /// What it is called in reports; different for each of a service.
     pub name: String,
-    /// How it is checked.
-    pub check: ContractCheck,
+    /// Which versions of the need it relies on; `None` where it says nothing of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<VersionRange>,
+    /// How it is checked; `None` where only the version counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<ContractCheck>,
 }
 
 /// How a contract is checked.

@@ -5,13 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ostler_model::catalog::{Actions, Limits, Offering, Plan, ProbePolicy};
+use ostler_model::catalog::{Accepts, Actions, Limits, Offering, Plan, ProbePolicy};
 use ostler_model::diagnostics::{Problem, Problems};
 use ostler_model::estate::Check;
 use ostler_model::ids::{OfferingName, PlanName};
 use ostler_model::template::Template;
 use ostler_model::time::Span;
-use ostler_model::version::Version;
+use ostler_model::version::{Version, VersionRange};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -66,6 +66,9 @@ pub struct Definition {
     pub(super) count: Steps,
     /// How it is backed up and restored by somebody who has nothing but a binding.
     pub(super) outside: Option<Outside>,
+    /// Which versions of other offerings it works with.
+    #[serde(default)]
+    pub(super) accepts: Vec<AcceptsDefinition>,
 }
 
 /// How the programs of an offering are found on this machine.
@@ -95,6 +98,15 @@ pub(super) struct FindVersion {
     pub(super) run: Vec<Text>,
     /// The version begins right after this text in the output.
     pub(super) after: String,
+}
+
+/// Which versions of another offering some of its own work with.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AcceptsDefinition {
+    pub(super) versions: Option<Spanned<String>>,
+    pub(super) offering: Spanned<String>,
+    pub(super) range: Spanned<String>,
 }
 
 /// As which user the offering runs when ostler itself is root.
@@ -381,12 +393,25 @@ impl Definition {
             },
             stop_grace: self.stop.grace,
             withdrawn: false,
+            accepts: self.accepts.iter().filter_map(AcceptsDefinition::read).collect(),
         }
     }
 
     /// The plan of this name.
     pub(super) fn plan(&self, name: &PlanName) -> Option<&PlanDefinition> {
         self.plans.iter().find(|plan| plan.name.get_ref() == name)
+    }
+}
+
+impl AcceptsDefinition {
+    /// What it says; `None` only where `check` has found it wrong.
+    fn read(&self) -> Option<Accepts> {
+        let versions = self.versions.as_ref().map_or(Ok(VersionRange::any()), |text| text.get_ref().parse());
+        Some(Accepts {
+            versions: versions.ok()?,
+            offering: self.offering.get_ref().parse().ok()?,
+            range: self.range.get_ref().parse().ok()?,
+        })
     }
 }
 

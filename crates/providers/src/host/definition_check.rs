@@ -4,7 +4,10 @@
 
 use std::collections::BTreeSet;
 
+use ostler_model::catalog::ACCEPTS_MAX;
 use ostler_model::diagnostics::{Problem, Problems};
+use ostler_model::ids::OfferingName;
+use ostler_model::version::VersionRange;
 
 use super::definition::{Definition, Generated, Helper, Step, Text, When, problem};
 
@@ -28,6 +31,7 @@ pub(super) fn check(definition: &Definition) -> Vec<Problem> {
     let mut checker = Checker { problems: Vec::new(), common: common_names(definition), definition };
     checker.sections();
     checker.plans();
+    checker.accepts();
     checker.fields("secret.", &definition.secret, &[]);
     checker.fields("binding.", &definition.bind, &["binding.consumer", "binding.id", "endpoint.host", "endpoint.port"]);
     checker.templates();
@@ -151,6 +155,36 @@ impl Checker<'_> {
                 let cause = format!("the plan `{}` has no value `{key}`", plan.name.get_ref());
                 let remedy = format!("Give every plan the same values: `{}` has it.", first.name.get_ref());
                 self.problems.push(problem(plan.name.span(), cause, remedy));
+            }
+        }
+    }
+
+    /// Every range is one, and of versions that there can be.
+    fn accepts(&mut self) {
+        let d = self.definition;
+        let has_versions = d.find.as_ref().is_some_and(|find| find.version.is_some());
+        if d.accepts.len() > ACCEPTS_MAX {
+            let cause = format!("there are {} `[[accepts]]`; there may be {ACCEPTS_MAX}", d.accepts.len());
+            self.problems.push(problem(0..0, cause, "Join ranges that say the same."));
+        }
+        for accepts in &d.accepts {
+            let ranges = accepts.versions.iter().chain([&accepts.range]);
+            for (text, wrong) in ranges.filter_map(|text| Some((text, text.get_ref().parse::<VersionRange>().err()?))) {
+                let remedy = "Join comparisons by commas, as in `>=15, <18`.";
+                self.problems.push(problem(text.span(), wrong.to_string(), remedy));
+            }
+            let offering = &accepts.offering;
+            if let Err(wrong) = offering.get_ref().parse::<OfferingName>() {
+                self.problems.push(problem(
+                    offering.span(),
+                    wrong.to_string(),
+                    "Name an offering, as in `postgresql`.",
+                ));
+            }
+            if let Some(versions) = accepts.versions.as_ref().filter(|_| !has_versions) {
+                let cause = "this is about some of its own versions, and it has none of its own";
+                let remedy = "Remove `versions`, or add `[find.version]`.";
+                self.problems.push(problem(versions.span(), cause, remedy));
             }
         }
     }

@@ -5,11 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use ostler_model::catalog::{Actions, Catalog, Cost, Limits, Maintenance, Offering, Plan, Price, ProbePolicy};
+use ostler_model::catalog::{
+    ACCEPTS_MAX, Accepts, Actions, Catalog, Cost, Limits, Maintenance, Offering, Plan, Price, ProbePolicy,
+};
 use ostler_model::estate::Check;
 use ostler_model::ids::{OfferingName, PlanName};
 use ostler_model::time::Span;
-use ostler_model::version::Version;
+use ostler_model::version::{Version, VersionRange};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -25,6 +27,8 @@ const SCHEMA_BYTES_MAX: usize = 64 * 1024;
 /// So many tags of an offering are looked at, each up to so long.
 const WORDS_MAX: usize = 100;
 const WORD_BYTES_MAX: usize = 64;
+/// The longest range of versions that is looked at.
+const RANGE_BYTES_MAX: usize = 256;
 /// How long after its credentials were made an instance may take to answer.
 const START_WITHIN: Span = Span::seconds(300);
 
@@ -187,6 +191,10 @@ fn read_service(
         return Err("has no plan that could be understood".to_owned());
     }
     let bindable = flag("bindable");
+    let (accepts, problems) = accepts(service);
+    for problem in problems {
+        read.leave_out(format!("the service `{name}` {problem}"));
+    }
     let versions: BTreeSet<Version> = plans.iter().filter_map(|plan| plan.version.clone()).collect();
     let offering = Offering {
         description: text(service, "description").unwrap_or_default(),
@@ -215,12 +223,47 @@ fn read_service(
         },
         stop_grace: Span::seconds(10),
         withdrawn: false,
+        accepts,
         name: name.clone(),
     };
     read.words.insert(name.clone(), words(service, &name));
     read.backups.extend(backup.map(|action| (name.clone(), action.format)));
     read.catalog.offerings.insert(name, offering);
     Ok(())
+}
+
+/// Which versions of other offerings it says that it works with, and what of that cannot be understood.
+fn accepts(service: &Object) -> (Vec<Accepts>, Vec<String>) {
+    let Some(said) = hint(service, "accepts") else { return (Vec::new(), Vec::new()) };
+    let Some(entries) = said.as_array() else {
+        return (Vec::new(), vec!["has `accepts` that are no list".to_owned()]);
+    };
+    let mut problems = Vec::new();
+    if entries.len() > ACCEPTS_MAX {
+        problems.push(format!("has `accepts` beyond the {ACCEPTS_MAX} that are read"));
+    }
+    let text = |entry: &Value, key: &str| {
+        entry.get(key).and_then(Value::as_str).filter(|text| text.len() <= RANGE_BYTES_MAX).map(str::to_owned)
+    };
+    let read = |entry: &Value| {
+        let versions = match entry.get("versions") {
+            None | Some(Value::Null) => VersionRange::any(),
+            Some(_) => text(entry, "versions")?.parse().ok()?,
+        };
+        // The name as this catalog's offerings get it, so that it can be named as its broker does.
+        let offering = label(&text(entry, "offering")?, |_: &OfferingName| false)?;
+        Some(Accepts { versions, offering, range: text(entry, "range")?.parse().ok()? })
+    };
+    let mut accepts = Vec::new();
+    for (number, entry) in (1..).zip(entries.iter().take(ACCEPTS_MAX)) {
+        match read(entry) {
+            Some(entry) => accepts.push(entry),
+            None => {
+                problems.push(format!("has `accepts` whose entry {number} names no offering and range of versions"))
+            }
+        }
+    }
+    (accepts, problems)
 }
 
 fn words(service: &Object, name: &OfferingName) -> Vec<String> {
@@ -409,6 +452,42 @@ mod tests {
     }
 
     #[test]
+    fn what_it_works_with_is_read_as_far_as_it_can_be_understood() {
+        let plans = json!([{"id": "p", "name": "small", "description": "x"}]);
+        let service = |accepts: Value| {
+            catalog(json!({"services": [{"id": "s", "name": "shop", "description": "x", "bindable": true,
+                "plans": plans, "metadata": {"ostler": {"accepts": accepts}}}]}))
+        };
+        let read = service(json!([
+            {"versions": ">=3", "offering": "PostgreSQL", "range": ">=15, <18"},
+            {"offering": "redis", "range": "7"},
+            {"offering": "redis"},
+            {"offering": "redis", "range": ">=seven"},
+            {"offering": "redis", "range": "x".repeat(300)},
+            {"versions": 3, "offering": "redis", "range": "7"},
+            null,
+        ]));
+        let said: Vec<String> = read
+            .catalog
+            .offerings
+            .values()
+            .flat_map(|offering| &offering.accepts)
+            .map(|accepts| format!("{} of {} {}", accepts.versions, accepts.offering, accepts.range))
+            .collect();
+        assert_eq!(said, [">=3 of postgresql >=15, <18", "* of redis 7"]);
+        assert_eq!(read.problems.len(), 5, "{:?}", read.problems);
+        assert_eq!(
+            read.problems[0],
+            "the service `shop` has `accepts` whose entry 3 names no offering and range of versions"
+        );
+        assert_eq!(service(json!("all")).problems, ["the service `shop` has `accepts` that are no list"]);
+        let many = vec![json!({"offering": "redis", "range": "7"}); 1001];
+        let read = service(Value::from(many));
+        assert_eq!(read.catalog.offerings.values().next().unwrap().accepts.len(), 1000);
+        assert_eq!(read.problems, ["the service `shop` has `accepts` beyond the 1000 that are read"]);
+    }
+
+    #[test]
     fn what_is_no_catalog_is_told() {
         for wrong in [json!({}), json!({"services": {}}), json!({"services": null})] {
             let Value::Object(object) = wrong else { panic!("an object") };
@@ -435,6 +514,10 @@ mod tests {
             Just("unit"),
             Just("ostler"),
             Just("version"),
+            Just("versions"),
+            Just("accepts"),
+            Just("offering"),
+            Just("range"),
             Just("maintenance_info"),
             Just("schemas"),
             Just("bindable"),

@@ -4,15 +4,17 @@ use std::collections::BTreeSet;
 
 use toml::de::DeValue;
 
-use super::reader::{Key, Reader, Value, listed};
+use super::reader::{Fields, Key, Reader, Value, listed};
 use super::values;
 use crate::diagnostics::shown;
 use crate::estate::contract::{AmqpCheck, Contract, ContractCheck};
 use crate::ids::ServiceName;
+use crate::version::VersionRange;
 
 const CONTRACT: &[Key] = &[
     ("need", r#"need = "db""#),
     ("name", r#"name = "there are books""#),
+    ("version", r#"version = ">=15, <17""#),
     ("sql", r#"sql = "select count(*) > 0 from books""#),
     ("redis", r#"redis = ["PING"]"#),
     ("amqp", r#"amqp = { queue = "orders" }"#),
@@ -58,17 +60,7 @@ fn read_one(
     entry: Value<'_>,
 ) -> Option<Contract> {
     let fields = entry.fields(reader, format!("service.{service}.contract"), CONTRACT)?;
-    let need = fields.required(reader, "need").and_then(|value| {
-        let need: ServiceName = value.name(reader)?;
-        if !needs.contains(&need) {
-            let known = listed(needs.iter().map(ServiceName::as_str));
-            let rest = format!("add it to `needs`, or name one of them: {known}");
-            let remedy = reader.advise(need.as_str(), needs.iter().map(ServiceName::as_str), &rest);
-            reader.report(value.span(), format!("`{service}` does not need `{need}`"), remedy);
-            return None;
-        }
-        Some(need)
-    });
+    let need = read_need(reader, service, needs, &fields);
     let mut bounded = |key| {
         let value = fields.optional(key)?;
         let text = value.some_text(reader)?;
@@ -82,41 +74,91 @@ fn read_one(
     let redis = fields.optional("redis").and_then(|value| values::read_command(reader, value));
     let amqp = fields.optional("amqp").and_then(|value| read_amqp(reader, service, value));
     let command = fields.optional("command").and_then(|value| values::read_command(reader, value));
-    let tcp = fields.optional("tcp").and_then(|value| value.boolean(reader)).unwrap_or_default();
+    let tcp = fields.optional("tcp").map_or(Some(false), |value| value.boolean(reader));
     let status = fields.optional("status").and_then(|value| value.integer(reader, 100..=599));
-    let kinds: Vec<&str> = KINDS.into_iter().filter(|key| fields.optional(key).is_some()).collect();
+    let version: Option<VersionRange> = match fields.optional("version") {
+        Some(value) => Some(value.parsed(reader)?),
+        None => None,
+    };
+    let tcp = tcp?;
+    let kinds: Vec<&str> =
+        KINDS.into_iter().filter(|key| fields.optional(key).is_some() && (tcp || *key != "tcp")).collect();
     let check = match kinds.as_slice() {
-        ["sql"] => ContractCheck::Sql { query: sql?, expect: expected(reader, &entry, expect.clone())? },
-        ["redis"] => ContractCheck::Redis { command: redis?, expect: expected(reader, &entry, expect.clone())? },
-        ["amqp"] => ContractCheck::Amqp(amqp?),
+        ["sql"] => Some(ContractCheck::Sql { query: sql?, expect: expected(reader, &entry, expect.clone())? }),
+        ["redis"] => Some(ContractCheck::Redis { command: redis?, expect: expected(reader, &entry, expect.clone())? }),
+        ["amqp"] => Some(ContractCheck::Amqp(amqp?)),
         ["http"] => {
             let status = u16::try_from(status.unwrap_or(200)).expect("it is at most 599");
-            ContractCheck::Http { path: a_path(reader, &entry, http?)?, status, contains: expect.clone() }
+            Some(ContractCheck::Http { path: a_path(reader, &entry, http?)?, status, contains: expect.clone() })
         }
-        ["tcp"] if tcp => ContractCheck::Tcp,
-        ["command"] => ContractCheck::Command(command?),
+        ["tcp"] => Some(ContractCheck::Tcp),
+        ["command"] => Some(ContractCheck::Command(command?)),
+        [] if version.is_some() => None,
         _ if fields.has_unknown() => return None,
+        [] => {
+            let cause = "it says nothing that could be relied on";
+            let remedy = "add one of `sql`, `redis`, `amqp`, `http`, `tcp = true` and `command`, or a `version`";
+            reader.report(entry.span(), cause, remedy);
+            return None;
+        }
         _ => {
-            let cause = "a contract is checked in exactly one way";
-            reader.report(entry.span(), cause, "add one of `sql`, `redis`, `amqp`, `http`, `tcp = true` and `command`");
+            let cause = "a contract is checked in at most one way";
+            let remedy = "keep one of `sql`, `redis`, `amqp`, `http`, `tcp = true` and `command`; write another contract \
+                          for each of the others";
+            reader.report(entry.span(), cause, remedy);
             return None;
         }
     };
-    for (key, of, given) in
-        [("expect", "`sql`, `redis` and `http`", expect.is_some()), ("status", "`http`", status.is_some())]
-    {
-        let takes = match (&check, key) {
-            (ContractCheck::Http { .. }, _) => true,
-            (ContractCheck::Sql { .. } | ContractCheck::Redis { .. }, key) => key == "expect",
-            (ContractCheck::Amqp(_) | ContractCheck::Tcp | ContractCheck::Command(_), _) => false,
+    if !counts(reader, &entry, check.as_ref(), expect.is_some(), status.is_some()) {
+        return None;
+    }
+    let in_words = || match (&check, &version) {
+        (Some(check), _) => check.in_words(),
+        (None, Some(version)) => format!("version {version}"),
+        (None, None) => String::new(),
+    };
+    let name = name.unwrap_or_else(|| in_words().chars().take(NAME_MAX).collect());
+    Some(Contract { need: need?, name, version, check })
+}
+
+/// Whether what is said of the answer is for this kind of check.
+fn counts(
+    reader: &mut Reader<'_>,
+    entry: &Value<'_>,
+    check: Option<&ContractCheck>,
+    expect: bool,
+    status: bool,
+) -> bool {
+    for (key, of, given) in [("expect", "`sql`, `redis` and `http`", expect), ("status", "`http`", status)] {
+        let takes = match (check, key) {
+            (Some(ContractCheck::Http { .. }), _) => true,
+            (Some(ContractCheck::Sql { .. } | ContractCheck::Redis { .. }), key) => key == "expect",
+            (Some(ContractCheck::Amqp(_) | ContractCheck::Tcp | ContractCheck::Command(_)) | None, _) => false,
         };
         if given && !takes {
             reader.report(entry.span(), format!("`{key}` is only for {of}"), "remove it");
-            return None;
+            return false;
         }
     }
-    let name = name.unwrap_or_else(|| check.in_words().chars().take(NAME_MAX).collect());
-    Some(Contract { need: need?, name, check })
+    true
+}
+
+fn read_need(
+    reader: &mut Reader<'_>,
+    service: &ServiceName,
+    needs: &BTreeSet<ServiceName>,
+    fields: &Fields<'_>,
+) -> Option<ServiceName> {
+    let value = fields.required(reader, "need")?;
+    let need: ServiceName = value.name(reader)?;
+    if !needs.contains(&need) {
+        let known = listed(needs.iter().map(ServiceName::as_str));
+        let rest = format!("add it to `needs`, or name one of them: {known}");
+        let remedy = reader.advise(need.as_str(), needs.iter().map(ServiceName::as_str), &rest);
+        reader.report(value.span(), format!("`{service}` does not need `{need}`"), remedy);
+        return None;
+    }
+    Some(need)
 }
 
 fn a_path(reader: &mut Reader<'_>, entry: &Value<'_>, path: String) -> Option<String> {
