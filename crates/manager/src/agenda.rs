@@ -3,7 +3,7 @@
 //! Invariant: what is looked for changes nothing, and what an upgrade waits for is told by the same function that holds
 //! it up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ostler_model::catalog::{Offering, Placement, Plan};
 use ostler_model::estate::Estate;
@@ -15,6 +15,7 @@ use ostler_model::version::Version;
 use crate::failover::can_restore;
 use crate::instance::OperationKind;
 use crate::knowledge::{Knowledge, Origin, ServiceKnowledge};
+use crate::solve::{Wish, solve};
 use crate::upgrade::{Agenda, AgendaStep, Blocked, named};
 
 /// What an upgrade that could be made waits for.
@@ -68,10 +69,8 @@ pub(crate) fn closed(known: &Knowledge, urgent: bool, now: Timestamp) -> Option<
 
 /// What the step waits for; `None` if it can be made now.
 pub fn waits(known: &Knowledge, service: &ServiceKnowledge, step: &AgendaStep, now: Timestamp) -> Option<Waits> {
-    let declared = declared(known);
     let upgrades = service.upgrades();
-    let by_itself = declared.by_itself && (!step.data || declared.major);
-    if upgrades.wish.is_none() && !step.declared && !by_itself {
+    if !is_made_unasked(known, service, step) {
         return Some(Waits::Asked);
     }
     if let Some((until, why)) = upgrades.put_off.as_ref().filter(|(until, _)| now < *until) {
@@ -84,7 +83,7 @@ pub fn waits(known: &Knowledge, service: &ServiceKnowledge, step: &AgendaStep, n
     if known.drill.is_some() {
         return Some(Waits::Drill);
     }
-    if let Some(other) = comes_before(known, service, step, now) {
+    if let Some(other) = comes_before(known, service, step) {
         return Some(Waits::Other(other));
     }
     let most = known.repairs_at_once();
@@ -97,12 +96,7 @@ pub fn waits(known: &Knowledge, service: &ServiceKnowledge, step: &AgendaStep, n
 }
 
 /// A neighbour that is being upgraded or moved, or whose step comes earlier and can be made.
-fn comes_before(
-    known: &Knowledge,
-    service: &ServiceKnowledge,
-    step: &AgendaStep,
-    now: Timestamp,
-) -> Option<ServiceName> {
+fn comes_before(known: &Knowledge, service: &ServiceKnowledge, step: &AgendaStep) -> Option<ServiceName> {
     let name = &service.spec.name;
     let is_neighbour = |other: &ServiceName| {
         service.spec.needs.contains(other) || known.consumers.get(name).is_some_and(|all| all.contains(other))
@@ -116,19 +110,17 @@ fn comes_before(
     let earlier = known.agenda.steps.iter().take_while(|other| *other != step);
     let earlier = earlier.filter(|other| other.service == *name || is_neighbour(&other.service));
     let is_live = |other: &&AgendaStep| {
-        let other_service = known.services.get(&other.service);
-        other_service.is_some_and(|service| !matches!(waits_for_people(known, service, other, now), Some(Waits::Asked)))
+        let service = known.services.get(&other.service);
+        service.is_some_and(|service| is_made_unasked(known, service, other))
     };
     earlier.filter(is_live).map(|other| other.service.clone()).next()
 }
 
-/// Whether the step of a neighbour is one that will be made by itself, sooner or later.
-fn waits_for_people(known: &Knowledge, service: &ServiceKnowledge, step: &AgendaStep, now: Timestamp) -> Option<Waits> {
+/// Whether the step will be made, sooner or later, without anybody's asking any more.
+fn is_made_unasked(known: &Knowledge, service: &ServiceKnowledge, step: &AgendaStep) -> bool {
     let declared = declared(known);
-    let upgrades = service.upgrades();
     let by_itself = declared.by_itself && (!step.data || declared.major);
-    let put_off = upgrades.put_off.as_ref().is_some_and(|(until, _)| now < *until);
-    ((upgrades.wish.is_none() && !step.declared && !by_itself) || put_off).then_some(Waits::Asked)
+    service.upgrades().wish.is_some() || step.declared || by_itself
 }
 
 /// The service itself, or a need of it, where not all is well: an upgrade begins where all is.
@@ -144,19 +136,88 @@ pub(crate) fn not_well(known: &Knowledge, service: &ServiceKnowledge) -> Option<
     known.missing_needs(service).into_iter().next()
 }
 
-/// What is newer than what is used, in the order in which it can be put to use.
+/// What is newer than what is used, in the order in which it can be put to use: first what will be without anybody's
+/// asking, so that nothing that nobody asked for has to change for it; then what would be if somebody did.
 pub(crate) fn seek(known: &Knowledge) -> Agenda {
     let mut agenda = Agenda::default();
     let Some(estate) = &known.estate else { return agenda };
-    for (name, service) in &known.services {
-        let Some(offered) = Offered::of(known, service) else { continue };
-        match offered.target(estate) {
-            Ok(Some(to)) => agenda.steps.push(offered.step(name, to)),
-            Ok(None) => {}
-            Err(blocked) => agenda.blocked.push(Blocked { service: name.clone(), ..blocked }),
+    let all: BTreeMap<&ServiceName, Offered<'_>> =
+        known.services.iter().filter_map(|(name, service)| Some((name, Offered::of(known, service)?))).collect();
+    let names = |of: &dyn Fn(&Offered<'_>) -> bool| -> BTreeSet<ServiceName> {
+        all.iter().filter(|(_, offered)| of(offered)).map(|(name, _)| (*name).clone()).collect()
+    };
+    // Most of the time there is nothing to be solved.
+    let has_choice = |offered: &Offered<'_>| offered.candidates().any(|to| offered.why_not(estate, &to).is_none());
+    if !names(&has_choice).is_empty() {
+        let live = names(&|offered| offered.is_live(estate));
+        let firsts = [live.clone(), names(&|_| true)];
+        for only in firsts.into_iter().filter(|only| !only.is_empty()) {
+            put_on(&mut agenda, &all, estate, only);
+        }
+    }
+    for (name, offered) in &all {
+        let on_agenda = agenda.steps.iter().any(|step| step.service == **name);
+        match offered.newer_upkeep() {
+            Some(to) if !on_agenda => match offered.why_not(estate, &to) {
+                None => agenda.steps.push(offered.step(name, to)),
+                Some(because) => block(&mut agenda, name, named(&to), because),
+            },
+            Some(_) | None if on_agenda => {}
+            Some(_) | None => {
+                let newest = offered.candidates().filter(|to| to.version > offered.held.version).last();
+                if let Some((to, because)) = newest.and_then(|to| Some((named(&to), offered.why_not(estate, &to)?))) {
+                    block(&mut agenda, name, to, because);
+                }
+            }
         }
     }
     agenda
+}
+
+fn block(agenda: &mut Agenda, service: &ServiceName, newest: String, because: String) {
+    if !agenda.blocked.iter().any(|blocked| blocked.service == *service) {
+        agenda.blocked.push(Blocked { service: service.clone(), newest, because });
+    }
+}
+
+/// Adds the steps of these services that are not on the agenda, and why others stay as they are.
+fn put_on(
+    agenda: &mut Agenda,
+    all: &BTreeMap<&ServiceName, Offered<'_>>,
+    estate: &Estate,
+    only: BTreeSet<ServiceName>,
+) {
+    let Some(known) = all.values().next().map(|offered| offered.known) else { return };
+    let rejected = all.iter().map(|(name, offered)| {
+        let not = offered.candidates().filter(|to| offered.why_not(estate, to).is_some());
+        ((*name).clone(), not.filter_map(|to| to.version).collect())
+    });
+    let wish = Wish { only: Some(only), rejected: rejected.collect(), major: true };
+    let outcome = solve(known, estate, &known.catalogs, &wish);
+    let before: BTreeSet<ServiceName> = agenda.steps.iter().map(|step| step.service.clone()).collect();
+    for step in outcome.steps {
+        if let Some(offered) = all.get(&step.service).filter(|_| !before.contains(&step.service)) {
+            let from = Placement { version: Some(step.from), ..offered.held.clone() };
+            let to = offered.at(Some(&step.to));
+            agenda.steps.push(AgendaStep { from, ..offered.step(&step.service, to) });
+        }
+    }
+    for conflict in outcome.conflicts {
+        for name in &conflict.held {
+            let newest = all.get(name).and_then(|offered| offered.candidates().last());
+            let newest = newest.map_or_else(|| "another version".to_owned(), |to| named(&to));
+            block(agenda, name, newest, conflict.explanation.clone());
+        }
+    }
+    for blocked in outcome.blocked {
+        // What ostler itself does not want is said in its own words.
+        let own =
+            all.get(&blocked.service).and_then(|offered| offered.why_not(estate, &offered.at(Some(&blocked.newest))));
+        let on_agenda = agenda.steps.iter().any(|step| step.service == blocked.service);
+        if !on_agenda {
+            block(agenda, &blocked.service, blocked.newest.to_string(), own.unwrap_or(blocked.because));
+        }
+    }
 }
 
 /// What a service has, and what there is for it.
@@ -186,8 +247,26 @@ impl<'a> Offered<'a> {
 
     fn step(&self, name: &ServiceName, to: Placement) -> AgendaStep {
         let data = self.needs_data_step(to.version.as_ref());
-        let declared = self.held.version.as_ref().is_some_and(|held| !self.service.spec.version.contains(held));
-        AgendaStep { service: name.clone(), from: self.held.clone(), to, data, declared }
+        AgendaStep { service: name.clone(), from: self.held.clone(), to, data, declared: self.is_out_of_range() }
+    }
+
+    /// The estate file does not allow what there is: by the service's own range, or by what a consumer relies on.
+    fn is_out_of_range(&self) -> bool {
+        let Some(held) = &self.held.version else { return false };
+        let name = &self.service.spec.name;
+        let consumers = self.known.consumers.get(name).into_iter().flatten();
+        let consumers = consumers.filter_map(|consumer| self.known.services.get(consumer));
+        let mut relied_on = consumers
+            .filter(|consumer| self.known.is_wanted(consumer))
+            .flat_map(|consumer| consumer.spec.contracts.iter().filter(|contract| contract.need == *name))
+            .filter_map(|contract| contract.version.as_ref());
+        !self.service.spec.version.contains(held) || relied_on.any(|range| !range.contains(held))
+    }
+
+    /// Whether it will be upgraded without anybody's asking any more.
+    fn is_live(&self, estate: &Estate) -> bool {
+        let by_itself = estate.upgrade.as_ref().is_some_and(|upgrade| upgrade.by_itself);
+        by_itself || self.service.upgrades().wish.is_some() || self.is_out_of_range()
     }
 
     /// Whether the data has to be dumped and restored for this version.
@@ -197,51 +276,21 @@ impl<'a> Offered<'a> {
         here && self.known.is_durable(self.service) && !self.offering.same_series(held, to)
     }
 
-    /// What to upgrade to, if to anything.
-    ///
-    /// # Errors
-    /// What is newer and not put to use, and why.
-    fn target(&self, estate: &Estate) -> Result<Option<Placement>, Blocked> {
-        let newer = |placement: &Placement| {
-            let by_version = match (&self.held.version, &placement.version) {
-                (Some(held), Some(to)) => to > held || (to < held && !self.service.spec.version.contains(held)),
-                (None, Some(_)) | (_, None) => false,
-            };
-            by_version || placement.maintenance != self.held.maintenance
-        };
-        let placements: Vec<Placement> =
-            self.placements().into_iter().filter(|placement| newer(placement) && placement != self.held).collect();
-        let mut why_not = None;
-        for placement in placements.iter().rev() {
-            match self.why_not(estate, placement) {
-                None => {
-                    // Something newer that is not put to use is told where nothing else is done.
-                    return Ok(Some(placement.clone()));
-                }
-                Some(because) => {
-                    why_not.get_or_insert(Blocked {
-                        service: self.service.spec.name.clone(),
-                        newest: named(placement),
-                        because,
-                    });
-                }
-            }
-        }
-        why_not.map_or(Ok(None), Err)
+    /// Every other version that it could be, oldest first.
+    fn candidates(&self) -> impl Iterator<Item = Placement> {
+        let others = self.versions.iter().filter(|version| Some(*version) != self.held.version.as_ref());
+        others.filter(|_| self.held.version.is_some()).map(|version| self.at(Some(version)))
     }
 
-    /// What it could be, oldest first.
-    fn placements(&self) -> Vec<Placement> {
+    /// The same version as it is kept up to date now, if that is another than it was made with.
+    fn newer_upkeep(&self) -> Option<Placement> {
+        let to = self.at(self.held.version.as_ref());
+        (to.maintenance.is_some() && to.maintenance != self.held.maintenance).then_some(to)
+    }
+
+    fn at(&self, version: Option<&Version>) -> Placement {
         let maintenance = self.plan.maintenance.as_ref().map(|maintenance| maintenance.version.clone());
-        let at = |version: Option<&Version>| Placement {
-            version: version.or(self.held.version.as_ref()).cloned(),
-            maintenance: maintenance.clone(),
-            ..self.held.clone()
-        };
-        match self.versions {
-            [] => vec![at(None)],
-            versions => versions.iter().map(|version| at(Some(version))).collect(),
-        }
+        Placement { version: version.or(self.held.version.as_ref()).cloned(), maintenance, ..self.held.clone() }
     }
 
     /// Why it is not to be put to use.
@@ -249,6 +298,12 @@ impl<'a> Offered<'a> {
         let (name, spec, upgrades) = (&self.service.spec.name, &self.service.spec, self.service.upgrades());
         if let Some(version) = to.version.as_ref().filter(|version| !spec.version.contains(version)) {
             return Some(format!("`version = \"{}\"` does not allow {version}", spec.version));
+        }
+        if let (Some(held), Some(to)) = (&self.held.version, &to.version)
+            && to < held
+            && !self.is_out_of_range()
+        {
+            return Some("it is older".to_owned());
         }
         let wish = upgrades.wish.as_ref().and_then(|wish| wish.to.as_ref());
         if let (Some(wish), Some(version)) = (wish, &to.version)
@@ -276,9 +331,8 @@ impl<'a> Offered<'a> {
         if self.service.active > 1 {
             return Some("its instances hold data of their own, and a backup is of one of them".to_owned());
         }
-        let held = self.held.version.as_ref();
         let wanted = upgrades.wish.is_some()
-            || held.is_some_and(|held| !spec.version.contains(held))
+            || self.is_out_of_range()
             || estate.upgrade.as_ref().is_some_and(|upgrade| upgrade.major);
         (!wanted).then(|| {
             format!(

@@ -81,6 +81,7 @@ impl Scene {
                 offering: one.offering.parse().unwrap(),
                 plan: "small".parse().unwrap(),
                 version: one.in_use.clone(),
+                maintenance: None,
                 handle: None,
             });
             known.services.insert(spec.name.clone(), Box::new(knowledge));

@@ -7,8 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ostler_manager::FactKind;
 use ostler_model::estate::drills::Fault;
 use ostler_model::ids::{AttemptId, EstateUuid, InstanceId, ProviderName, ServiceName};
-use ostler_model::version::VersionRange;
 use ostler_model::month::Month;
+use ostler_model::version::VersionRange;
 
 /// Buys the services your business needs, wires them together, and keeps them working.
 #[derive(Debug, Parser)]

@@ -293,7 +293,7 @@ fn asked() -> impl Strategy<Value = FactKind> {
         service().prop_map(move |service| FactKind::ProofAsked { service, name: text() }),
         service().prop_map(move |service| FactKind::BackupBrought {
             service,
-            backup: ostler_model::outcome::BackupMade { name: text(), bytes: u64::MAX, sha256: text(), place: None },
+            backup: BackupMade { name: text(), bytes: u64::MAX, sha256: text(), place: None },
         }),
         service().prop_map(move |service| FactKind::BackupDropped { service, name: text(), why: text() }),
         service().prop_map(|service| FactKind::CallersAffected {

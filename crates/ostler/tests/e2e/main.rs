@@ -27,5 +27,5 @@ mod standby;
 mod together;
 mod trouble;
 mod up_and_down;
-mod versions;
 mod upgrades;
+mod versions;
