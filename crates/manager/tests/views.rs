@@ -401,8 +401,9 @@ fn places_of_what_exists_stay() {
     let cache = World::settled("[service.db]\noffering = \"cache\"\nversion = \"<8\"\n");
     for (known, services, versions, place) in [
         (&world, DB_ALONE.to_owned(), STORES, "small 15.18"),
-        // The one it has is no longer offered: the newest of the same major version.
-        (&world, DB_ALONE.to_owned(), &["15.17", "15.19", "16.4"], "small 15.19"),
+        // The one it has is no longer offered: its successor is an upgrade, never had in passing.
+        (&world, DB_ALONE.to_owned(), &["15.17", "15.19", "16.4"], "small 15.18"),
+        (&world, DB_ALONE.to_owned(), &["15.16", "15.17", "16.4"], "small 15.17"),
         (
             &world,
             format!("{DB_ALONE}version = \">=16\"\n"),
