@@ -531,6 +531,7 @@ impl Ostler {
 
 /// Where a version of PostgreSQL is installed: a folder with `bin` in it.
 fn postgresql(version: &str) -> PathBuf {
+    assert!(POSTGRESQL_VERSIONS.contains(&version), "the tests have no PostgreSQL {version}");
     let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/test-tools/postgresql").join(version);
     let folder = if version == "15" { PathBuf::from("/usr/lib/postgresql/15") } else { tools };
     let folder = folder.canonicalize().unwrap_or(folder);

@@ -74,7 +74,7 @@ mod tests {
         assert_eq!(found("./releases/{{ version }}/web", dir.path()), all);
         assert_eq!(
             found(&format!("{}/releases/1.{{{{ version }}}}/web", dir.path().display()), Path::new("/")),
-            ["9.3", "10.0", "10.1"]
+            ["2.3.4", "9.3", "10.0", "10.1"]
         );
         assert!(found("nowhere/{{ version }}/web", dir.path()).is_empty());
     }
