@@ -8,6 +8,7 @@ use comfy_table::{Cell, CellAlignment};
 use ostler_books::{By, NotCounted, Report, Row, Statement, focus};
 use ostler_runtime::clock;
 use ostler_runtime::control::{Request, Response};
+use ostler_runtime::history;
 use ostler_runtime::server::no_books;
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
@@ -59,8 +60,8 @@ fn export(statement: &Statement, file: &Path, common: &Common) -> Outcome {
     let what = format!("cannot write {}", file.display());
     std::fs::write(file, text)
         .map_err(|error| Failure::of(what, &error, "name a file in a folder that you may write to"))?;
-    let (rows, month) = (statement.so_far.len(), statement.month);
-    say(common, &format!("{} has the {rows} items of {month}.", file.display()));
+    let items = history::counted(statement.so_far.len(), "item");
+    say(common, &format!("{} has {items} of {}.", file.display(), statement.month));
     Ok(())
 }
 

@@ -13,6 +13,7 @@
 mod harness;
 
 mod backups;
+mod books;
 mod broker;
 mod changes;
 mod command_line;
