@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{Ostler, kill};
+use crate::harness::{Ostler, kill, wait_until};
 
 /// Two services on a machine that costs `purchase` over four years.
 fn shop(purchase: u32, budget: u32) -> String {
@@ -61,7 +61,10 @@ fn the_books_survive_ostler_itself() {
     let ostler = Ostler::up(&shop(1440, 50));
     let before = ostler.json(&["books"]);
     let month = before["month"].as_str().unwrap(); // a month may just be ending
-    kill(ostler.own_process("manager"));
+    let manager = ostler.own_process("manager");
+    kill(manager);
+    // Whoever asks the one that is just dying is told to ask again.
+    wait_until("there is another manager", || ostler.own_processes("manager").iter().any(|pid| *pid != manager));
     let after = ostler.json(&["books", "--month", month]);
     assert_eq!((&after["forecast"], rows(&after)), (&before["forecast"], rows(&before)));
     ostler.ok(&["down", "--yes"]);
