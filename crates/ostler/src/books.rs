@@ -14,7 +14,7 @@ use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 
 use crate::args::{Books, Common, Seen};
-use crate::client::{ask, cut_off, is_running};
+use crate::client::{ask, cut_off, is_running, keeper_is_there};
 use crate::commands::{print_json, recalled_at_rest, say};
 use crate::failure::{Failure, Outcome};
 use crate::{place, show};
@@ -24,7 +24,7 @@ const CELLS: usize = 20;
 
 pub(crate) async fn show(arguments: &Books, common: &Common) -> Outcome {
     let home = place::of_command(common)?;
-    let statement = if is_running(&home).await {
+    let statement = if is_running(&home).await || keeper_is_there(&home) {
         match ask(&home, &Request::Books { month: arguments.month }).await? {
             Response::Books(statement) => *statement,
             _ => return Err(cut_off()),
