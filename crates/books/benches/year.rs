@@ -77,7 +77,8 @@ fn year(services: u32, most: u64, mut take: impl FnMut(Fact)) -> Timestamp {
     let mut at = Timestamp::parse("2026-01-01T00:00:00Z").unwrap();
     let step = Duration::from_secs(365 * 86_400) / u32::try_from(most).unwrap();
     take(Fact { at, kind: FactKind::EstateDeclared { estate: Arc::new(estate) } });
-    let names: Vec<_> = (0..services).map(|index| format!("s{index}").parse().unwrap()).collect();
+    let names: Vec<ostler_model::ids::ServiceName> =
+        (0..services).map(|index| format!("s{index}").parse().unwrap()).collect();
     let place = Placement {
         provider: "acme".parse().unwrap(),
         offering: "postgresql".parse().unwrap(),

@@ -8,12 +8,13 @@ use comfy_table::{Cell, CellAlignment};
 use ostler_books::{By, NotCounted, Report, Row, Statement, focus};
 use ostler_runtime::clock;
 use ostler_runtime::control::{Request, Response};
+use ostler_runtime::history;
 use ostler_runtime::server::no_books;
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 
 use crate::args::{Books, Common, Seen};
-use crate::client::{ask, cut_off, is_running};
+use crate::client::{ask, cut_off, is_running, keeper_is_there};
 use crate::commands::{print_json, recalled_at_rest, say};
 use crate::failure::{Failure, Outcome};
 use crate::{place, show};
@@ -23,7 +24,7 @@ const CELLS: usize = 20;
 
 pub(crate) async fn show(arguments: &Books, common: &Common) -> Outcome {
     let home = place::of_command(common)?;
-    let statement = if is_running(&home).await {
+    let statement = if is_running(&home).await || keeper_is_there(&home) {
         match ask(&home, &Request::Books { month: arguments.month }).await? {
             Response::Books(statement) => *statement,
             _ => return Err(cut_off()),
@@ -59,8 +60,8 @@ fn export(statement: &Statement, file: &Path, common: &Common) -> Outcome {
     let what = format!("cannot write {}", file.display());
     std::fs::write(file, text)
         .map_err(|error| Failure::of(what, &error, "name a file in a folder that you may write to"))?;
-    let (rows, month) = (statement.so_far.len(), statement.month);
-    say(common, &format!("{} has the {rows} items of {month}.", file.display()));
+    let items = history::counted(statement.so_far.len(), "item");
+    say(common, &format!("{} has {items} of {}.", file.display(), statement.month));
     Ok(())
 }
 

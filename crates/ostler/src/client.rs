@@ -46,7 +46,8 @@ async fn connect(home: &Home) -> Outcome<Line> {
     }
 }
 
-fn keeper_is_there(home: &Home) -> bool {
+/// Whether a manager that does not answer is being brought back.
+pub(crate) fn keeper_is_there(home: &Home) -> bool {
     ostler_keeper::wire::connect(&home.keeper_socket()).is_ok()
 }
 

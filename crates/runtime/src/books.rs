@@ -83,6 +83,10 @@ pub fn over_budget(known: &Knowledge, prepared: &Prepared, what: &str, now: Time
         format!("it would cost {} a month{now_it_is}, and the budget is {}", money(change.after), money(budget.get()));
     let ways = change.ways.iter().map(|way| format!("{} ({} a month)", way.words, money(way.monthly)));
     let raise = format!("raise `[estate] budget` to {}", change.after);
-    let remedy = format!("one of: {}", ways.chain([raise]).collect::<Vec<_>>().join("; "));
+    let remedies: Vec<String> = ways.chain([raise]).collect();
+    let remedy = match remedies.as_slice() {
+        [raise] => raise.clone(),
+        several => format!("one of: {}", several.join("; ")),
+    };
     Some(Refused { what: what.to_owned(), causes: vec![cause], remedy, problems: Vec::new(), rendered: None })
 }

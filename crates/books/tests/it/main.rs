@@ -1,5 +1,7 @@
 //! The books of small stories, reckoned by hand; and what must be so of every story.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail like tests")]
+
 mod exported;
 mod town;
 

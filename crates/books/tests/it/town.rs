@@ -30,13 +30,16 @@ fn placement(provider: &str, plan: &str) -> Placement {
     }
 }
 
+/// A plan, and what it costs.
+type Sold<'a> = (&'a str, &'a [(&'a str, &'a str, &'a str)]);
+
 /// What a provider sells: plans with their costs as (amount, currency, unit).
-pub(crate) fn catalog(plans: &[(&str, &[(&str, &str, &str)])]) -> Catalog {
+pub(crate) fn catalog(plans: &[Sold<'_>]) -> Catalog {
     let cost = |(amount, currency, per): &(&str, &str, &str)| Cost {
         amounts: BTreeMap::from([((*currency).to_owned(), amount.parse().unwrap())]),
         per: (*per).to_owned(),
     };
-    let plan = |(name, costs): &(&str, &[(&str, &str, &str)])| Plan {
+    let plan = |(name, costs): &Sold<'_>| Plan {
         name: name.parse().unwrap(),
         description: String::new(),
         limits: Default::default(),
@@ -93,7 +96,7 @@ impl Town {
         self.tell(at(when), FactKind::EstateDeclared { estate: Arc::new(parsed.estate) });
     }
 
-    pub(crate) fn list(&mut self, when: &str, plans: &[(&str, &[(&str, &str, &str)])]) {
+    pub(crate) fn list(&mut self, when: &str, plans: &[Sold<'_>]) {
         let catalog = Arc::new(catalog(plans));
         self.tell(at(when), FactKind::CatalogSeen { provider: "acme".parse().unwrap(), catalog });
     }

@@ -13,6 +13,7 @@
 mod harness;
 
 mod backups;
+mod books;
 mod broker;
 mod broker_moves;
 mod changes;
