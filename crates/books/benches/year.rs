@@ -85,6 +85,7 @@ fn year(services: u32, most: u64, mut take: impl FnMut(Fact)) -> Timestamp {
         plan: "small".parse().unwrap(),
         version: None,
         handle: None,
+        maintenance: None,
     };
     for service in &names {
         take(Fact { at, kind: FactKind::ServicePlaced { service: service.clone(), placement: place.clone() } });

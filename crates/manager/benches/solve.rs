@@ -104,6 +104,7 @@ fn given(kind: Kind, services: u32) -> Given {
             plan: "small".parse().unwrap(),
             version: Some(version(in_use)),
             handle: None,
+            maintenance: None,
         });
         known.services.insert(spec.name.clone(), Box::new(knowledge));
         specs.push(spec);

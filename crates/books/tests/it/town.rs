@@ -27,6 +27,7 @@ fn placement(provider: &str, plan: &str) -> Placement {
         plan: plan.parse().unwrap(),
         version: None,
         handle: None,
+        maintenance: None,
     }
 }
 
@@ -56,6 +57,8 @@ pub(crate) fn catalog(plans: &[Sold<'_>]) -> Catalog {
         name: "postgresql".parse().unwrap(),
         description: String::new(),
         versions: Vec::new(),
+        series: 1,
+        accepts: Vec::new(),
         plans: plans.iter().map(plan).collect(),
         runs_program: false,
         bindable: true,
@@ -66,7 +69,7 @@ pub(crate) fn catalog(plans: &[Sold<'_>]) -> Catalog {
         stop_grace: second,
         withdrawn: false,
     };
-    Catalog { offerings: BTreeMap::from([(offering.name.clone(), offering)]) }
+    Catalog { offerings: BTreeMap::from([(offering.name.clone(), offering)]), ..Catalog::default() }
 }
 
 /// The estate with this `[estate]`, and whatever else the file says.

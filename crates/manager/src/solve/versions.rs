@@ -275,7 +275,7 @@ mod tests {
         assert_eq!(odd.complement().complement(), odd);
         assert_eq!(Set::singleton(3), Set::of(6, |place| place == 3));
         // What lies between two neighbours is nothing.
-        let between = Set::singleton(2).complement().intersection(&Set::of(6, |place| place >= 2 && place < 4));
+        let between = Set::singleton(2).complement().intersection(&Set::of(6, |place| (2..4).contains(&place)));
         assert_eq!(between.intersection(&Set::singleton(3).complement()), Set::empty());
         assert_eq!(Set::of(0, |_| true).newest(), None);
     }
