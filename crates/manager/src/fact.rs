@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::command::{Command, Outcome};
 use crate::diagnosis::Finding;
 use crate::drill::{Drill, DrillResult};
-use crate::event::{Process, ResumeCause, Settlement};
+use crate::event::{OwnBuild, OwnStep, Process, ResumeCause, Settlement};
 use crate::knowledge::Launch;
 use crate::level::Traffic;
 use crate::moving::Brings;
@@ -418,6 +418,15 @@ pub enum FactKind {
         /// What it has shown.
         result: Box<DrillResult>,
     },
+    /// Ostler itself is being replaced by another build, or that was taken back. Told at least once.
+    SelfUpgrade {
+        /// What ran before.
+        from: OwnBuild,
+        /// What was to run.
+        to: OwnBuild,
+        /// What happened.
+        step: OwnStep,
+    },
 }
 
 /// What is concluded to be the cause, with the evidence.
@@ -491,7 +500,7 @@ impl Diagnosis {
 
 impl FactKind {
     /// What [`FactKind::word`] can be.
-    pub const WORDS: [&'static str; 51] = [
+    pub const WORDS: [&'static str; 52] = [
         "estate-founded",
         "resumed",
         "estate-declared",
@@ -543,6 +552,7 @@ impl FactKind {
         "instance-discarded",
         "drill-began",
         "drill-ended",
+        "self-upgrade",
     ];
 
     /// A short word for filters and tables: the `fact` tag of its JSON.
@@ -599,6 +609,7 @@ impl FactKind {
             Self::InstanceDiscarded { .. } => "instance-discarded",
             Self::DrillBegan { .. } => "drill-began",
             Self::DrillEnded { .. } => "drill-ended",
+            Self::SelfUpgrade { .. } => "self-upgrade",
         }
     }
 }

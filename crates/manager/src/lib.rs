@@ -46,7 +46,7 @@ pub use command::{Command, Outcome, Started, Target};
 pub use decide::{Decision, Reason, Withheld, decide, take};
 pub use diff::{Change, changes};
 pub use drill::{By, Callers, Data, Diagnosed, Drill, DrillResult, Drilled, Drilling, Hit, Measured, Stage, Verdict};
-pub use event::{Ask, Event, Process, ResumeCause, Scope, Settlement};
+pub use event::{Ask, Event, OwnBuild, OwnStep, Process, ResumeCause, Scope, Settlement};
 pub use evidence::{Delivered, Evidence, ORDERS_MIN, WATCHED_MIN};
 pub use evolve::evolve;
 pub use fact::{Diagnosis, Fact, FactKind};

@@ -32,7 +32,7 @@ pub struct Gateway {
 impl Gateway {
     pub fn start(keeper_socket: &Path, limits: Limits) -> Self {
         let (stop, stopped) = oneshot::channel();
-        let config = Config { keeper_socket: keeper_socket.to_owned() };
+        let config = Config::at(keeper_socket);
         let task = tokio::spawn(run_until(config, limits, async { stopped.await.unwrap_or(()) }));
         Self { stop: Some(stop), task }
     }

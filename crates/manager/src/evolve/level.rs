@@ -71,6 +71,7 @@ pub(super) fn touched(known: &Knowledge, kind: &FactKind) -> Touched {
         | FactKind::BackupDropped { .. }
         | FactKind::RestoreAsked { .. }
         | FactKind::LossAccepted { .. }
+        | FactKind::SelfUpgrade { .. }
         | FactKind::NeedVerified { .. }
         | FactKind::ServiceSold { .. }
         | FactKind::GuestAdmitted { .. }

@@ -160,6 +160,7 @@ pub(crate) fn in_line(fact: &FactKind, orders: &BTreeMap<CommandId, Command>) ->
             let (words, figures) = (result.verdict.in_words(), result.figures());
             format!("the drill {words}: {figures}; noticed after {noticed:?} ms, diagnosis right: {right:?}")
         }
+        FactKind::SelfUpgrade { .. } => "ostler itself is replaced".to_owned(),
         FactKind::LossAccepted { .. } => "a loss of facts is accepted".to_owned(),
     })
 }
