@@ -57,7 +57,11 @@ pub(crate) fn listener(descriptor: OwnedFd) -> io::Result<TcpListener> {
 pub(crate) async fn accept_all(listener: Arc<TcpListener>, service: Arc<Service>, common: Common) {
     let mut ending = common.ending.clone();
     loop {
-        let Ok(slot) = Arc::clone(&service.slots).acquire_owned().await else { return };
+        let slot = tokio::select! {
+            slot = Arc::clone(&service.slots).acquire_owned() => slot,
+            _ = ending.wait_for(|ending| *ending != Ending::Not) => return,
+        };
+        let Ok(slot) = slot else { return };
         let accepted = tokio::select! {
             biased;
             _ = ending.wait_for(|ending| *ending != Ending::Not) => return,

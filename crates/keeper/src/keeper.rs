@@ -155,7 +155,7 @@ impl Keeper {
     pub(crate) fn turn_until_end(&mut self) -> io::Result<()> {
         let mut events = Vec::new();
         while !self.ending.as_ref().is_some_and(|ending| ending.now) {
-            let work = !self.rescan.is_empty() || !self.rotations.is_empty();
+            let work = !self.rescan.is_empty() || !self.rotations.is_empty() || self.replacing.becoming.is_some();
             self.poll.wait(work, &mut events)?;
             self.turn(&events);
             if let Some(program) = self.replacing.becoming.clone() {

@@ -64,6 +64,9 @@ impl Keeper {
     /// A keeper was started from nothing while another build is being brought in.
     fn started_anew(&mut self) {
         let Some(upgrade) = &mut self.replacing.state.upgrade else { return };
+        // Whoever else would say so may be the one that is to be replaced.
+        self.roles[RoleKind::Manager].wanted = true;
+        self.roles[RoleKind::Gateway].wanted = true;
         let (home, own) = (&self.config.home, FileId::of_process(std::process::id()));
         let is = |build: &Build| own.as_ref().is_ok_and(|own| build.is(home, *own));
         if is(&upgrade.to) {
@@ -88,7 +91,11 @@ impl Keeper {
     /// Begins to replace what runs.
     pub(crate) fn begin_upgrade(&mut self, from: Build, to: Build, probation_ms: u64, trial_ms: u64) -> Answer {
         let refuse = |text: &str| Answer::Refused(Refusal::Upgrading(text.to_owned()));
-        if self.replacing.state.upgrade.is_some() {
+        let under_way = self.replacing.state.upgrade.as_ref();
+        if under_way.is_some_and(|known| known.back.is_none() && (&known.from, &known.to) == (&from, &to)) {
+            return Answer::Done; // ordered again, as its answer was lost
+        }
+        if under_way.is_some() {
             return refuse("another build is being brought in, or is in its probation");
         }
         if self.config.handover.is_empty() {
@@ -142,15 +149,12 @@ impl Keeper {
         if self.replacing.successor.as_ref().is_some_and(|successor| successor.connection == Some(connection)) {
             self.promote();
         }
-        let stage = self.replacing.state.upgrade.as_ref().map(|upgrade| upgrade.stage);
-        for (kind, of, next) in
-            [(RoleKind::Manager, Stage::Manager, Stage::Gateway), (RoleKind::Gateway, Stage::Gateway, Stage::Keeper)]
-        {
-            let says = self.roles[kind].connection == Some(connection);
-            if says && stage == Some(of) && self.is_goal(kind) {
-                self.go_to(next);
+        for kind in [RoleKind::Manager, RoleKind::Gateway] {
+            if self.roles[kind].connection == Some(connection) {
+                self.roles[kind].confirmed = true;
             }
         }
+        self.advance();
     }
 
     fn go_to(&mut self, stage: Stage) {
@@ -190,6 +194,10 @@ impl Keeper {
     }
 
     fn advance_manager(&mut self, upgrade: &Upgrade) {
+        if self.is_goal(RoleKind::Manager) && self.roles[RoleKind::Manager].confirmed {
+            self.go_to(Stage::Gateway);
+            return;
+        }
         let Some(live) = &self.roles[RoleKind::Manager].process else {
             self.start_role_if_missing(RoleKind::Manager);
             return;
@@ -208,7 +216,8 @@ impl Keeper {
 
     fn advance_gateway(&mut self, upgrade: &Upgrade) {
         let role = &self.roles[RoleKind::Gateway];
-        if role.process.is_none() && !role.wanted {
+        let has_none = role.process.is_none() && !role.wanted;
+        if has_none || (self.is_goal(RoleKind::Gateway) && role.confirmed) {
             self.go_to(Stage::Keeper);
             return;
         }
@@ -384,7 +393,7 @@ impl Keeper {
         let role = &mut self.roles[RoleKind::Gateway];
         let before = role.process.replace(live);
         let former = std::mem::replace(&mut role.connection, connection);
-        role.launch = None;
+        (role.launch, role.confirmed) = (None, true);
         self.note_file(RoleKind::Gateway);
         self.replacing.former.extend(before);
         if let Some(former) = former {
@@ -404,12 +413,12 @@ impl Keeper {
             successor.connection = Some(connection);
             return Beside::Successor;
         }
+        if self.replacing.former.iter().any(|live| live.process.pid == pid) {
+            return Beside::Former;
+        }
         let current = self.roles[RoleKind::Gateway].process.as_ref().map(|live| live.process.pid);
         if current == Some(pid) || current.is_none() || self.replacing.successor.is_some() {
             return Beside::Neither;
-        }
-        if self.replacing.former.iter().any(|live| live.process.pid == pid) {
-            return Beside::Former;
         }
         // Two of them, and this keeper has started neither: it was started while one was to follow the other.
         let Some(upgrade) = &self.replacing.state.upgrade else { return Beside::Neither };

@@ -60,6 +60,8 @@ pub(crate) struct RoleState {
     pub(crate) connection: Option<u64>,
     /// The program of its process, as long as that lives.
     pub(crate) file: Option<FileId>,
+    /// It has said on this connection that it has come up.
+    pub(crate) confirmed: bool,
     persistence: Persistence,
     /// A timer will start it.
     pausing: bool,
@@ -73,6 +75,7 @@ impl Roles {
             process: None,
             connection: None,
             file: None,
+            confirmed: false,
             persistence: Persistence::new(grant, PAUSE_MIN, pause_max, now),
             pausing: false,
         };
@@ -232,6 +235,7 @@ impl Keeper {
         {
             self.close_quietly(before);
         }
+        self.roles[kind].confirmed = false;
         if kind == RoleKind::Gateway {
             self.reports.push(timestamp(), Report::Gateway { up: true });
         }
@@ -244,6 +248,7 @@ impl Keeper {
             return;
         }
         self.roles[kind].connection = None;
+        self.roles[kind].confirmed = false;
         if kind == RoleKind::Gateway {
             self.reports.push(timestamp(), Report::Gateway { up: false });
         }

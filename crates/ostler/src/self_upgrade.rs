@@ -20,12 +20,14 @@ use crate::args::{Common, SelfUpgrade};
 use crate::client::{cut_off, next, open};
 use crate::commands::print_json;
 use crate::failure::{Failure, Outcome};
-use crate::place;
+use crate::{place, processes};
 
 /// How often it is looked how far it is.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Beyond what each process may take: the former manager's end, and the looks of the new one.
 const SPARE: Duration = Duration::from_secs(60);
+/// So long no keeper answers before one is started here.
+const ALONE_FOR: Duration = Duration::from_secs(3);
 /// How long the keeper may take to answer.
 const KEEPER_ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
@@ -66,7 +68,7 @@ async fn bring_in(home: &Home, path: &Path, arguments: &SelfUpgrade, common: &Co
     }
     drop(line);
     let what = format!("cannot replace ostler by {}", path.display());
-    let mut stage = None;
+    let (mut stage, mut alone_since) = (None, None);
     let mut brought: Option<Upgrade> = None;
     let deadline = Instant::now() + 4 * arguments.within.get() + SPARE;
     loop {
@@ -92,10 +94,26 @@ async fn bring_in(home: &Home, path: &Path, arguments: &SelfUpgrade, common: &Co
             let far = brought.as_ref().map_or_else(|| "nothing was heard of it".to_owned(), stage_in_words);
             return Err(Failure::new(what, far, "it goes on, or is taken back, by itself: see `ostler status`"));
         }
+        bring_keeper_back(home, brought.as_ref(), &mut alone_since);
         tokio::time::sleep(LOOK_EVERY).await;
     }
     show_brought(brought.as_ref(), common);
     Ok(())
+}
+
+/// The keeper is brought back by the manager, and the manager by the keeper. Only while the former manager has ended and
+/// the new one has not begun is there nobody but this command.
+fn bring_keeper_back(home: &Home, upgrade: Option<&Upgrade>, alone_since: &mut Option<Instant>) {
+    if ostler_keeper::wire::connect(&home.keeper_socket()).is_ok() {
+        *alone_since = None;
+        return;
+    }
+    let since = *alone_since.get_or_insert_with(Instant::now);
+    if let Some(upgrade) = upgrade.filter(|_| since.elapsed() > ALONE_FOR) {
+        let program = builds::path(home.folder(), &upgrade.keeper().sha256);
+        let _ = processes::start_keeper(home, false, &program); // tried again; a second one ends by itself
+        *alone_since = None;
+    }
 }
 
 fn show_brought(upgrade: Option<&Upgrade>, common: &Common) {
