@@ -220,6 +220,9 @@ pub struct State {
     /// What is under way.
     #[serde(default)]
     pub upgrade: Option<Upgrade>,
+    /// The build that was accepted last.
+    #[serde(default)]
+    pub current: Option<Kept>,
     /// The build that was replaced last, if it is kept.
     #[serde(default)]
     pub former: Option<Kept>,
@@ -280,6 +283,7 @@ impl State {
         match &upgrade.back {
             None => {
                 self.tell(&upgrade, at, BuildStep::Accepted);
+                self.current = Some(Kept::from(&upgrade.to));
                 self.former = Some(Kept::from(&upgrade.from));
             }
             Some(why) => {

@@ -294,6 +294,7 @@ fn identity(home: &Path, pid: u32, upgrade: Option<&Upgrade>, state: &State) -> 
     let place: Option<PathBuf> = std::fs::read_link(format!("/proc/{pid}/exe")).ok();
     let sha256 = place.filter(|place| place.parent() == Some(&builds::folder(home)));
     let sha256 = sha256.and_then(|place| Some(place.file_name()?.to_str()?.to_owned()));
-    let former = state.former.as_ref().filter(|kept| Some(&kept.sha256) == sha256.as_ref());
+    let mut known = state.current.iter().chain(&state.former);
+    let former = known.find(|kept| Some(&kept.sha256) == sha256.as_ref());
     (own.or_else(|| former.map(|kept| kept.version.clone())), sha256)
 }

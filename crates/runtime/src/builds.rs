@@ -283,6 +283,7 @@ pub fn digest(path: &Path) -> io::Result<String> {
 /// # Errors
 /// See [`BuildError`]. Nothing has changed then.
 pub fn prove(home: &Path, path: &Path, say: &dyn Fn(&str)) -> Result<(Build, Build), BuildError> {
+    tidy(home);
     say("copying the build into the home");
     let to = install(home, path)?;
     let running = Path::new("/proc/self/exe");
@@ -438,7 +439,7 @@ impl Drop for Scratch {
 }
 
 /// Deletes builds that nothing goes back to any more.
-pub fn tidy(home: &Path) {
+fn tidy(home: &Path) {
     let Ok(state) = builds::State::read(home) else { return };
     let used: Vec<PathBuf> = (state.upgrade.iter().flat_map(|upgrade| [&upgrade.from.sha256, &upgrade.to.sha256]))
         .chain(state.former.iter().map(|kept| &kept.sha256))
