@@ -265,7 +265,7 @@ fn gateway(keeper_socket: &Path, flavour: &str) {
         "1 thread" => current_thread(),
         _ => Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap(),
     };
-    runtime.block_on(run(Config { keeper_socket: keeper_socket.to_owned() })).unwrap();
+    runtime.block_on(run(Config::at(keeper_socket))).unwrap();
 }
 
 /// The plain proxy's process.

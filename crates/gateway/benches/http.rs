@@ -422,7 +422,7 @@ impl Proxy {
 
 /// The gateway's process, with one thread as in use.
 fn gateway(keeper_socket: &Path) {
-    current_thread().block_on(run(Config { keeper_socket: keeper_socket.to_owned() })).unwrap();
+    current_thread().block_on(run(Config::at(keeper_socket))).unwrap();
 }
 
 /// Until the proxy listens and its instances answer.

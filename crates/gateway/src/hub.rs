@@ -46,12 +46,15 @@ struct Entry {
 struct Listening {
     address: SocketAddr,
     listener: Arc<TcpListener>,
-    task: JoinHandle<()>,
+    /// `None` once it ends by itself.
+    task: Option<JoinHandle<()>>,
 }
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 }
 
@@ -105,7 +108,7 @@ impl Hub {
                 Ok(tell) => self.tell(tell),
                 Err(_) => note("left out an order that was not understood"),
             },
-            ToGateway::Synchronized => {}
+            ToGateway::Synchronized | ToGateway::Retire { .. } => {} // the link's
         }
     }
 
@@ -171,6 +174,18 @@ impl Hub {
         }
     }
 
+    /// Waits until nobody accepts any more, after all were told that this gateway leaves, and holds nothing from then on
+    /// that only somebody who is connected should hold.
+    pub(crate) async fn leave(&mut self) {
+        for entry in self.services.values_mut() {
+            if let Some(task) = entry.listening.as_mut().and_then(|listening| listening.task.take()) {
+                let _ = task.await; // an error: it was ended by something else
+            }
+            entry.listening = None;
+        }
+        self.common.alive = mpsc::channel(1).0;
+    }
+
     fn socket(&mut self, name: String, address: SocketAddr, descriptor: Option<OwnedFd>) {
         let Some(descriptor) = descriptor else {
             return note("left out a socket message without a socket");
@@ -191,7 +206,7 @@ impl Hub {
         let common = self.common.clone();
         let Some(entry) = self.entry(&name) else { return };
         let accepting = accept_all(Arc::clone(&listener), Arc::clone(&entry.service), common);
-        entry.listening = Some(Listening { address, listener, task: tokio::spawn(accepting) });
+        entry.listening = Some(Listening { address, listener, task: Some(tokio::spawn(accepting)) });
         self.sent.sockets.insert(name);
     }
 
@@ -295,7 +310,7 @@ mod tests {
 
     fn hub(room_for_reports: usize) -> (Hub, mpsc::Receiver<Says>) {
         let (says, said) = mpsc::channel(room_for_reports);
-        let (_end, ending) = watch::channel(());
+        let (_end, ending) = watch::channel(crate::Ending::Not);
         let patience = Patience::default();
         let room = Arc::new(Semaphore::new(1));
         let common = Common { room, alive: mpsc::channel(1).0, ending, shelf: crate::http::Shelf::default(), patience };

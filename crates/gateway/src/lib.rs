@@ -39,6 +39,8 @@ pub mod wire;
 /// instance for its own `stop.drain` and stopped it, so only the last bytes to a caller can be on their way. It is
 /// shorter than the keeper's patience: the gateway ends by itself.
 const DRAIN_AT_END: Duration = Duration::from_secs(3);
+/// A gateway that was replaced takes so long at most to say what its last callers got.
+const SAYS_AT_END: Duration = Duration::from_secs(1);
 const _: () = assert!(DRAIN_AT_END.as_millis() < GATEWAY_ENDS_WITHIN.as_millis());
 /// Reports that wait while the keeper is away; more are dropped.
 const REPORTS_WAITING_MAX: usize = 1024;
@@ -48,10 +50,36 @@ const CONNECTIONS_OF_A_SERVICE: usize = 10_000;
 const DESCRIPTORS_MAX: u64 = 1 << 20;
 
 /// What the gateway has to be told.
-#[derive(Clone, Debug)]
 pub struct Config {
     /// The keeper's socket file: `keeper.sock` in the home.
     pub keeper_socket: PathBuf,
+    /// Called when another gateway has taken over from this one, which from then on only carries what it has.
+    pub replaced: Box<dyn FnOnce() + Send>,
+}
+
+impl Config {
+    /// A gateway of this keeper.
+    pub fn at(keeper_socket: impl Into<PathBuf>) -> Self {
+        Self { keeper_socket: keeper_socket.into(), replaced: Box::new(|| {}) }
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config").field("keeper_socket", &self.keeper_socket).finish_non_exhaustive()
+    }
+}
+
+/// Whether and how this gateway ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// It does not.
+    Not,
+    /// Another one has taken over: whoever is connected is told so with the next answer. Nothing is closed that a caller
+    /// may just be sending something on.
+    Leaves,
+    /// Now: what is idle is closed.
+    Now,
 }
 
 /// How long callers and instances may take on endpoints that understand HTTP.
@@ -133,7 +161,7 @@ impl GatewayError {
     }
 }
 
-/// Carries traffic until SIGTERM; then accepts no more, lets open connections go on for up to three seconds, and
+/// Carries traffic until SIGTERM, or until another gateway has taken over and all that this one carried has ended; then accepts no more, lets open connections go on for up to three seconds, and
 /// returns. Needs a tokio runtime with I/O and time.
 ///
 /// # Errors
@@ -151,16 +179,31 @@ pub async fn run(config: Config) -> Result<(), GatewayError> {
 /// # Errors
 /// As [`run`].
 pub async fn run_until(config: Config, limits: Limits, stop: impl Future<Output = ()>) -> Result<(), GatewayError> {
-    let stop = pin!(stop);
+    let mut stop = pin!(stop);
     let (says_in, says_out) = mpsc::channel(REPORTS_WAITING_MAX);
     let (alive, mut all_gone) = mpsc::channel(1);
     let room = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
-    let (end, ending) = watch::channel(());
+    let (end, ending) = watch::channel(Ending::Not);
     let common = listen::Common { room, alive, ending, shelf: http::Shelf::default(), patience: limits.patience };
     let hub = hub::Hub::new(limits, common, says_in);
-    let mut hub = link::Link::new(&config.keeper_socket, hub, says_out).run(stop).await?;
+    let mut link = link::Link::new(&config.keeper_socket, hub, says_out);
+    if let link::Left::Replaced { within } = link.run(stop.as_mut()).await? {
+        (config.replaced)();
+        let _ = end.send(Ending::Leaves); // an error: there is nobody who could be told
+        link.leave().await;
+        let over = async {
+            tokio::select! {
+                _ = all_gone.recv() => {}
+                () = tokio::time::sleep(within) => {}
+                () = stop.as_mut() => {}
+            }
+        };
+        link.run(pin!(over)).await?;
+        link.report_all(SAYS_AT_END).await;
+    }
+    let mut hub = link.into_hub();
     hub.stop_accepting();
-    let _ = end.send(()); // whoever is in the middle of a request gets its answer, and no other one
+    let _ = end.send(Ending::Now); // whoever is in the middle of a request gets its answer, and no other one
     drop(hub); // with it the last holder of `alive` that is not a connection
     // Whether all are gone or the time is over: this is the end.
     let _ = tokio::time::timeout(DRAIN_AT_END, all_gone.recv()).await;

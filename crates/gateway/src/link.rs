@@ -7,11 +7,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ostler_keeper::protocol::{Answer, Message, Order, Refusal, Request, Role, ToGateway, VERSION};
+use ostler_keeper::protocol::{
+    Answer, GATEWAY_LEAVES_WITHIN, Message, Order, Refusal, Request, Role, ToGateway, VERSION,
+};
 use ostler_keeper::wire::unpack;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -42,11 +44,24 @@ pub(crate) struct Link<'a> {
     /// The keeper that was last welcomed by, as it names itself.
     keeper: Option<String>,
     last_id: u64,
+    role: Role,
+}
+
+/// Why this gateway speaks to no keeper any more, or as somebody else.
+pub(crate) enum Left {
+    /// It was told to end.
+    Stopped,
+    /// Another gateway has taken over.
+    Replaced {
+        /// How long what it carries may go on.
+        within: Duration,
+    },
 }
 
 /// Why a connection ended.
 enum End {
     Stop,
+    Replaced { within: Duration },
     Lost(io::Error),
     OtherVersion(u32),
 }
@@ -66,17 +81,36 @@ enum Asked {
     Hello,
     Says(Says),
     Offer(String),
+    Confirm,
 }
 
 impl<'a> Link<'a> {
     pub(crate) fn new(path: &'a Path, hub: Hub, says: mpsc::Receiver<Says>) -> Self {
         let mut tick = interval_at(tokio::time::Instant::now() + TICK, TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { path, hub, says, tick, repeat: VecDeque::new(), keeper: None, last_id: 0 }
+        Self { path, hub, says, tick, repeat: VecDeque::new(), keeper: None, last_id: 0, role: Role::Gateway }
     }
 
-    /// Speaks to one keeper after the other until `stop`; then gives back what is held.
-    pub(crate) async fn run(mut self, mut stop: Pin<&mut impl Future<Output = ()>>) -> Result<Hub, GatewayError> {
+    /// What is held.
+    pub(crate) fn into_hub(self) -> Hub {
+        self.hub
+    }
+
+    /// Another gateway has taken over: accepts nobody more.
+    pub(crate) async fn leave(&mut self) {
+        self.role = Role::FormerGateway;
+        self.hub.leave().await;
+    }
+
+    /// Says what was served and not said yet.
+    pub(crate) async fn report_all(&mut self, within: Duration) {
+        self.hub.tick();
+        let said = pin!(sleep(within));
+        let _ = self.run(said).await; // nobody is left to be told that it could not be said
+    }
+
+    /// Speaks to one keeper after the other until `stop`, or until another gateway has taken over.
+    pub(crate) async fn run(&mut self, mut stop: Pin<&mut impl Future<Output = ()>>) -> Result<Left, GatewayError> {
         let mut retry = RETRY_MIN;
         let mut alone_since = Instant::now();
         loop {
@@ -92,7 +126,9 @@ impl<'a> Link<'a> {
                 Err(error) => End::Lost(error),
             };
             match end {
-                End::Stop => return Ok(self.hub),
+                End::Stop => return Ok(Left::Stopped),
+                End::Replaced { within } if self.role == Role::Gateway => return Ok(Left::Replaced { within }),
+                End::Replaced { .. } => {}
                 End::OtherVersion(theirs) if self.hub.is_empty() => return Err(GatewayError::OtherVersion(theirs)),
                 End::OtherVersion(_) => retry = RETRY_MAX,
                 End::Lost(source) if self.hub.is_empty() && alone_since.elapsed() >= ALONE_MAX => {
@@ -105,7 +141,7 @@ impl<'a> Link<'a> {
             }
             tokio::select! {
                 () = sleep(retry) => retry = (retry * 2).min(RETRY_MAX),
-                () = stop.as_mut() => return Ok(self.hub),
+                () = stop.as_mut() => return Ok(Left::Stopped),
             }
         }
     }
@@ -113,7 +149,7 @@ impl<'a> Link<'a> {
     async fn session(&mut self, wire: SeqPacket, mut stop: Pin<&mut impl Future<Output = ()>>) -> End {
         let mut session = Session { wire, outbox: VecDeque::new(), asked: BTreeMap::new(), known: None };
         self.hub.begin();
-        self.ask(&mut session, Order::Hello { version: VERSION, role: Role::Gateway }, None, Asked::Hello);
+        self.ask(&mut session, Order::Hello { version: VERSION, role: self.role }, None, Asked::Hello);
         let end = loop {
             while session.asked.len() < UNANSWERED_MAX {
                 let Some(says) = self.repeat.pop_front() else { break };
@@ -156,6 +192,10 @@ impl<'a> Link<'a> {
                     };
                     self.ask(session, offer.order, offer.socket, Asked::Offer(what));
                 }
+                self.ask(session, Order::Confirm, None, Asked::Confirm);
+            }
+            Ok(Message::ToGateway(ToGateway::Retire { within_ms })) => {
+                return Err(End::Replaced { within: Duration::from_millis(within_ms).min(GATEWAY_LEAVES_WITHIN) });
             }
             Ok(Message::ToGateway(message)) => self.hub.apply(message, descriptor),
             Ok(Message::Report { .. }) => note("left out a report: it is for the manager"),
@@ -185,7 +225,7 @@ impl<'a> Link<'a> {
             (Some(Asked::Says(_)), Answer::Refused(refusal)) => {
                 note(format_args!("the keeper did not take a report: {refusal}"));
             }
-            (Some(Asked::Offer(_) | Asked::Says(_)) | None, _) => {}
+            (Some(Asked::Offer(_) | Asked::Says(_) | Asked::Confirm) | None, _) => {}
         }
         Ok(())
     }

@@ -15,13 +15,13 @@ use rustix::net::{SocketType, sockopt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
-use crate::Patience;
 use crate::http::{self, Greeting, Shelf};
 use crate::nobody::somebody_is_there;
 use crate::pump::{Ended, pump};
 use crate::reach::reach;
 use crate::service::{Lease, Service};
 use crate::tally::Went;
+use crate::{Ending, Patience};
 
 /// The pause after an accept that failed for lack of descriptors or memory: the socket stays readable, so that
 /// trying again at once would only burn a core.
@@ -35,7 +35,7 @@ pub(crate) struct Common {
     /// Held by every connection; the other end is told when all are gone. Nothing is ever sent.
     pub(crate) alive: mpsc::Sender<()>,
     /// Changes when the gateway is asked to end.
-    pub(crate) ending: watch::Receiver<()>,
+    pub(crate) ending: watch::Receiver<Ending>,
     /// Room for bodies that are held.
     pub(crate) shelf: Shelf,
     /// How long callers and instances may take.
@@ -53,11 +53,21 @@ pub(crate) fn listener(descriptor: OwnedFd) -> io::Result<TcpListener> {
     TcpListener::from_std(listener)
 }
 
-/// Accepts for ever.
+/// Accepts until the gateway ends or leaves. It is not cut off in between: whoever was accepted is carried.
 pub(crate) async fn accept_all(listener: Arc<TcpListener>, service: Arc<Service>, common: Common) {
+    let mut ending = common.ending.clone();
     loop {
-        let Ok(slot) = Arc::clone(&service.slots).acquire_owned().await else { return };
-        let (caller, peer, accepted) = match listener.accept().await {
+        let slot = tokio::select! {
+            slot = Arc::clone(&service.slots).acquire_owned() => slot,
+            _ = ending.wait_for(|ending| *ending != Ending::Not) => return,
+        };
+        let Ok(slot) = slot else { return };
+        let accepted = tokio::select! {
+            biased;
+            _ = ending.wait_for(|ending| *ending != Ending::Not) => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (caller, peer, accepted) = match accepted {
             Ok((caller, peer)) => (caller, peer, Instant::now()),
             Err(error) => {
                 if !is_the_callers_fault(&error) {

@@ -11,6 +11,8 @@ use ostler_model::ids::InstanceId;
 use ostler_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+/// The version of these messages. Builds of another version cannot take over from each other while they run.
+pub const VERSION: u32 = 1;
 /// The longest time that a caller can be made to wait for an instance. Longer holds are cut to this.
 pub const HOLD_MS_MAX: u64 = 600_000;
 /// The longest time that a target can be refused on purpose, whatever the table says and the clock does.

@@ -16,7 +16,7 @@ async fn sigterm_ends_it() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("keeper.sock");
     let socket = KeeperSocket::at(&path);
-    let gateway = tokio::spawn(run(Config { keeper_socket: path }));
+    let gateway = tokio::spawn(run(Config::at(path)));
     let keeper = socket.welcome("first").await;
     keeper.tell(ToGateway::Synchronized).await;
     let held: BTreeSet<_> = [keeper.listen("web").await.0, keeper.listen("db").await.0].into();

@@ -27,6 +27,9 @@ pub use error::{AppendError, Cause, Damage, OpenError, ReadError};
 pub use limits::{BODY_BYTES_MAX, KIND_BYTES_MAX, READ_AT_ONCE_MAX, SECRET_BYTES_MAX, SNAPSHOT_BYTES_MAX};
 pub use memory::Memory;
 pub use sqlite::{Archived, GivenUp, OpenOptions, Opened, Sqlite, Verified};
+/// The version of the journal's layout in its file; what an older build wrote is brought up to it when it is opened.
+pub const LAYOUT: u32 = sqlite::LAYOUT;
+
 pub use writer::{Handle, Writer, WriterError};
 
 /// The database in ostler's home.

@@ -23,6 +23,8 @@ use crate::witness::{Testimony, Witness};
 use crate::{Journal, NewFact, Record, SealedChange, SecretValue, Snapshot, Snapshots, archive};
 use rows::{AlteredMeta, RowError, altered, to_sql};
 
+pub(crate) const LAYOUT: u32 = schema::VERSION;
+
 pub use archiving::Archived;
 pub use check::Verified;
 pub(crate) use check::verify_copy;

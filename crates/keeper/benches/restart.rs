@@ -24,7 +24,14 @@ fn main() {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
         ["keeper", home] => {
-            let config = Config { home: home.into(), manager: None, gateway: None, build: "bench".into() };
+            let config = Config {
+                home: home.into(),
+                manager: None,
+                gateway: None,
+                build: "bench".into(),
+                handover: Vec::new(),
+                resume: None,
+            };
             ostler_keeper::run(config).unwrap();
         }
         ["tiny", pipe] => tiny(Path::new(pipe)),

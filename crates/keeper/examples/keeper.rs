@@ -44,7 +44,7 @@ fn config(home: &Path, gateway_log: Option<&str>) -> Result<Config, Box<dyn Erro
     let place = home.to_string_lossy();
     let gateway = gateway_log.map(|log| command(&["keeper", "gateway", &place, log], "gateway.log"));
     let manager = Some(command(&["keeper", "manager", &place], "manager.log"));
-    Ok(Config { home: home.to_owned(), manager, gateway, build: "example".into() })
+    Ok(Config { home: home.to_owned(), manager, gateway, build: "example".into(), handover: Vec::new(), resume: None })
 }
 
 fn gateway(home: &Path, log: &Path) -> Result<(), Box<dyn Error>> {
@@ -69,7 +69,11 @@ fn gateway(home: &Path, log: &Path) -> Result<(), Box<dyn Error>> {
                         ToGateway::Table { key, body } => drop(tables.insert(key, body)),
                         // If this keeper dies meanwhile, the next look at the connection tells.
                         ToGateway::Tell { body } => drop(keeper.ask(Order::GatewaySays { body })),
-                        ToGateway::Synchronized => drop(offer_back(&mut keeper, &sockets, &tables)),
+                        ToGateway::Synchronized => {
+                            drop(offer_back(&mut keeper, &sockets, &tables));
+                            drop(keeper.ask(Order::Confirm));
+                        }
+                        ToGateway::Retire { .. } => return Ok(()),
                     }
                 }
                 Err(_) => break,

@@ -22,6 +22,17 @@ impl Bucket {
         Self { grant, tokens: grant.burst, counted: now }
     }
 
+    /// What is left in it, for another image of this process.
+    pub(crate) fn left(&mut self, now: Instant) -> (Grant, u32) {
+        self.refill(now);
+        (self.grant, self.tokens)
+    }
+
+    /// A bucket of which so much is left.
+    pub(crate) fn with(grant: Grant, tokens: u32, now: Instant) -> Self {
+        Self { grant, tokens: tokens.min(grant.burst), counted: now }
+    }
+
     /// Whether a token is there.
     pub fn has(&mut self, now: Instant) -> bool {
         self.refill(now);

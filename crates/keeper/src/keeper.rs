@@ -23,6 +23,7 @@ use crate::peers::{Connection, Waiter};
 use crate::poll::{Poll, Timer, Token, Watch};
 use crate::process;
 use crate::protocol::Process;
+use crate::replacing::Replacing;
 use crate::reports::Reports;
 use crate::roles::{RoleKind, Roles};
 use crate::run::Config;
@@ -48,6 +49,9 @@ pub(crate) struct Keeper {
     pub(crate) starts: u64,
     pub(crate) poll: Poll,
     pub(crate) listener: OwnedFd,
+    /// By which it is the only one of its home.
+    pub(crate) lock: OwnedFd,
+    pub(crate) children: Children,
     pub(crate) signals: Signals,
     pub(crate) spawner: Spawner,
     pub(crate) ledger: Ledger,
@@ -73,6 +77,17 @@ pub(crate) struct Keeper {
     pub(crate) logs_timer: bool,
     pub(crate) orphans_timer: bool,
     pub(crate) ending: Option<Ending>,
+    /// Of one build by another.
+    pub(crate) replacing: Replacing,
+}
+
+/// What children get in place of what the keeper has changed for itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Children {
+    /// Open files, soft and hard.
+    pub(crate) files: (u64, u64),
+    /// The OOM score adjustment.
+    pub(crate) oom: Option<i32>,
 }
 
 /// What the manager has withdrawn from the gateway in this keeper's life. A gateway that offers it back has not heard
@@ -140,9 +155,13 @@ impl Keeper {
     pub(crate) fn turn_until_end(&mut self) -> io::Result<()> {
         let mut events = Vec::new();
         while !self.ending.as_ref().is_some_and(|ending| ending.now) {
-            let work = !self.rescan.is_empty() || !self.rotations.is_empty();
+            let work = !self.rescan.is_empty() || !self.rotations.is_empty() || self.replacing.becoming.is_some();
             self.poll.wait(work, &mut events)?;
             self.turn(&events);
+            if let Some(program) = self.replacing.becoming.clone() {
+                let error = self.become_image(&program);
+                self.did_not_become(&error.to_string());
+            }
         }
         if let Some(Ending { waiter: Some(waiter), .. }) = self.ending.take() {
             self.answer(waiter, crate::protocol::Answer::Done, None);
@@ -185,6 +204,7 @@ impl Keeper {
             Timer::Orphans => self.reap_orphans(),
             Timer::Logs => self.look_at_logs(),
             Timer::End => self.kill_ending_gateway(),
+            Timer::Upgrade => self.advance(),
         }
     }
 

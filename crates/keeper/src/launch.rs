@@ -9,8 +9,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use ostler_model::ids::InstanceId;
+
 use crate::logs;
-use crate::protocol::{Launch, Refusal, Rlimit};
+use crate::protocol::{Launch, Refusal, Rlimit, UserGroup};
 
 /// The marker that names the instance, in the environment of each of its processes.
 pub(crate) const INSTANCE_MARKER: &str = "OSTLER_INSTANCE";
@@ -182,6 +184,34 @@ impl Prepared {
         self.out_of_memory > before
     }
 
+    /// What it was made from, but for what is not kept: another image of this process makes it anew from that.
+    pub(crate) fn to_launch(&self, instance: &InstanceId) -> Launch {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let path = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes));
+        let mut strings = self.strings.split(|byte| *byte == 0);
+        let mut next = || strings.next().unwrap_or_default();
+        let (program, folder) = (path(next()), path(next()));
+        let arguments = (0..self.arguments).map(|_| text(next())).collect();
+        let entries: Vec<String> = (0..self.environment).map(|_| text(next())).collect();
+        let environment = entries.iter().filter_map(|entry| entry.split_once('='));
+        let environment = environment.filter(|(name, _)| !RESERVED.contains(name));
+        Launch {
+            instance: instance.clone(),
+            digest: self.digest.to_string(),
+            program,
+            arguments,
+            environment: environment.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            folder,
+            log: self.log.path.to_path_buf(),
+            log_bytes_max: self.log.bytes_max,
+            user: self.user.map(|user| UserGroup { uid: user.uid, gid: user.gid }),
+            socket: self.socket.as_deref().map(str::to_owned),
+            cgroups: (0..self.cgroups).map(|_| path(next())).collect(),
+            rlimits: self.limits.to_vec(),
+            tree: self.tree,
+        }
+    }
+
     pub(crate) fn strings(&self) -> &[u8] {
         &self.strings
     }
@@ -284,4 +314,32 @@ fn ended_for_memory<'a>(cgroups: impl Iterator<Item = &'a Path>) -> u64 {
         text?.lines().find_map(line)
     };
     cgroups.filter_map(|file| count(file.parent()?)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Resource;
+
+    #[test]
+    fn another_image_gets_the_very_same_launch() {
+        let folder = tempfile::tempdir().unwrap();
+        let launch = Launch {
+            instance: "web-1".parse().unwrap(),
+            digest: "d".into(),
+            program: "/bin/true".into(),
+            arguments: vec!["true".into(), String::new(), "a b=c".into()],
+            environment: [("A", "1=2"), ("EMPTY", ""), ("B", "\n")].map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+            folder: folder.path().to_owned(),
+            log: folder.path().join("log"),
+            log_bytes_max: 7,
+            user: Some(UserGroup { uid: 65_534, gid: 65_533 }),
+            socket: Some("instance/web-1".into()),
+            cgroups: vec![folder.path().join("one"), folder.path().join("two")],
+            rlimits: vec![Rlimit { resource: Resource::Files, limit: 9 }],
+            tree: true,
+        };
+        let prepared = Prepared::new("web-1", &launch).unwrap();
+        assert!(prepared.to_launch(&launch.instance) == launch);
+    }
 }

@@ -74,6 +74,18 @@ pub(crate) struct Found {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Slot(u32);
 
+impl Slot {
+    /// As a number, for another image of this process.
+    pub(crate) fn number(self) -> u32 {
+        self.0
+    }
+
+    /// Of a number that [`Slot::number`] gave.
+    pub(crate) fn of(number: u32) -> Self {
+        Self(number)
+    }
+}
+
 /// What a former keeper left.
 pub(crate) struct Opened {
     pub(crate) ledger: Ledger,
@@ -156,7 +168,9 @@ impl Ledger {
     pub(crate) fn clear(&mut self, Slot(number): Slot) {
         // If this fails, the next keeper looks for a process that is not there, which does no harm.
         let _ = self.file.write_all_at(&[0; BODY_AT], offset(number as usize));
-        self.used[number as usize] = false;
+        if let Some(used) = self.used.get_mut(number as usize) {
+            *used = false;
+        }
     }
 
     /// Where the child writes [`pid_bytes`].

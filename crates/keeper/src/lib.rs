@@ -14,12 +14,14 @@
 //! | `starting`, `stopping`, `tree` | starts and reflexes; stops, and trees that must be gone as a whole |
 //! | `roles` | the gateway and the manager, which always come back |
 //! | `ledger`, `adopting`, `process` | what was started; finding it again; /proc |
+//! | `builds`, `replacing`, `handover` | replacing one build of ostler by another; becoming another image of this process |
 //! | `sockets`, `logs`, `reports`, `grant`, `launch` | held sockets; log files; the report queue; budgets; launches made ready |
 //! | `faults` | for drills: killing, and a process of its own that makes others stand still for a while |
 //! | `sys` | the unsafe kernel calls |
 //!
 //! Needs Linux 5.9 or later (pidfds, `close_range`); exact exit statuses of adopted programs are best on 6.15 or later.
 
+pub mod builds;
 pub mod client;
 pub mod faults;
 pub mod full;
@@ -29,6 +31,7 @@ pub mod run;
 pub mod wire;
 
 mod adopting;
+mod handover;
 mod keeper;
 mod launch;
 mod ledger;
@@ -37,6 +40,7 @@ mod orders;
 mod peers;
 mod poll;
 mod process;
+mod replacing;
 mod reports;
 mod roles;
 mod sockets;
@@ -45,4 +49,6 @@ mod stopping;
 mod sys;
 mod tree;
 
-pub use run::{CommandLine, Config, KeeperError, run, socket_path};
+pub use handover::VERSION as HANDOVER_VERSION;
+pub use replacing::BESIDE;
+pub use run::{CommandLine, Config, KeeperError, Resume, run, socket_path};

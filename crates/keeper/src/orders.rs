@@ -14,6 +14,7 @@ use crate::keeper::{Ending, Instance, Keeper, Phase};
 use crate::launch::Prepared;
 use crate::peers::Waiter;
 use crate::protocol::{Answer, Grant, Launch, Order, Refusal, Report, Role, Survey, Surveyed, ToGateway, VERSION};
+use crate::replacing::Beside;
 use crate::roles::RoleKind;
 use crate::sockets::{Change, NAME_BYTES_MAX};
 
@@ -64,7 +65,7 @@ impl Keeper {
             Order::Unlisten { name } => {
                 remember(&mut self.withdrawn.sockets, &name);
                 if self.sockets.unlisten(&name) {
-                    self.tell_gateway(ToGateway::Close { name }, None);
+                    self.tell_gateways(&ToGateway::Close { name });
                 }
                 Answer::Done
             }
@@ -72,22 +73,33 @@ impl Keeper {
                 self.take_back(waiter, name, descriptor, address, share_with_gateway)
             }
             Order::GatewayTable { key, body } => self.table(waiter, key, body),
-            Order::GatewayTell { body } => match self.tell_gateway(ToGateway::Tell { body }, None) {
-                true => Answer::Done,
-                false => Answer::Refused(Refusal::NoGateway),
+            Order::GatewayTell { body } => match self.tell_gateways(&ToGateway::Tell { body }) {
+                0 => Answer::Refused(Refusal::NoGateway),
+                1 => Answer::Done,
+                gateways => Answer::Told { gateways },
             },
             Order::GatewaySays { body } => {
                 self.reports.push(crate::keeper::timestamp(), Report::FromGateway { body });
                 Answer::Done
             }
             Order::Acknowledge { report } => {
-                self.reports.acknowledge(report);
+                let steps = self.reports.acknowledge(report);
+                self.steps_stored(steps);
                 Answer::Done
             }
             Order::KeepUp { manager, gateway } => {
                 self.keep_up(RoleKind::Manager, manager);
                 self.keep_up(RoleKind::Gateway, gateway);
                 Answer::Done
+            }
+            Order::Upgrade { from, to, probation_ms, trial_ms } => {
+                self.begin_upgrade(*from, *to, probation_ms, trial_ms)
+            }
+            Order::TakeBack { why } => self.take_build_back(&why),
+            Order::Confirm => {
+                self.answer(waiter, Answer::Done, None); // before what follows from it
+                self.confirmed(waiter.connection);
+                return;
             }
         };
         self.answer(waiter, answer, None);
@@ -101,37 +113,50 @@ impl Keeper {
         let Some(connection) = self.connections.get(&waiter.connection) else { return };
         let pid = connection.pid;
         let kind = match role {
-            Role::Visitor => None,
+            Role::Visitor | Role::FormerGateway => None,
             Role::Manager => Some(RoleKind::Manager),
             Role::Gateway => Some(RoleKind::Gateway),
         };
+        let beside = match kind {
+            Some(RoleKind::Gateway) => self.gateway_beside(waiter.connection, pid),
+            Some(RoleKind::Manager) | None => Beside::Neither,
+        };
         if let Some(kind) = kind
+            && beside == Beside::Neither
             && !self.role_connected(kind, waiter.connection, pid)
         {
             self.close(waiter.connection);
             return;
         }
         let Some(connection) = self.connections.get_mut(&waiter.connection) else { return };
-        connection.role = Some(role);
+        connection.role = Some(if beside == Beside::Former { Role::FormerGateway } else { role });
         let welcome =
             Answer::Welcome { pid: std::process::id(), keeper: self.name.clone(), build: self.config.build.clone() };
         self.answer(waiter, welcome, None);
-        if role == Role::Gateway {
-            self.synchronize_gateway();
+        match role {
+            Role::Gateway if beside == Beside::Former => self.retire(waiter.connection),
+            Role::Gateway => self.synchronize_gateway(waiter.connection),
+            Role::FormerGateway => self.tell_tables(waiter.connection),
+            Role::Manager | Role::Visitor => {}
         }
+        self.advance();
     }
 
-    fn synchronize_gateway(&mut self) {
+    fn synchronize_gateway(&mut self, connection: u64) {
         let shared: Vec<String> =
             self.sockets.iter().filter(|(_, held)| held.shared).map(|(name, _)| name.clone()).collect();
         for name in shared {
-            self.share(&name);
+            self.share_with(connection, &name);
         }
+        self.tell_tables(connection);
+        self.tell_peer(connection, ToGateway::Synchronized);
+    }
+
+    fn tell_tables(&mut self, connection: u64) {
         let tables: Vec<(String, String)> = self.tables.clone().into_iter().collect();
         for (key, body) in tables {
-            self.tell_gateway(ToGateway::Table { key, body }, None);
+            self.tell_peer(connection, ToGateway::Table { key, body });
         }
-        self.tell_gateway(ToGateway::Synchronized, None);
     }
 
     /// `None` if the answer comes when the rest of the instance's tree is gone.
@@ -232,7 +257,7 @@ impl Keeper {
                 self.keep_up(RoleKind::Gateway, true);
             }
             Change::Withdraw => {
-                self.tell_gateway(ToGateway::Close { name: name.to_owned() }, None);
+                self.tell_gateways(&ToGateway::Close { name: name.to_owned() });
             }
             Change::Nothing => {}
         }
@@ -250,7 +275,7 @@ impl Keeper {
             return Answer::Refused(Refusal::NotUnderstood("a returned socket has to come along".into()));
         };
         if self.is_gateway(waiter) && self.withdrawn.sockets.contains(&name) {
-            self.tell_gateway(ToGateway::Close { name }, None);
+            self.tell_gateways(&ToGateway::Close { name });
             return Answer::Done;
         }
         match self.sockets.take_back(name.clone(), socket, address, shared) {
@@ -266,12 +291,17 @@ impl Keeper {
 
     /// Sends a held socket to the gateway, if one is connected. One that is not gets it with its hello.
     fn share(&mut self, name: &str) {
-        let Some(gateway) = self.roles[RoleKind::Gateway].connection else { return };
+        for gateway in self.gateways(false) {
+            self.share_with(gateway, name);
+        }
+    }
+
+    fn share_with(&mut self, gateway: u64, name: &str) {
         let Some((_, held)) = self.sockets.iter().find(|(held, _)| *held == name) else { return };
         let address = held.address;
         match self.duplicate(name) {
             Ok(duplicate) => {
-                self.tell_gateway(ToGateway::Socket { name: name.to_owned(), address }, Some(duplicate));
+                self.tell_peer_with(gateway, ToGateway::Socket { name: name.to_owned(), address }, Some(duplicate));
             }
             // No descriptor left: the gateway would miss the socket without knowing. It connects again.
             Err(_) => self.close(gateway),
@@ -279,14 +309,14 @@ impl Keeper {
     }
 
     fn is_gateway(&self, waiter: Waiter) -> bool {
-        self.roles[RoleKind::Gateway].connection == Some(waiter.connection)
+        self.gateways(true).contains(&waiter.connection)
     }
 
     fn table(&mut self, waiter: Waiter, key: String, body: String) -> Answer {
         if self.is_gateway(waiter) {
             // Offered back after a keeper's death. The manager's word is newer.
             if self.withdrawn.tables.contains(&key) {
-                self.tell_gateway(ToGateway::Table { key, body: String::new() }, None);
+                self.tell_gateways(&ToGateway::Table { key, body: String::new() });
             } else if !body.is_empty() && self.tables.len() < TABLES_MAX {
                 self.tables.entry(key).or_insert(body);
             }
@@ -301,7 +331,7 @@ impl Keeper {
             self.withdrawn.tables.remove(&key);
             self.tables.insert(key.clone(), body.clone());
         }
-        self.tell_gateway(ToGateway::Table { key, body }, None);
+        self.tell_gateways(&ToGateway::Table { key, body });
         Answer::Done
     }
 
@@ -339,6 +369,7 @@ impl Keeper {
             sockets: self.sockets.iter().map(|(name, held)| (name.clone(), held.address)).collect(),
             gateway_pid: pid(RoleKind::Gateway),
             manager_pid: pid(RoleKind::Manager),
+            upgrade: self.replacing.state.upgrade.clone().map(Box::new),
         }
     }
 }
@@ -355,16 +386,21 @@ fn may(role: Option<Role>, order: &Order) -> Result<(), Refusal> {
     let allowed = match order {
         Order::Hello { .. } => role.is_none(),
         Order::Survey => role.is_some(),
-        Order::KeepUp { .. } | Order::Shutdown { .. } => matches!(role, Some(Role::Manager | Role::Visitor)),
+        Order::KeepUp { .. } | Order::Shutdown { .. } | Order::TakeBack { .. } => {
+            matches!(role, Some(Role::Manager | Role::Visitor))
+        }
         Order::Start { .. }
         | Order::Stop { .. }
         | Order::Reflexes(_)
         | Order::Listen { .. }
         | Order::Unlisten { .. }
         | Order::GatewayTell { .. }
+        | Order::Upgrade { .. }
         | Order::Acknowledge { .. } => role == Some(Role::Manager),
-        Order::Return { .. } | Order::GatewayTable { .. } => matches!(role, Some(Role::Manager | Role::Gateway)),
-        Order::GatewaySays { .. } => role == Some(Role::Gateway),
+        Order::Return { .. } | Order::GatewayTable { .. } | Order::Confirm => {
+            matches!(role, Some(Role::Manager | Role::Gateway))
+        }
+        Order::GatewaySays { .. } => matches!(role, Some(Role::Gateway | Role::FormerGateway)),
     };
     match (allowed, role) {
         (true, _) => Ok(()),

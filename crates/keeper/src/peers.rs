@@ -158,11 +158,29 @@ impl Keeper {
         self.send(waiter.connection, &Message::Answer { to: waiter.request, answer }, descriptor);
     }
 
-    /// Tells the gateway, if one is connected. Returns whether one is.
-    pub(crate) fn tell_gateway(&mut self, message: ToGateway, descriptor: Option<OwnedFd>) -> bool {
-        let Some(connection) = self.roles[RoleKind::Gateway].connection else { return false };
+    /// Tells every gateway that is connected: while one takes over from another there are several. Returns how many.
+    pub(crate) fn tell_gateways(&mut self, message: &ToGateway) -> u32 {
+        let gateways = self.gateways(true);
+        for gateway in &gateways {
+            self.tell_peer(*gateway, message.clone());
+        }
+        u32::try_from(gateways.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Tells one gateway.
+    pub(crate) fn tell_peer(&mut self, connection: u64, message: ToGateway) {
+        self.tell_peer_with(connection, message, None);
+    }
+
+    /// The same, with a descriptor.
+    pub(crate) fn tell_peer_with(&mut self, connection: u64, message: ToGateway, descriptor: Option<OwnedFd>) {
         self.send(connection, &Message::ToGateway(message), descriptor);
-        true
+    }
+
+    /// Connections of gateways that were replaced.
+    pub(crate) fn former_connections(&self) -> impl Iterator<Item = u64> {
+        let former = self.connections.iter().filter(|(_, connection)| connection.role == Some(Role::FormerGateway));
+        former.map(|(id, _)| *id)
     }
 
     fn send(&mut self, id: u64, message: &Message, descriptor: Option<OwnedFd>) {
@@ -178,7 +196,7 @@ impl Keeper {
         }
         let too_slow = self.connections.get(&id).is_some_and(|connection| {
             let limit = match connection.role {
-                Some(Role::Manager | Role::Gateway) => QUEUE_BYTES_MAX,
+                Some(Role::Manager | Role::Gateway | Role::FormerGateway) => QUEUE_BYTES_MAX,
                 Some(Role::Visitor) | None => VISITOR_QUEUE_BYTES_MAX,
             };
             connection.outgoing_bytes > limit
@@ -228,7 +246,7 @@ impl Keeper {
         match role {
             Some(Role::Gateway) => self.role_disconnected(RoleKind::Gateway, id),
             Some(Role::Manager) => self.role_disconnected(RoleKind::Manager, id),
-            Some(Role::Visitor) | None => {}
+            Some(Role::Visitor | Role::FormerGateway) | None => {}
         }
     }
 

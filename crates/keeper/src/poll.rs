@@ -46,6 +46,8 @@ pub(crate) enum Timer {
     Logs,
     /// The gateway was told to end with the keeper, and has not.
     End,
+    /// A build that is being brought in has had its time.
+    Upgrade,
 }
 
 /// All watches and timers.

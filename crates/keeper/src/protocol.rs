@@ -17,12 +17,16 @@ use ostler_model::ids::InstanceId;
 use ostler_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::builds::{Build, Kept, Upgrade};
+
 /// The longest packet. The kernel copies a packet in one piece; environments of programs are the largest content.
 pub const PACKET_BYTES_MAX: usize = 192 * 1024;
 /// The version of these messages. A keeper answers a `Hello` of another version with [`Refusal::OtherVersion`].
 pub const VERSION: u32 = 1;
 /// How long the gateway may take to end with the keeper ([`Order::Shutdown`]); then it is killed.
 pub const GATEWAY_ENDS_WITHIN: Duration = Duration::from_secs(5);
+/// How long a gateway that was replaced by another build goes on carrying the connections that it has; then they are cut.
+pub const GATEWAY_LEAVES_WITHIN: Duration = Duration::from_secs(3600);
 
 /// A message to the keeper.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,6 +126,27 @@ pub enum Order {
         /// Whether the gateway runs and is started again when it dies.
         gateway: bool,
     },
+    /// Replace this build of ostler by another one, of which a copy lies in the home. Whoever orders it ends: the keeper
+    /// starts the new manager, then the new gateway, then becomes the new keeper itself. What does not come up within
+    /// `trial_ms` is taken back. Answer: [`Answer::Done`], or [`Refusal::Upgrading`].
+    Upgrade {
+        /// What runs.
+        from: Box<Build>,
+        /// What is to run.
+        to: Box<Build>,
+        /// Milliseconds until it is no longer taken back by itself.
+        probation_ms: u64,
+        /// Milliseconds within which each process has to come up.
+        trial_ms: u64,
+    },
+    /// Take the build back that is being brought in, or is in its probation. Answer: [`Answer::Done`], or
+    /// [`Refusal::Upgrading`] if there is none.
+    TakeBack {
+        /// Why.
+        why: String,
+    },
+    /// Whoever says this has come up: it knows what it has to, and serves. Answer: [`Answer::Done`].
+    Confirm,
     /// End. Refused with [`Refusal::Busy`] while instances run, unless `leave_running`. The gateway is ended, unless
     /// `leave_running`: then it goes on carrying the instances' traffic. The manager is not.
     /// Answer: [`Answer::Done`], then the connection closes.
@@ -139,6 +164,8 @@ pub enum Role {
     Manager,
     /// The gateway process: gets [`ToGateway`] messages.
     Gateway,
+    /// A gateway that was replaced and still carries connections: gets tables and what is told, and no sockets.
+    FormerGateway,
     /// Anybody else: may ask for the survey, say what is kept up, and order a shutdown.
     Visitor,
 }
@@ -256,6 +283,11 @@ pub enum Message {
 pub enum Answer {
     /// It is done.
     Done,
+    /// To `GatewayTell` while a gateway is being replaced: so many were told, and each of them will answer.
+    Told {
+        /// How many.
+        gateways: u32,
+    },
     /// To `Hello`.
     Welcome {
         /// The keeper's process id.
@@ -333,6 +365,9 @@ pub enum Refusal {
     /// Instances still run.
     #[error("{0} instances still run")]
     Busy(usize),
+    /// Another build is being brought in, or none is.
+    #[error("{0}")]
+    Upgrading(String),
     /// The sender's role may not ask for this, or the message was not understood.
     #[error("not understood: {0}")]
     NotUnderstood(String),
@@ -362,6 +397,9 @@ pub struct Survey {
     pub gateway_pid: Option<u32>,
     /// The manager's process.
     pub manager_pid: Option<u32>,
+    /// The replacement of ostler's build that is under way, or in its probation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<Box<Upgrade>>,
 }
 
 /// One instance in a [`Survey`].
@@ -399,6 +437,41 @@ pub enum Report {
     FromGateway {
         /// JSON that only the manager reads.
         body: String,
+    },
+    /// A step of the replacement of ostler's build. Told again by each keeper until it is acknowledged.
+    Upgrade(UpgradeReport),
+}
+
+/// A step of the replacement of one build of ostler by another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpgradeReport {
+    /// When.
+    pub at: Timestamp,
+    /// What ran before.
+    pub from: Kept,
+    /// What was to run.
+    pub to: Kept,
+    /// What happened.
+    pub step: BuildStep,
+}
+
+/// What happened to a build that is being brought in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BuildStep {
+    /// It was proven in a dry run, and is being brought in.
+    Began {
+        /// Milliseconds of its probation.
+        probation_ms: u64,
+    },
+    /// All three processes are of it, and its probation begins.
+    Replaced,
+    /// Its probation is over.
+    Accepted,
+    /// The former build runs again.
+    TakenBack {
+        /// Why.
+        why: String,
     },
 }
 
@@ -451,6 +524,12 @@ pub enum ToGateway {
     Tell {
         /// JSON.
         body: String,
+    },
+    /// Another gateway carries the callers from now on: accept nobody more, carry what there is to its end, at most for so
+    /// long, and speak to the keeper as [`Role::FormerGateway`].
+    Retire {
+        /// Milliseconds.
+        within_ms: u64,
     },
     /// All sockets and tables that the keeper holds have been sent: what the gateway holds beyond them it now offers
     /// back ([`Order::Return`], [`Order::GatewayTable`]), because a new keeper starts with nothing.

@@ -38,6 +38,7 @@ enum Subject {
     Instance(InstanceId),
     Gateway,
     FromGateway,
+    Upgrade,
 }
 
 impl Reports {
@@ -59,15 +60,33 @@ impl Reports {
         }
     }
 
-    /// All up to this number have been stored.
-    pub(crate) fn acknowledge(&mut self, number: u64) {
+    /// All up to this number have been stored. Returns how many of them were steps of an upgrade.
+    pub(crate) fn acknowledge(&mut self, number: u64) -> usize {
+        let mut steps = 0;
         while self.waiting.front().is_some_and(|waiting| waiting.number <= number) {
             let waiting = self.waiting.pop_front().expect("just looked at");
             self.text_bytes -= text_bytes(&waiting.report);
+            steps += usize::from(matches!(waiting.report, Report::Upgrade(_)));
         }
         if self.waiting.is_empty() {
             self.waiting = VecDeque::new(); // gives back what a long absence of the manager took
         }
+        steps
+    }
+
+    /// All that wait, for another image of this keeper: the last number, and each with its own.
+    pub(crate) fn hand_over(&self) -> (u64, Vec<(u64, Timestamp, Report)>) {
+        let each = |waiting: &Waiting| (waiting.number, waiting.at, waiting.report.clone());
+        (self.last, self.waiting.iter().map(each).collect())
+    }
+
+    /// Goes on where another image of this keeper was.
+    pub(crate) fn taken_over(last: u64, waiting: Vec<(u64, Timestamp, Report)>) -> Self {
+        let mut reports = Self::new();
+        reports.last = last;
+        reports.text_bytes = waiting.iter().map(|(_, _, report)| text_bytes(report)).sum();
+        reports.waiting = waiting.into_iter().map(|(number, at, report)| Waiting { number, at, report }).collect();
+        reports
     }
 
     /// The first one after `number`, as a message, and its number.
@@ -119,13 +138,14 @@ fn subject(report: &Report) -> Subject {
         Report::Ended { instance, .. } => Subject::Instance(instance.clone()),
         Report::Gateway { .. } => Subject::Gateway,
         Report::FromGateway { .. } => Subject::FromGateway,
+        Report::Upgrade(_) => Subject::Upgrade,
     }
 }
 
 fn text_bytes(report: &Report) -> usize {
     match report {
         Report::FromGateway { body } => body.len(),
-        Report::Ended { .. } | Report::Gateway { .. } => 0,
+        Report::Ended { .. } | Report::Gateway { .. } | Report::Upgrade(_) => 0,
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use ostler_model::ids::InstanceId;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
+use crate::builds::FileId;
 use crate::grant::Persistence;
 use crate::keeper::{Ending, Keeper, Kinship, Live, timestamp};
 use crate::launch::Prepared;
@@ -17,6 +18,7 @@ use crate::ledger::{Entry, Who};
 use crate::poll::{Timer, Token, Watch};
 use crate::process::{self, Environ};
 use crate::protocol::{GATEWAY_ENDS_WITHIN, Grant, Launch, Process, Refusal, Report};
+use crate::replacing::BESIDE;
 use crate::run::CommandLine;
 
 /// The gateway comes back at once: callers wait for it. 50 times, and ten times a second for good.
@@ -35,7 +37,7 @@ pub(crate) enum RoleKind {
 }
 
 impl RoleKind {
-    fn who(self) -> Who {
+    pub(crate) fn who(self) -> Who {
         match self {
             Self::Gateway => Who::Gateway,
             Self::Manager => Who::Manager,
@@ -56,6 +58,10 @@ pub(crate) struct RoleState {
     pub(crate) launch: Option<Prepared>,
     pub(crate) process: Option<Live>,
     pub(crate) connection: Option<u64>,
+    /// The program of its process, as long as that lives.
+    pub(crate) file: Option<FileId>,
+    /// It has said on this connection that it has come up.
+    pub(crate) confirmed: bool,
     persistence: Persistence,
     /// A timer will start it.
     pausing: bool,
@@ -68,6 +74,8 @@ impl Roles {
             launch: None,
             process: None,
             connection: None,
+            file: None,
+            confirmed: false,
             persistence: Persistence::new(grant, PAUSE_MIN, pause_max, now),
             pausing: false,
         };
@@ -123,14 +131,10 @@ impl Keeper {
     }
 
     fn start_role(&mut self, kind: RoleKind) {
-        let command = match kind {
-            RoleKind::Gateway => &self.config.gateway,
-            RoleKind::Manager => &self.config.manager,
-        };
-        let Some(command) = command else { return }; // this keeper was told no command: only adopted ones are watched
+        let Some(command) = self.command(kind) else { return }; // it was told none: only adopted ones are watched
         let launch = match self.roles[kind].launch.take() {
-            Some(launch) => Ok(launch),
-            None => prepare(kind, command, &self.config.home),
+            Some(launch) if launch.program() == command.program.to_string_lossy() => Ok(launch),
+            Some(_) | None => prepare(kind, &command, &self.config.home),
         };
         let started = launch.and_then(|mut launch| {
             launch.reopen_deleted_log();
@@ -140,7 +144,10 @@ impl Keeper {
         });
         self.watch_logs();
         match started {
-            Ok(live) => self.roles[kind].process = Some(live),
+            Ok(live) => {
+                self.roles[kind].process = Some(live);
+                self.role_started(kind);
+            }
             // The binary is missing or the machine is out of something: try again, ever more slowly.
             Err(_) => {
                 let now = Instant::now();
@@ -148,6 +155,26 @@ impl Keeper {
                 self.pause_role(kind, now + pause);
             }
         }
+    }
+
+    /// How a process of this role is started now.
+    fn command(&self, kind: RoleKind) -> Option<CommandLine> {
+        let command = match kind {
+            RoleKind::Gateway => self.config.gateway.clone(),
+            RoleKind::Manager => self.config.manager.clone(),
+        }?;
+        let program = self.program_of(kind).unwrap_or_else(|| command.program.clone());
+        Some(CommandLine { program, ..command })
+    }
+
+    /// Starts a process of this role beside the one that there is.
+    pub(crate) fn start_beside(&mut self, kind: RoleKind) -> Result<Live, Refusal> {
+        let Some(mut command) = self.command(kind) else {
+            return Err(Refusal::NotUnderstood("this keeper does not know how to start it".into()));
+        };
+        command.environment.insert(BESIDE.into(), "1".into());
+        let launch = prepare(kind, &command, &self.config.home)?;
+        self.start(&kind.who(), &launch, None)
     }
 
     fn pause_role(&mut self, kind: RoleKind, until: Instant) {
@@ -166,10 +193,14 @@ impl Keeper {
 
     /// Its process may have ended.
     pub(crate) fn role_ended(&mut self, kind: RoleKind, token: Token) {
+        if kind == RoleKind::Gateway && self.beside_ended(token) {
+            return;
+        }
         let role = &mut self.roles[kind];
         let Some(live) = role.process.take_if(|live| live.token == token && live.exit().is_some()) else { return };
         self.forget(&live);
         self.ledger.clear(live.slot);
+        let file = self.roles[kind].file.take();
         // The connection of the dead is dead. Closing it now keeps its end from being taken for the next one's.
         if let Some(connection) = self.roles[kind].connection {
             self.close(connection);
@@ -179,7 +210,11 @@ impl Keeper {
         {
             ending.now = true;
         }
+        if self.ending.is_none() && self.roles[kind].wanted {
+            self.role_gone(kind, file);
+        }
         self.start_role_if_missing(kind);
+        self.advance();
     }
 
     /// A peer said hello in the role: it is the one from now on. False if it has died since: then nothing changes, or
@@ -194,11 +229,13 @@ impl Keeper {
                 self.ledger.clear(before.slot);
             }
         }
+        self.note_file(kind);
         if let Some(before) = self.roles[kind].connection.replace(connection)
             && before != connection
         {
             self.close_quietly(before);
         }
+        self.roles[kind].confirmed = false;
         if kind == RoleKind::Gateway {
             self.reports.push(timestamp(), Report::Gateway { up: true });
         }
@@ -211,6 +248,7 @@ impl Keeper {
             return;
         }
         self.roles[kind].connection = None;
+        self.roles[kind].confirmed = false;
         if kind == RoleKind::Gateway {
             self.reports.push(timestamp(), Report::Gateway { up: false });
         }
@@ -219,7 +257,7 @@ impl Keeper {
     }
 
     /// Watches a process that another keeper or a person started. `None` if it has died, or cannot be watched.
-    fn watch_stranger(&mut self, kind: RoleKind, pid: u32) -> Option<Live> {
+    pub(crate) fn watch_stranger(&mut self, kind: RoleKind, pid: u32) -> Option<Live> {
         let raw = Pid::from_raw(i32::try_from(pid).ok()?)?;
         let pidfd = rustix::process::pidfd_open(raw, PidfdFlags::empty()).ok()?;
         let stat = process::stat(pid).ok().filter(|stat| !stat.dead)?;

@@ -14,15 +14,17 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::process::{Resource, Rlimit};
 
 use crate::grant::Bucket;
-use crate::keeper::{Keeper, Withdrawn};
+use crate::handover;
+use crate::keeper::{Children, Keeper, Withdrawn};
 use crate::ledger::{self, Ledger};
 use crate::poll::{Poll, Watch};
 use crate::process;
 use crate::protocol::Grant;
+use crate::replacing::Replacing;
 use crate::reports::Reports;
-use crate::roles::Roles;
+use crate::roles::{RoleKind, Roles};
 use crate::sockets::Sockets;
-use crate::sys::{Signals, Spawner};
+use crate::sys::{self, Signals, Spawner};
 use crate::wire;
 
 /// Until the manager says otherwise: a whole rack of programs may die once, and ten a second for good.
@@ -46,6 +48,20 @@ pub struct Config {
     pub gateway: Option<CommandLine>,
     /// The build, for people.
     pub build: String,
+    /// How this very process becomes the keeper of another build: `argv[0]` first; `--resume N` is added, and where it
+    /// comes back `--refused WHY`. Empty if it cannot.
+    pub handover: Vec<String>,
+    /// What `--resume` and `--refused` say, if another image of this process handed everything over.
+    pub resume: Option<Resume>,
+}
+
+/// What another image of this process says.
+#[derive(Clone, Debug)]
+pub struct Resume {
+    /// The descriptor that tells everything.
+    pub memory: i32,
+    /// Why the next image gave it back.
+    pub refused: Option<String>,
 }
 
 /// How one of ostler's own processes is started: with the keeper's environment and these additions.
@@ -144,12 +160,19 @@ impl KeeperError {
 /// See [`KeeperError`]. Instances run on whatever happens.
 pub fn run(config: Config) -> Result<(), KeeperError> {
     let socket = socket_path(&config.home);
-    let lock = prepare_home(&config.home)?;
-    let mut keeper = take_over(config, &socket)?;
+    let mut keeper = match config.resume.clone() {
+        None => {
+            let lock = prepare_home(&config.home)?;
+            let mut keeper = take_over(config, &socket, lock)?;
+            keeper.look_at_builds(true);
+            keeper
+        }
+        Some(resume) => resumed(config, &resume)?,
+    };
     let result = keeper.turn_until_end().map_err(|cause| KeeperError::System { step: "wait for events", cause });
     // Nobody shall knock at a closed door. Programs that outlive the keeper do not need it.
     let _ = std::fs::remove_file(&socket);
-    drop(lock); // last: the next keeper makes a new socket
+    drop(keeper); // last, and with it the lock: the next keeper makes a new socket
     result
 }
 
@@ -174,13 +197,53 @@ fn prepare_home(home: &Path) -> Result<OwnedFd, KeeperError> {
     }
 }
 
-fn take_over(config: Config, socket: &Path) -> Result<Keeper, KeeperError> {
+/// Goes on where another image of this process was.
+fn resumed(config: Config, resume: &Resume) -> Result<Keeper, KeeperError> {
+    let step = |step: &'static str| move |cause: io::Error| KeeperError::System { step, cause };
+    let state = handover::take(resume.memory, &config.handover)?;
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    let (lock, listener) = state.lock_and_listener().map_err(step("take over from the former keeper"))?;
+    let children = Children { files: state.files, oom: state.oom };
+    let (mut keeper, opened) = new_keeper(config, lock, children, || Ok(listener))?;
+    keeper.name.clone_from(&state.name);
+    state.put_into(&mut keeper, opened.found).map_err(step("take over from the former keeper"))?;
+    sys::alarm(0); // it is up
+    keeper.look_at_builds(false);
+    if let Some(why) = &resume.refused {
+        keeper.did_not_become(why);
+    }
+    for kind in [RoleKind::Manager, RoleKind::Gateway] {
+        keeper.start_role_if_missing(kind);
+    }
+    Ok(keeper)
+}
+
+fn take_over(config: Config, socket: &Path, lock: OwnedFd) -> Result<Keeper, KeeperError> {
+    let files = raise_open_files();
+    let children = Children { files, oom: lower_oom_score() };
+    let listen = || wire::listen(socket, 64).map_err(|cause| KeeperError::Socket { path: socket.to_owned(), cause });
+    let (mut keeper, opened) = new_keeper(config, lock, children, listen)?;
+    keeper.adopt(opened.found, opened.incomplete);
+    Ok(keeper)
+}
+
+/// What a keeper found of another one's.
+struct Left {
+    found: Vec<ledger::Found>,
+    incomplete: bool,
+}
+
+fn new_keeper(
+    config: Config,
+    lock: OwnedFd,
+    children: Children,
+    listen: impl FnOnce() -> Result<OwnedFd, KeeperError>,
+) -> Result<(Keeper, Left), KeeperError> {
     let step = |step: &'static str| move |cause: io::Error| KeeperError::System { step, cause };
     let signals = Signals::take_over().map_err(step("take over signals"))?;
     let own = rustix::process::getpid();
     rustix::process::set_child_subreaper(Some(own)).map_err(|e| step("adopt orphans")(e.into()))?;
-    let files = raise_open_files();
-    let spawner = Spawner::new(files, lower_oom_score()).map_err(step("prepare for starting processes"))?;
+    let spawner = Spawner::new(children.files, children.oom).map_err(step("prepare for starting processes"))?;
     let boot_id = process::boot_id().map_err(step("read the boot id"))?;
     let home_mark = home_mark(&config.home, &boot_id).map_err(step("look at the home"))?;
     let own_pid = std::process::id();
@@ -190,15 +253,17 @@ fn take_over(config: Config, socket: &Path) -> Result<Keeper, KeeperError> {
     let now = Instant::now();
     let mut poll = Poll::new().map_err(step("wait for events"))?;
     poll.watch(&signals, Watch::Signals).map_err(step("wait for signals"))?;
-    let listener = wire::listen(socket, 64).map_err(|cause| KeeperError::Socket { path: socket.to_owned(), cause })?;
+    let listener = listen()?;
     poll.watch(&listener, Watch::Listener).map_err(step("wait for connections"))?;
-    let mut keeper = Keeper {
+    let keeper = Keeper {
         config,
         name: format!("{home_mark}-{start_ticks:x}-{own_pid:x}"),
         home_mark,
         starts: 0,
         poll,
         listener,
+        lock,
+        children,
         signals,
         spawner,
         ledger: opened.ledger,
@@ -219,9 +284,9 @@ fn take_over(config: Config, socket: &Path) -> Result<Keeper, KeeperError> {
         logs_timer: false,
         orphans_timer: false,
         ending: None,
+        replacing: Replacing::default(),
     };
-    keeper.adopt(opened.found, opened.incomplete);
-    Ok(keeper)
+    Ok((keeper, Left { found: opened.found, incomplete: opened.incomplete }))
 }
 
 /// How the incarnations of this home begin on this boot. Two homes on one machine never take each other's processes.

@@ -94,6 +94,11 @@ impl Sockets {
         Ok(shared)
     }
 
+    /// Holds what another image of this process held.
+    pub(crate) fn put(&mut self, name: String, held: Held) {
+        self.held.insert(name, held);
+    }
+
     /// Gives a name up. Tells whether the gateway has to close it.
     pub(crate) fn unlisten(&mut self, name: &str) -> bool {
         self.held.remove(name).is_some_and(|held| held.shared)

@@ -14,11 +14,13 @@ use ostler_model::ids::InstanceId;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use crate::grant::Bucket;
+use crate::handover::RestState;
 use crate::keeper::{Instance, Keeper, Live, Phase, timestamp};
+use crate::ledger::Slot;
 use crate::peers::Waiter;
 use crate::poll::{Poll, Timer, Token, Watch};
 use crate::process;
-use crate::protocol::{Answer, Grant, Reflex, Refusal, Report};
+use crate::protocol::{Answer, Grant, Process, Reflex, Refusal, Report};
 use crate::starting::Ended;
 use crate::tree::{self, Lineage};
 
@@ -73,6 +75,47 @@ impl Clearing {
         poll.at(deadline, Timer::Firm(id.clone()));
         let rest = Rest { lineage, members: BTreeMap::new(), signal: None, deadline, firm: false, looks_left: 2 };
         Self { ended, rest, waiters: Vec::new() }
+    }
+}
+
+impl Clearing {
+    /// What another image of this process begins it from.
+    pub(crate) fn hand_over(&self) -> (Process, Exit, Slot, PathBuf) {
+        let Ended { process, exit, slot } = &self.ended;
+        (process.clone(), *exit, *slot, self.rest.lineage.folder.clone().unwrap_or_default())
+    }
+}
+
+impl Stopping {
+    /// What another image of this process goes on from. Whoever waits asks again.
+    pub(crate) fn hand_over(&self, now: Instant) -> RestState {
+        RestState {
+            leader: self.rest.lineage.leader,
+            folder: self.rest.lineage.folder.clone(),
+            signal: self.rest.signal.map(Signal::as_raw),
+            left_ms: u64::try_from(self.rest.deadline.saturating_duration_since(now).as_millis()).unwrap_or(0),
+            firm: self.rest.firm,
+        }
+    }
+
+    /// Goes on from [`Stopping::hand_over`]: what is left is looked for again.
+    pub(crate) fn resumed(
+        id: &InstanceId,
+        main: Option<Live>,
+        exit: Option<Exit>,
+        rest: RestState,
+        now: Instant,
+    ) -> Self {
+        let lineage = Lineage { instance: id.clone(), leader: rest.leader, folder: rest.folder };
+        let rest = Rest {
+            lineage,
+            members: BTreeMap::new(),
+            signal: rest.signal.and_then(Signal::from_named_raw),
+            deadline: now + Duration::from_millis(rest.left_ms),
+            firm: rest.firm,
+            looks_left: 2,
+        };
+        Self { main, exit, rest, waiters: Vec::new() }
     }
 }
 

@@ -19,6 +19,39 @@ use crate::command::Outcome;
 use crate::level::Traffic;
 use crate::verified::Checked;
 
+/// A build of ostler.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnBuild {
+    /// As it calls itself.
+    pub version: String,
+    /// The digest of its file, in hexadecimal digits.
+    pub sha256: String,
+}
+
+impl OwnBuild {
+    /// `0.1.0 (4b1a…)`, for people.
+    pub fn in_words(&self) -> String {
+        format!("{} ({})", self.version, self.sha256.get(..12).unwrap_or(&self.sha256))
+    }
+}
+
+/// What happened to a build of ostler.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OwnStep {
+    /// It was proven in a dry run, and is being brought in.
+    Began,
+    /// All of ostler's processes are of it; it is taken back if they do not hold.
+    Replaced,
+    /// Its probation is over.
+    Accepted,
+    /// The former build runs again.
+    TakenBack {
+        /// Why.
+        why: String,
+    },
+}
+
 /// Something that happened, was seen, or was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -34,6 +67,15 @@ pub enum Event {
     LossAccepted {
         /// The newest fact that had been acknowledged, if anybody knows.
         acknowledged: Option<Position>,
+    },
+    /// Ostler itself is being replaced by another build, or that was taken back.
+    SelfUpgrade {
+        /// What ran before.
+        from: OwnBuild,
+        /// What was to run.
+        to: OwnBuild,
+        /// What happened.
+        step: OwnStep,
     },
     /// A person gave an estate file, whole and checked, with what its providers offer now.
     EstateGiven {

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::command::{Command, Outcome};
 use crate::diagnosis::Finding;
 use crate::drill::{Drill, DrillResult};
-use crate::event::{Process, ResumeCause, Settlement};
+use crate::event::{OwnBuild, OwnStep, Process, ResumeCause, Settlement};
 use crate::knowledge::Launch;
 use crate::level::Traffic;
 use crate::moving::Brings;
@@ -441,6 +441,15 @@ pub enum FactKind {
         #[serde(flatten)]
         step: Box<UpgradeStep>,
     },
+    /// Ostler itself is being replaced by another build, or that was taken back. Told at least once.
+    SelfUpgrade {
+        /// What ran before.
+        from: OwnBuild,
+        /// What was to run.
+        to: OwnBuild,
+        /// What happened.
+        step: OwnStep,
+    },
 }
 
 /// What is concluded to be the cause, with the evidence.
@@ -514,7 +523,7 @@ impl Diagnosis {
 
 impl FactKind {
     /// What [`FactKind::word`] can be.
-    pub const WORDS: [&'static str; 53] = [
+    pub const WORDS: [&'static str; 54] = [
         "estate-founded",
         "resumed",
         "estate-declared",
@@ -568,6 +577,7 @@ impl FactKind {
         "drill-ended",
         "upgrades-sought",
         "upgrade",
+        "self-upgrade",
     ];
 
     /// A short word for filters and tables: the `fact` tag of its JSON.
@@ -627,6 +637,7 @@ impl FactKind {
             Self::DrillEnded { .. } => "drill-ended",
             Self::UpgradesSought { .. } => "upgrades-sought",
             Self::Upgrade { .. } => "upgrade",
+            Self::SelfUpgrade { .. } => "self-upgrade",
         }
     }
 }

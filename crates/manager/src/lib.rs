@@ -52,7 +52,7 @@ pub use diff::{Change, changes};
 pub use drill::{
     Aim, By, Callers, Data, Diagnosed, Drill, DrillResult, Drilled, Drilling, Hit, Measured, Restored, Stage, Verdict,
 };
-pub use event::{Ask, Event, Process, ResumeCause, Scope, Settlement};
+pub use event::{Ask, Event, OwnBuild, OwnStep, Process, ResumeCause, Scope, Settlement};
 pub use evidence::{Delivered, Evidence, ORDERS_MIN, WATCHED_MIN};
 pub use evolve::evolve;
 pub use fact::{Diagnosis, Fact, FactKind};

@@ -99,6 +99,8 @@ pub(crate) enum Command {
     /// Back up or restore ostler's own knowledge: journal, secrets, archive
     #[command(subcommand)]
     Home(HomeCommand),
+    /// Have another build of ostler take over while everything runs, and take it back if it does not hold
+    SelfUpgrade(SelfUpgrade),
     /// One of ostler's own processes; not for people
     #[command(hide = true, subcommand)]
     Process(Process),
@@ -542,10 +544,37 @@ pub(crate) enum HomeCommand {
     },
 }
 
+impl Process {
+    /// Its name on the command line.
+    #[cfg(debug_assertions)]
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Keeper { .. } => "keeper",
+            Self::DryRun { .. } => "dry-run",
+            Self::Gateway => "gateway",
+            Self::Still(_) => "still",
+            Self::Manager { .. } => "manager",
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Process {
     /// Holds processes and sockets
-    Keeper,
+    Keeper {
+        /// The descriptor by which another build hands everything over.
+        #[arg(long)]
+        resume: Option<i32>,
+        /// Why the next build gave it back.
+        #[arg(long, requires = "resume")]
+        refused: Option<String>,
+    },
+    /// Reads a copy of a home and says what follows from it
+    DryRun {
+        /// At which time, in microseconds since 1970.
+        #[arg(long)]
+        at: i64,
+    },
     /// Carries callers' traffic
     Gateway,
     /// Makes the processes of an instance stand still for a while, for a drill
@@ -558,6 +587,34 @@ pub(crate) enum Process {
         #[arg(long)]
         accept_lost_tail: bool,
     },
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SelfUpgrade {
+    /// The file of the other build; it may be deleted afterwards
+    #[arg(required_unless_present = "back", conflicts_with = "back")]
+    pub path: Option<PathBuf>,
+    /// Take it back by itself if one of its processes ends again and again within this time
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = at_most_a_month)]
+    pub probation: ostler_model::time::Span,
+    /// Take it back if one of its processes has not come up after this long
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = at_most_an_hour)]
+    pub within: ostler_model::time::Span,
+    /// Go back to the build that ran before
+    #[arg(long)]
+    pub back: bool,
+}
+
+fn at_most_a_month(text: &str) -> Result<ostler_model::time::Span, String> {
+    let span: ostler_model::time::Span = text.parse().map_err(|error| format!("{error}"))?;
+    let month = std::time::Duration::from_secs(30 * 86_400);
+    if span.get() <= month { Ok(span) } else { Err("at most 30 days".to_owned()) }
+}
+
+fn at_most_an_hour(text: &str) -> Result<ostler_model::time::Span, String> {
+    let span: ostler_model::time::Span = text.parse().map_err(|error| format!("{error}"))?;
+    let (second, hour) = (std::time::Duration::from_secs(1), std::time::Duration::from_secs(3600));
+    if (second..=hour).contains(&span.get()) { Ok(span) } else { Err("from a second to an hour".to_owned()) }
 }
 
 #[derive(Debug, Args)]

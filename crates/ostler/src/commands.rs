@@ -16,7 +16,7 @@ use ostler_runtime::{clock, server, turn, why};
 use crate::args::{Adopt, Command, Common, HomeCommand, How, Journal, ProviderCommand, Settle};
 use crate::client::{ask, cut_off, is_running, next, open};
 use crate::failure::{EXIT_CHANGES, Failure, Outcome};
-use crate::{backups, books, drill, failover, logs, place, provide, provider, show, simulate, up, upgrade, verify};
+use crate::{backups, books, drill, failover, logs, place, provide, provider, self_upgrade, show, simulate, up, upgrade, verify};
 
 /// How long a change that was asked for is waited for by default.
 const DONE_WITHIN: Duration = Duration::from_secs(300);
@@ -72,6 +72,7 @@ pub(crate) async fn run(command: Command, common: &Common) -> Outcome<u8> {
             None => down(common, arguments.delete_data, arguments.yes).await?,
         },
         Command::Home(command) => home_command(common, command).await?,
+        Command::SelfUpgrade(arguments) => self_upgrade::self_upgrade(arguments, common).await?,
         Command::Process(_) => unreachable!("processes are not commands of people: main sees to them"),
     }
     Ok(0)
@@ -170,7 +171,8 @@ async fn status(common: &Common, watch: bool) -> Outcome {
     let home = place::of_command(common)?;
     if !watch {
         let response = ask(&home, &Request::Status).await?;
-        return if print_status(common, &response) { Ok(()) } else { Err(cut_off()) };
+        let builds = self_upgrade::Builds::of(&home);
+        return if print_status(common, &response, builds.as_ref()) { Ok(()) } else { Err(cut_off()) };
     }
     loop {
         // A manager that dies while somebody watches is brought back; so is the view of it.
@@ -179,13 +181,13 @@ async fn status(common: &Common, watch: bool) -> Outcome {
             if !common.json && std::io::stdout().is_terminal() {
                 anstream::print!("\x1b[H\x1b[2J");
             }
-            print_status(common, &response);
+            print_status(common, &response, None);
         }
     }
 }
 
 /// Whether it was one.
-fn print_status(common: &Common, response: &Response) -> bool {
+fn print_status(common: &Common, response: &Response, builds: Option<&self_upgrade::Builds>) -> bool {
     let Response::Status { status, troubles, limits, sells } = response else { return false };
     if common.json {
         let mut value = serde_json::to_value(status).expect("a status has only string keys");
@@ -194,6 +196,9 @@ fn print_status(common: &Common, response: &Response) -> bool {
         }
         if let Some(limits) = limits {
             value["limits"] = limits.as_str().into();
+        }
+        if let Some(builds) = builds {
+            value["ostler"] = builds.in_json();
         }
         match sells {
             Some(Ok(url)) => value["sells"] = serde_json::json!({ "url": url }),
@@ -205,6 +210,9 @@ fn print_status(common: &Common, response: &Response) -> bool {
         anstream::print!("{}", show::status(status, troubles));
         if let Some(limits) = limits {
             anstream::println!("\n{limits}");
+        }
+        if let Some(words) = builds.and_then(self_upgrade::Builds::in_words) {
+            anstream::println!("\n{words}");
         }
         match sells {
             Some(Ok(url)) => anstream::println!("\nOthers can buy at {url}."),

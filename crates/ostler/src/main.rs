@@ -8,11 +8,14 @@ mod commands;
 mod drill;
 mod failover;
 mod failure;
+#[cfg(debug_assertions)]
+mod faulty;
 mod logs;
 mod place;
 mod processes;
 mod provide;
 mod provider;
+mod self_upgrade;
 mod show;
 mod simulate;
 mod unit;
@@ -44,6 +47,10 @@ fn main() -> ExitCode {
 
 /// Help and version are answers, not errors.
 fn not_a_command(error: &clap::Error) -> ExitCode {
+    if error.kind() == clap::error::ErrorKind::DisplayVersion {
+        anstream::println!("{}", processes::version());
+        return ExitCode::SUCCESS;
+    }
     // What was not understood cannot be asked for this; whatever follows `--` is no option.
     let json = std::env::args_os().skip(1).take_while(|word| word != "--").any(|word| word == "--json");
     match (error.use_stderr(), json) {
@@ -58,8 +65,11 @@ fn run(cli: Cli) -> Outcome<u8> {
     let Cli { command, common } = cli;
     if let Command::Process(process) = &command {
         let home = place::of_command(&common)?;
+        #[cfg(debug_assertions)]
+        faulty::be_faulty(process.name(), &home);
         return match process {
-            Process::Keeper => processes::keeper(&home),
+            Process::Keeper { resume, refused } => processes::keeper(&home, *resume, refused.clone()),
+            Process::DryRun { at } => processes::dry_run(&home, *at),
             Process::Gateway => processes::gateway(&home),
             Process::Still(still) => processes::hold_still(&home, still),
             Process::Fill(fill) => processes::fill(&home, fill),

@@ -1,6 +1,7 @@
 //! `ostler up`, and waiting for what was begun.
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -114,7 +115,7 @@ async fn start_processes(home: &Home, accept_lost_tail: bool) -> Outcome {
             }
             Err(_) if !started => {
                 started = true;
-                processes::start_keeper(home, accept_lost_tail)
+                processes::start_keeper(home, accept_lost_tail, Path::new(processes::THIS_PROGRAM))
                     .map_err(|error| Failure::of(what, &error, "free some memory or processes"))?;
             }
             Err(_) => tokio::time::sleep(Duration::from_millis(2)).await,

@@ -76,6 +76,16 @@ pub enum Request {
         /// Delete every instance with its data after it has stopped.
         delete_data: bool,
     },
+    /// Have another build of ostler take over. [`Response::Progress`], then [`Response::Accepted`]: from then on the
+    /// keeper does it, and this manager ends.
+    SelfUpgrade {
+        /// Its file; absolute.
+        path: PathBuf,
+        /// Milliseconds of its probation.
+        probation_ms: u64,
+        /// Milliseconds within which each of its processes has to come up.
+        trial_ms: u64,
+    },
     /// A consistent copy of the home, made while it is in use.
     BackUpHome {
         /// The folder to make; absolute.
@@ -145,6 +155,8 @@ pub enum Response {
     Preview(Box<Preview>),
     /// To `WeighMove`.
     Move(Box<MovePreview>),
+    /// How far something is that takes its time.
+    Progress(String),
     /// It was taken and is being done.
     Accepted,
     /// The home was copied.

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use ostler_journal::sealed::KeyError;
 use ostler_journal::{Journal, OpenError, OpenOptions as JournalOptions, Sqlite};
+use ostler_keeper::builds::State;
 use ostler_keeper::protocol::Grant;
 use ostler_manager::{Event, Knowledge, ResumeCause};
 use ostler_model::ids::EstateUuid;
@@ -23,7 +24,9 @@ use zeroize::Zeroizing;
 
 use crate::catalogs;
 use crate::clock;
+use crate::control::{Line, Request, Response};
 use crate::drilling::{Counting, Drilling, Programs};
+use crate::envelope::Writing;
 use crate::exchange::Exchange;
 use crate::hands::{Drains, Executor, Parts};
 use crate::home::{Home, HomeError};
@@ -185,6 +188,11 @@ impl Loop {
         self.changed.clone()
     }
 
+    /// Has something done to the loop, between two turns.
+    pub(crate) fn have(&self, done: impl FnOnce(&mut Engine) + Send + 'static) {
+        let _ = self.messages.send(Message::Ask(Box::new(|engine, _| done(engine)))); // as above
+    }
+
     /// Ends the process in good order.
     pub fn end(&self) {
         let _ = self.messages.send(Message::End);
@@ -241,6 +249,7 @@ pub fn run(config: Config, is_up: impl FnOnce()) -> Result<(), DaemonError> {
         vault,
     });
     let mut engine = Turner::new(opened.journal, hands)?;
+    engine.write_as(writing(config.home.folder()));
     let known = engine.knowledge().clone();
     engine.hands().recall_routes(&known);
     drop(known);
@@ -260,6 +269,7 @@ pub fn run(config: Config, is_up: impl FnOnce()) -> Result<(), DaemonError> {
         home: config.home.clone(),
         build: config.build,
         selling,
+        upgrading: Arc::default(),
     };
     tasks.spawn(server::serve(socket, context));
     if let Some(lost) = opened.given_up {
@@ -268,12 +278,37 @@ pub fn run(config: Config, is_up: impl FnOnce()) -> Result<(), DaemonError> {
     }
     resume(&handle, ResumeCause::Started, config.home.estate_id()).map_err(system("get random numbers"))?;
     is_up();
+    tasks.spawn(answers_itself(config.home.clone(), keeper.clone()));
     turn_until_end(&mut engine, &received, &mut troubles, &changed_in, &*note);
     // A snapshot only shortens the next start.
     let _ = engine.save_snapshot();
     drop(std::fs::remove_file(config.home.socket()));
     tasks.shutdown_timeout(Duration::from_millis(500));
     Ok(())
+}
+
+/// How facts are written: until this build's probation is over, as the build can read them that it would go back to.
+fn writing(home: &Path) -> Writing {
+    let upgrade = State::read(home).ok().and_then(|state| state.upgrade);
+    let on_probation = upgrade.filter(|upgrade| upgrade.to.is_process(home, std::process::id()));
+    on_probation.map_or_else(Writing::default, |upgrade| Writing::for_older(upgrade.from.envelope, upgrade.from.kinds))
+}
+
+/// Once it has answered a question over its own socket, which comes after the first look at everything, this manager
+/// has come up.
+async fn answers_itself(home: Home, keeper: Keeper) {
+    loop {
+        let answered = async {
+            let mut line = Line::connect(&home.socket()).await?;
+            line.send(&Request::Status).await?;
+            line.receive::<Response>().await
+        };
+        if let Ok(Some(Response::Status { .. })) = answered.await {
+            keeper.is_up();
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// What a killed ostler has left of backups that were on their way is taken away, before others are.

@@ -170,7 +170,7 @@ impl Drilling {
         let body = serde_json::to_string(&Tell::Count { id, service: service.to_string() });
         let told = self.keeper.ask(Order::GatewayTell { body: body.expect("an order has only string keys") });
         async move {
-            let answered = async { told.await == Answer::Done && counted.await.is_ok() };
+            let answered = async { matches!(told.await, Answer::Done | Answer::Told { .. }) && counted.await.is_ok() };
             tokio::time::timeout(COUNTED_WITHIN, answered).await.unwrap_or(false)
         }
     }

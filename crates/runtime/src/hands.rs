@@ -85,21 +85,59 @@ pub struct Executor {
 
 /// Drains and fences that the gateway has been asked for and has not answered.
 #[derive(Clone, Default)]
-pub struct Drains(Arc<Mutex<BTreeMap<u64, oneshot::Sender<u64>>>>);
+pub struct Drains(Arc<Mutex<BTreeMap<u64, Waiting>>>);
+
+/// What was answered so far. While one gateway takes over from another, several are asked.
+struct Waiting {
+    sender: oneshot::Sender<u64>,
+    left: u64,
+    answers: u32,
+    /// How many were asked, once that is known.
+    asked: Option<u32>,
+}
 
 impl Drains {
     /// What the gateway said about a drain, or a fence.
     pub fn said(&self, says: &Says) {
-        if let Says::Drained { id, left } | Says::Fenced { id, left, .. } = says
-            && let Some(waiting) = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(id)
-        {
-            let _ = waiting.send(*left); // whoever waited may have been stopped
+        if let Says::Drained { id, left } | Says::Fenced { id, left, .. } = says {
+            if let Some(waiting) = self.lock().get_mut(id) {
+                waiting.left = waiting.left.saturating_add(*left);
+                waiting.answers += 1;
+            }
+            self.look_at(*id);
         }
+    }
+
+    /// How the keeper answered: by how many gateways there will be answers. False if there are none.
+    fn are_asked(&self, id: u64, told: &Answer) -> bool {
+        let asked = match told {
+            Answer::Done => 1,
+            Answer::Told { gateways } => *gateways,
+            _ => return false,
+        };
+        if let Some(waiting) = self.lock().get_mut(&id) {
+            waiting.asked = Some(asked);
+        }
+        self.look_at(id);
+        true
+    }
+
+    fn look_at(&self, id: u64) {
+        let mut all = self.lock();
+        if all.get(&id).is_some_and(|waiting| waiting.asked.is_some_and(|asked| waiting.answers >= asked))
+            && let Some(waiting) = all.remove(&id)
+        {
+            let _ = waiting.sender.send(waiting.left); // whoever waited may have been stopped
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Waiting>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn expect(&self, id: u64) -> oneshot::Receiver<u64> {
         let (sender, receiver) = oneshot::channel();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id, sender);
+        self.lock().insert(id, Waiting { sender, left: 0, answers: 0, asked: None });
         receiver
     }
 }
@@ -273,9 +311,9 @@ impl Executor {
         let tell = Tell::Fence { id: id.0, service: service.to_string(), epoch };
         let body = serde_json::to_string(&tell).expect("an order has only string keys");
         let told = self.keeper.ask(Order::GatewayTell { body });
-        let service = service.clone();
+        let (service, drains) = (service.clone(), self.drains.clone());
         self.run(id, Target::Endpoint(service.clone()), async move {
-            if told.await != Answer::Done {
+            if !drains.are_asked(id.0, &told.await) {
                 return (Outcome::Done, Vec::new()); // no gateway, no callers
             }
             match tokio::time::timeout(FENCED_WITHIN, answered).await {
@@ -297,8 +335,9 @@ impl Executor {
         let tell = Tell::Drain { id: id.0, service: service.to_string(), address, within_ms };
         let body = serde_json::to_string(&tell).expect("an order has only string keys");
         let told = self.keeper.ask(Order::GatewayTell { body });
+        let drains = self.drains.clone();
         Drain(Some(Box::pin(async move {
-            if told.await != Answer::Done {
+            if !drains.are_asked(id.0, &told.await) {
                 return 0; // no gateway, no connections
             }
             let bound = tokio::time::timeout(within + Duration::from_secs(1), answered);

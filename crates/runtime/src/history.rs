@@ -1,7 +1,9 @@
 //! Facts as people and scripts see them: `ostler journal`.
 
 use ostler_manager::level::Rate;
-use ostler_manager::{Brings, By, Command, Drill, FOR_BUYER, Fact, FactKind, Outcome, ProvenView, Settlement, Verdict};
+use ostler_manager::{
+    Brings, By, Command, Drill, FOR_BUYER, Fact, FactKind, Outcome, OwnStep, ProvenView, Settlement, Verdict,
+};
 use ostler_model::estate::slo::Objective;
 use ostler_model::health::{Health, SymptomKind};
 use ostler_model::ids::{CommandId, InstanceId, ServiceName};
@@ -50,6 +52,7 @@ pub fn service_of(kind: &FactKind) -> Option<&ServiceName> {
         | FactKind::CommandAccepted { .. }
         | FactKind::LossAccepted { .. }
         | FactKind::UpgradesSought { .. }
+        | FactKind::SelfUpgrade { .. }
         | FactKind::DownAsked => None,
         FactKind::Upgrade { service, .. }
         | FactKind::ServicePlaced { service, .. }
@@ -238,6 +241,15 @@ pub fn in_plain_words(kind: &FactKind) -> String {
         FactKind::Told { service, occasion } => format!("people were told: {service} {}", occasion.as_str()),
         FactKind::RestartAsked { service } => format!("a person asked to restart {service}"),
         FactKind::ScaleAsked { service, instances } => format!("a person asked for {instances} of {service}"),
+        FactKind::SelfUpgrade { from, to, step } => {
+            let (from, to) = (from.in_words(), to.in_words());
+            match step {
+                OwnStep::Began => format!("ostler {from} is being replaced by ostler {to}"),
+                OwnStep::Replaced => format!("ostler {to} runs in place of {from}, on probation"),
+                OwnStep::Accepted => format!("ostler {to} has passed its probation"),
+                OwnStep::TakenBack { why } => format!("ostler {from} runs again in place of {to}: {why}"),
+            }
+        }
         FactKind::LossAccepted { acknowledged } => match acknowledged {
             Some(position) => format!("a person accepted that facts up to {position} were lost"),
             None => "a person accepted that the newest facts may be lost".to_owned(),

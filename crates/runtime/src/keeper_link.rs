@@ -78,6 +78,8 @@ struct Told {
     sockets: BTreeMap<String, (SocketAddr, bool, Arc<OwnedFd>)>,
     reflexes: Option<Grant>,
     keep_up: Option<(bool, bool)>,
+    /// This manager has come up.
+    is_up: bool,
     /// Counts the keepers that were met.
     keeper: u64,
     /// The keeper was told to end: no other is to be started.
@@ -184,6 +186,12 @@ impl Keeper {
         lock(&self.shared).ending = true;
         // Where the line broke before the answer came, the keeper has ended all the same.
         let _ = self.order(Order::Shutdown { leave_running: false }).await;
+    }
+
+    /// This manager has come up: it knows what it has to, and answers.
+    pub fn is_up(&self) {
+        lock(&self.shared).is_up = true;
+        drop(self.order(Order::Confirm));
     }
 
     /// All reports up to this one are stored.
@@ -295,6 +303,7 @@ impl Link {
                 told.tables.iter().map(|(key, body)| Order::GatewayTable { key: key.clone(), body: body.clone() }),
             );
             orders.extend(told.keep_up.map(|(manager, gateway)| Order::KeepUp { manager, gateway }));
+            orders.extend(told.is_up.then_some(Order::Confirm));
             let sockets: Vec<(String, SocketAddr, bool, Arc<OwnedFd>)> = told
                 .sockets
                 .iter()

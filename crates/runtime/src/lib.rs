@@ -5,6 +5,7 @@
 //! on which people ask.
 
 pub mod books;
+pub mod builds;
 mod catalogs;
 mod certificates;
 pub mod clock;

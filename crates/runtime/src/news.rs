@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ostler_gateway::messages::Says;
-use ostler_keeper::protocol::{Reflex, Report};
-use ostler_manager::{Event, Process, ResumeCause};
+use ostler_keeper::builds::Kept;
+use ostler_keeper::protocol::{BuildStep, Reflex, Report, UpgradeReport};
+use ostler_manager::{Event, OwnBuild, OwnStep, Process, ResumeCause};
 
 use crate::daemon::{Loop, resume};
 use crate::drilling::Counting;
+use crate::envelope::Writing;
 use crate::hands::Drains;
 use crate::keeper_link::News;
 use crate::served::{Counts, Gatherer};
@@ -44,6 +46,12 @@ pub(crate) fn carrier(
                     note(if up { "the gateway is there".to_owned() } else { "the gateway is gone".to_owned() });
                     None
                 }
+                Report::Upgrade(report) => {
+                    if report.step == BuildStep::Accepted {
+                        handle.have(|engine| engine.write_as(Writing::default()));
+                    }
+                    Some(own_upgrade(report))
+                }
                 Report::FromGateway { body } => from_gateway(&body, &drains, &counting, &served, &*note),
             };
             handle.tell(Incoming { event, secrets: Vec::new(), report: Some(number) });
@@ -58,6 +66,17 @@ pub(crate) fn carrier(
             "the running keeper speaks protocol version {version}, which this build does not: run the build that started it"
         )),
     })
+}
+
+fn own_upgrade(report: UpgradeReport) -> Event {
+    let build = |kept: Kept| OwnBuild { version: kept.version, sha256: kept.sha256 };
+    let step = match report.step {
+        BuildStep::Began { .. } => OwnStep::Began,
+        BuildStep::Replaced => OwnStep::Replaced,
+        BuildStep::Accepted => OwnStep::Accepted,
+        BuildStep::TakenBack { why } => OwnStep::TakenBack { why },
+    };
+    Event::SelfUpgrade { from: build(report.from), to: build(report.to), step }
 }
 
 fn from_gateway(

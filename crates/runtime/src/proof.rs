@@ -252,7 +252,7 @@ fn body(certificate: &Certificate) -> Vec<u8> {
     serde_json::to_vec(certificate).expect("a certificate has only string keys")
 }
 
-fn to_hex(bytes: &[u8]) -> String {
+pub(crate) fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

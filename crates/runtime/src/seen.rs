@@ -43,7 +43,7 @@ pub fn seen(
     let mut since: BTreeMap<ServiceName, Timestamp> = BTreeMap::new();
     let mut oldest = now;
     for record in newest_first(journal).take(FACTS_MAX) {
-        let fact = envelope::unwrap(&record?)?;
+        let Some(fact) = envelope::read(&record?)? else { continue };
         oldest = oldest.min(fact.at);
         let of = |instance: &InstanceId| instance.service().clone();
         match &fact.kind {

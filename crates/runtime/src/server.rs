@@ -2,13 +2,14 @@
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ostler_books::NoBooks;
 use ostler_journal::home::{KeyInBackup, backup};
 use ostler_journal::{Record, newest_first};
+use ostler_keeper::protocol::{Answer, Order};
 use ostler_keeper::wire::with_short_path;
 use ostler_manager::{Ask, Ending, Event, FOR_BUYER, Knowledge, Origin, Reason, candidates, decide, status};
 use ostler_model::catalog::Limits;
@@ -19,6 +20,7 @@ use ostler_model::nearest::nearest;
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::books::over_budget;
+use crate::builds;
 use crate::clock;
 use crate::control::{EstateFile, FactQuery, Line, Refused, Request, Response};
 use crate::daemon::{Engine, Loop, Troubles};
@@ -58,6 +60,8 @@ pub struct Context {
     pub build: String,
     /// Where the front stands that sells to others.
     pub selling: Selling,
+    /// Held while another build is being proven.
+    pub upgrading: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Listens on `path`, for this user only.
@@ -125,6 +129,9 @@ async fn answer(mut line: Line, context: Context) -> io::Result<()> {
         Request::Apply(file) => line.send(&apply(&context, file).await).await,
         Request::Ask(ask) => line.send(&asked(&context, ask).await).await,
         Request::Down { delete_data } => down(line, &context, delete_data).await,
+        Request::SelfUpgrade { path, probation_ms, trial_ms } => {
+            self_upgrade(line, &context, path, probation_ms, trial_ms).await
+        }
         Request::BackUpHome { to, with_key } => {
             let home = context.home.folder().to_owned();
             let key = if with_key { KeyInBackup::Included } else { KeyInBackup::LeftOut };
@@ -136,6 +143,54 @@ async fn answer(mut line: Line, context: Context) -> io::Result<()> {
             line.send(&response).await
         }
     }
+}
+
+/// Has another build prove itself, and hands over to the keeper, who brings it in.
+async fn self_upgrade(
+    mut line: Line,
+    context: &Context,
+    path: PathBuf,
+    probation_ms: u64,
+    trial_ms: u64,
+) -> io::Result<()> {
+    let what = format!("cannot replace ostler by {}", path.display());
+    let Ok(_alone) = context.upgrading.try_lock() else {
+        let refused = Refused {
+            what,
+            causes: vec!["another build is just being proven".to_owned()],
+            remedy: "wait for it: `ostler journal --kind self-upgrade` tells what became of it".to_owned(),
+            problems: Vec::new(),
+            rendered: None,
+        };
+        return line.send(&Response::Refused(refused)).await;
+    };
+    let (say, mut said) = tokio::sync::mpsc::unbounded_channel::<String>();
+    let home = context.home.folder().to_owned();
+    let proving =
+        tokio::task::spawn_blocking(move || builds::prove(&home, &path, &|words| drop(say.send(words.to_owned()))));
+    while let Some(words) = said.recv().await {
+        line.send(&Response::Progress(words)).await?;
+    }
+    let refused = match proving.await {
+        Ok(Ok((from, to))) => {
+            let (from, to) = (Box::new(from), Box::new(to));
+            match context.keeper.ask(Order::Upgrade { from, to, probation_ms, trial_ms }).await {
+                Answer::Done => {
+                    let told = line.send(&Response::Accepted).await;
+                    context.handle.end();
+                    return told;
+                }
+                Answer::Refused(refusal) => {
+                    let remedy = "`ostler status` shows it; `ostler self-upgrade --back` takes it back";
+                    Refused::from_error(what, &refusal, remedy)
+                }
+                _ => Refused::from_error(what, &io::Error::other("the keeper's answer is not understood"), "try again"),
+            }
+        }
+        Ok(Err(error)) => Refused::from_error(what, &error, error.remedy()),
+        Err(error) => Refused::from_error(what, &error, "try again"),
+    };
+    line.send(&Response::Refused(refused)).await
 }
 
 async fn status_now(context: &Context) -> Response {
@@ -232,8 +287,8 @@ fn why_from(engine: &Engine, name: &ServiceName) -> Result<why::WhyReport, Refus
         if !may_concern(&record, name) {
             continue;
         }
-        let fact = envelope::unwrap(&record).map_err(|error| Refused::from_error(&what, &error, error.remedy()))?;
-        facts.push(fact);
+        let fact = envelope::read(&record).map_err(|error| Refused::from_error(&what, &error, error.remedy()))?;
+        facts.extend(fact);
     }
     let known = engine.knowledge();
     let candidates = match (&known.estate, known.services.get(name)) {
@@ -248,7 +303,7 @@ fn why_from(engine: &Engine, name: &ServiceName) -> Result<why::WhyReport, Refus
 /// Whether a fact is worth reading in full: most of a large estate's facts are about other services.
 fn may_concern(record: &Record, name: &ServiceName) -> bool {
     let name = name.as_str().as_bytes();
-    matches!(record.kind.as_str(), "command-ended" | "resumed" | "down-asked")
+    matches!(record.kind.as_str(), "command-ended" | "resumed" | "down-asked" | "self-upgrade")
         || record.body.windows(name.len()).any(|part| part == name)
 }
 
@@ -334,7 +389,8 @@ pub fn select(journal: &dyn ostler_journal::Journal, query: &FactQuery) -> Resul
         if query.kind.as_ref().is_some_and(|kind| *kind != record.kind) && query.service.is_none() {
             continue;
         }
-        let fact = envelope::unwrap(&record).map_err(|error| Refused::from_error(what, &error, error.remedy()))?;
+        let fact = envelope::read(&record).map_err(|error| Refused::from_error(what, &error, error.remedy()))?;
+        let Some(fact) = fact else { continue };
         let view = history::view(record.position.0, &fact);
         let Some(service) = &query.service else {
             found.push(view);

@@ -16,7 +16,7 @@ use ostler_model::outcome::Failure;
 use ostler_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::envelope::{self, EnvelopeError};
+use crate::envelope::{self, EnvelopeError, Writing};
 use crate::keeper_link::ReportNumber;
 use crate::orders::credentials;
 
@@ -97,6 +97,7 @@ pub struct Turner<J, H> {
     /// Commands of then that still hold: where callers go and what is watched is as it is known to be.
     carried: Vec<(CommandId, Command)>,
     since_snapshot: u64,
+    writing: Writing,
 }
 
 #[derive(Default)]
@@ -143,9 +144,10 @@ pub fn recall(journal: &dyn Journal) -> Result<(Known, u64), RecallError> {
     }
     let mut folded = 0;
     for record in ostler_journal::oldest_first(journal, position) {
-        let fact = envelope::unwrap(&record?)?;
-        evolve(&mut known.knowledge, &fact);
-        known.ledger.fold(&fact);
+        if let Some(fact) = envelope::read(&record?)? {
+            evolve(&mut known.knowledge, &fact);
+            known.ledger.fold(&fact);
+        }
         folded += 1;
     }
     Ok((known, folded))
@@ -177,7 +179,13 @@ impl<J: Journal, H: Hands> Turner<J, H> {
             late: false,
             carried: Vec::new(),
             since_snapshot,
+            writing: Writing::default(),
         })
+    }
+
+    /// From now on facts are written so.
+    pub fn write_as(&mut self, writing: Writing) {
+        self.writing = writing;
     }
 
     /// What is known now.
@@ -280,7 +288,7 @@ impl<J: Journal, H: Hands> Turner<J, H> {
     /// Stores what was decided, then hands over its commands.
     fn store(&mut self) -> Result<(), AppendError> {
         if !self.pending.facts.is_empty() {
-            let facts: Vec<_> = self.pending.facts.iter().map(envelope::wrap).collect();
+            let facts: Vec<_> = self.pending.facts.iter().map(|fact| envelope::wrap(fact, &self.writing)).collect();
             if let Err(error) = self.journal.append(self.journal.end(), &facts, &self.pending.secrets) {
                 self.late = true;
                 return Err(error);

@@ -328,7 +328,7 @@ impl Fold {
             | FactKind::InstanceAdopted { instance, .. } => self.is_mine(instance),
             FactKind::DrillBegan { drill } => self.is(&drill.service),
             FactKind::DrillEnded { result } => self.is(&result.drill.service),
-            FactKind::Resumed { .. } | FactKind::DownAsked => true,
+            FactKind::Resumed { .. } | FactKind::DownAsked | FactKind::SelfUpgrade { .. } => true,
             _ => false,
         };
         if is_change {

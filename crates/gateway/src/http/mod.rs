@@ -12,15 +12,17 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use hyper::StatusCode;
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::Patience;
 use crate::listen::{Common, Held, end_on_close, reset_on_close};
 use crate::service::Service;
+use crate::{Ending, Patience};
 
 mod ask;
 mod body;
@@ -65,13 +67,21 @@ pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, service: Arc<Serv
     let incomplete = Arc::new(AtomicBool::new(false));
     let counted = Counted { service: Arc::clone(&service), incomplete: Arc::clone(&incomplete), resets: false };
     let Common { shelf, patience, mut ending, .. } = common;
+    let told = ending.clone();
     let name = head::CallerName::of(peer.ip());
     let at = Arc::new(ask::At::default());
     let asked = Arc::clone(&service);
     let caller = Arc::new(ask::Caller { service, name, shelf, patience, incomplete, at: Arc::clone(&at), _held: held });
     let requests = service_fn(|request| {
-        let caller = Arc::clone(&caller);
-        async move { Ok::<_, Infallible>(ask::answer(caller, request).await) }
+        let (caller, ending) = (Arc::clone(&caller), told.clone());
+        async move {
+            let mut answer = ask::answer(caller, request).await;
+            // Said with an answer, no request of the caller's can cross it on its way.
+            if *ending.borrow() == Ending::Leaves && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     let connection = Builder::new()
         .timer(TokioTimer::new())
@@ -82,12 +92,13 @@ pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, service: Arc<Serv
         .serve_connection(TokioIo::new(Tapped { stream, tap: counted }), requests)
         .with_upgrades();
     let mut connection = pin!(connection);
+    let ends_now = async move { drop(ending.wait_for(|ending| *ending == Ending::Now).await) };
     // However it ends, there is nobody left to be told.
     tokio::select! {
         _ = connection.as_mut() => {}
         // The rest of an answer does not come any more: what has come of it is broken off.
         () = asked.until_fenced(|service| at.get().is_some_and(|instance| service.is_fenced(&instance))) => {}
-        _ = ending.changed() => {
+        () = ends_now => {
             connection.as_mut().graceful_shutdown();
             let _ = connection.await;
         }

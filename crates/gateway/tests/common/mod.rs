@@ -32,7 +32,7 @@ pub struct Gateway {
 impl Gateway {
     pub fn start(keeper_socket: &Path, limits: Limits) -> Self {
         let (stop, stopped) = oneshot::channel();
-        let config = Config { keeper_socket: keeper_socket.to_owned() };
+        let config = Config::at(keeper_socket);
         let task = tokio::spawn(run_until(config, limits, async { stopped.await.unwrap_or(()) }));
         Self { stop: Some(stop), task }
     }
@@ -91,9 +91,20 @@ impl KeeperSocket {
 }
 
 impl Keeper {
-    pub async fn request(&self) -> (Request, Vec<OwnedFd>) {
+    async fn any_request(&self) -> (Request, Vec<OwnedFd>) {
         let (bytes, descriptors) = within(self.wire.recv()).await.unwrap();
         (serde_json::from_slice(&bytes).unwrap(), descriptors)
+    }
+
+    /// The next one but that the gateway has come up, which is answered.
+    pub async fn request(&self) -> (Request, Vec<OwnedFd>) {
+        loop {
+            let (request, descriptors) = self.any_request().await;
+            if request.order != Order::Confirm {
+                return (request, descriptors);
+            }
+            self.answer(&request, Answer::Done).await;
+        }
     }
 
     pub async fn answer(&self, request: &Request, answer: Answer) {

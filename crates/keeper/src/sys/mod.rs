@@ -4,6 +4,7 @@
 //! Invariant: all of this crate's unsafe code is here, and every function offered to the rest of the crate is safe.
 #![allow(unsafe_code)]
 
+mod image;
 mod signals;
 mod spawn;
 
@@ -12,6 +13,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use ostler_model::health::Exit;
 
+pub(crate) use image::{alarm, borrow, execute, inherit, on_exec};
 pub(crate) use signals::Signals;
 pub(crate) use spawn::{Spawner, Surroundings};
 

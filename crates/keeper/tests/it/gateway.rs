@@ -123,7 +123,7 @@ fn messages_pass_both_ways() {
     loop {
         match manager.report(LONG).unwrap().expect("it answers").2 {
             Report::FromGateway { body } => break assert_eq!(body, "{\"drain\":\"web-1\"}"),
-            Report::Gateway { .. } | Report::Ended { .. } => {}
+            Report::Gateway { .. } | Report::Ended { .. } | Report::Upgrade(_) => {}
         }
     }
 }

@@ -234,7 +234,7 @@ pub fn ended(client: &mut Client) -> (u64, InstanceId, Process, Exit, Reflex) {
             (number, _, Report::Ended { instance, process, exit, reflex }) => {
                 return (number, instance, process, exit, reflex);
             }
-            (_, _, Report::Gateway { .. } | Report::FromGateway { .. }) => {}
+            (_, _, Report::Gateway { .. } | Report::FromGateway { .. } | Report::Upgrade(_)) => {}
         }
     }
 }

@@ -182,6 +182,9 @@ pub fn decide(known: &Knowledge, event: &Event, now: Timestamp) -> Decision {
             draft.look_at_all();
         }
         Event::LossAccepted { acknowledged } => draft.fact(FactKind::LossAccepted { acknowledged: *acknowledged }),
+        Event::SelfUpgrade { from, to, step } => {
+            draft.fact(FactKind::SelfUpgrade { from: from.clone(), to: to.clone(), step: step.clone() });
+        }
         Event::EstateGiven { estate, catalogs } => draft.estate_given(estate, catalogs),
         Event::CatalogRead { provider, catalog } => draft.catalog_read(provider, catalog),
         Event::Asked(ask) => draft.asked(ask),

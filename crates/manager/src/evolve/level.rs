@@ -72,6 +72,7 @@ pub(super) fn touched(known: &Knowledge, kind: &FactKind) -> Touched {
         | FactKind::BackupDropped { .. }
         | FactKind::RestoreAsked { .. }
         | FactKind::LossAccepted { .. }
+        | FactKind::SelfUpgrade { .. }
         | FactKind::NeedVerified { .. }
         | FactKind::UpgradesSought { .. }
         | FactKind::Upgrade { .. }

@@ -8,7 +8,7 @@ use ostler_manager::diagnosis::{Cause, Changed, Fault, Finding};
 use ostler_manager::remedy::Remedy;
 use ostler_manager::{
     Aim, Brings, By, Command, Diagnosis, Drill, DrillResult, Event, Fact, FactKind, Hit, Knowledge, Launch, Measured,
-    Outcome, Process, ResumeCause, Scope, Verdict, check, decide, evolve, status,
+    Outcome, OwnBuild, OwnStep, Process, ResumeCause, Scope, Verdict, check, decide, evolve, status,
 };
 use ostler_model::catalog::{Limits, Placement};
 use ostler_model::estate::drills::Fault as DrillFault;
@@ -305,10 +305,15 @@ fn asked() -> impl Strategy<Value = FactKind> {
             longest: Duration::MAX
         }),
         Just(FactKind::LossAccepted { acknowledged: None }),
+        Just(FactKind::SelfUpgrade { from: own_build(), to: own_build(), step: OwnStep::TakenBack { why: text() } }),
         drill().prop_map(|drill| FactKind::DrillBegan { drill }),
         drilled(),
         moved(),
     ]
+}
+
+fn own_build() -> OwnBuild {
+    OwnBuild { version: "1".to_owned(), sha256: String::new() }
 }
 
 fn moved() -> impl Strategy<Value = FactKind> {

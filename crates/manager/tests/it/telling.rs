@@ -170,6 +170,7 @@ pub(crate) fn in_line(fact: &FactKind, orders: &BTreeMap<CommandId, Command>) ->
             format!("newer: {}", steps.into_iter().chain(blocked).collect::<Vec<_>>().join("; "))
         }
         FactKind::Upgrade { service, step } => format!("{service}: {}", upgrade_in_line(step)),
+        FactKind::SelfUpgrade { .. } => "ostler itself is replaced".to_owned(),
         FactKind::LossAccepted { .. } => "a loss of facts is accepted".to_owned(),
     })
 }

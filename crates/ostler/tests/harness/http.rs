@@ -58,7 +58,7 @@ impl Visitor {
     pub(crate) fn get(&mut self, path: &str) -> io::Result<u16> {
         self.0.get_mut().write_all(format!("GET {path} HTTP/1.1\r\nhost: shop\r\n\r\n").as_bytes())?;
         let broken = || io::Error::new(io::ErrorKind::UnexpectedEof, "the connection ended");
-        let (mut status, mut length) = (None, 0);
+        let (mut status, mut length, mut closes) = (None, 0, false);
         loop {
             let mut line = String::new();
             self.0.read_line(&mut line)?;
@@ -69,11 +69,15 @@ impl Visitor {
                     if let Some(("content-length", value)) = line.split_once(": ") {
                         length = value.parse().map_err(|_| broken())?;
                     }
+                    closes |= line.eq_ignore_ascii_case("connection: close");
                 }
             }
         }
         let mut body = vec![0; length];
         self.0.read_exact(&mut body)?;
+        if closes {
+            *self = Self::enter(self.0.get_ref().peer_addr()?)?; // said so, it is no failure
+        }
         status.ok_or_else(broken)
     }
 }

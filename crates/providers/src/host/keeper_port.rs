@@ -71,6 +71,7 @@ impl KeeperError {
                 | Refusal::NoSuchSocket(_)
                 | Refusal::NoGateway
                 | Refusal::Busy(_)
+                | Refusal::Upgrading(_)
                 | Refusal::NotUnderstood(_),
             ) => "Nothing: it is tried again.".to_owned(),
         }
