@@ -553,6 +553,7 @@ impl Process {
             Self::DryRun { .. } => "dry-run",
             Self::Gateway => "gateway",
             Self::Still(_) => "still",
+            Self::Fill(_) => "fill",
             Self::Manager { .. } => "manager",
         }
     }

@@ -16,7 +16,9 @@ use ostler_runtime::{clock, server, turn, why};
 use crate::args::{Adopt, Command, Common, HomeCommand, How, Journal, ProviderCommand, Settle};
 use crate::client::{ask, cut_off, is_running, next, open};
 use crate::failure::{EXIT_CHANGES, Failure, Outcome};
-use crate::{backups, books, drill, failover, logs, place, provide, provider, self_upgrade, show, simulate, up, upgrade, verify};
+use crate::{
+    backups, books, drill, failover, logs, place, provide, provider, self_upgrade, show, simulate, up, upgrade, verify,
+};
 
 /// How long a change that was asked for is waited for by default.
 const DONE_WITHIN: Duration = Duration::from_secs(300);

@@ -200,8 +200,8 @@ fn hold_still_program(home: &Home) -> HoldStill {
 fn fill_program(home: &Home) -> Fill {
     let home = home.folder().to_owned();
     Arc::new(move |what: &Filling| {
-        let mut command = Command::new(this_program()?);
-        command.args(["process", "fill", "--home"]).arg(&home).env_clear().current_dir("/");
+        let mut command = Command::new(THIS_PROGRAM);
+        command.arg0("ostler").args(["process", "fill", "--home"]).arg(&home).env_clear().current_dir("/");
         command.arg("--folder").arg(&what.folder).arg("--own").arg(&what.own);
         command.arg("--until").arg(what.until.0.to_string());
         Ok(command)

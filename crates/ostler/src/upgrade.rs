@@ -16,12 +16,7 @@ use crate::commands::{confirm, print_json};
 use crate::failure::{Failure, Outcome};
 use crate::{place, show, up};
 
-/// What is newer, as scripts see it.
-#[derive(Serialize)]
-struct Newer<'a> {
-    services: Vec<Row<'a>>,
-}
-
+/// What is newer of a service, as scripts see it.
 #[derive(Serialize)]
 struct Row<'a> {
     service: &'a ServiceName,

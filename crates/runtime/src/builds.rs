@@ -179,7 +179,7 @@ fn read_copy(copy: &Path, at: Timestamp, key: Option<Zeroizing<String>>, proof: 
         }
     }
     let (known, _) = recall(&journal).map_err(|error| with_causes(&error))?;
-    let text = conclusions(&known, at);
+    let text = conclusions(&known.knowledge, at);
     let path = copy.join(CONCLUSIONS);
     let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path);
     file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| error.to_string())

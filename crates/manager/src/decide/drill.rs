@@ -160,10 +160,9 @@ fn one_consumer(known: &Knowledge, service: &ServiceKnowledge, now: Timestamp) -
         } else if !binding.may_be_doubted(now) {
             why = format!("the credentials of `{consumer}` were made anew a moment ago, and are not again so soon");
         } else {
-            let running = |(number, instance): (&u32, &Box<Instance>)| {
-                Some(Hit { instance: found.instance_id(*number), running: instance.running? })
-            };
-            let hits: Vec<Hit> = found.instances.iter().filter_map(running).collect();
+            let all = found.instances.iter();
+            let running = all.filter_map(|(number, instance)| Some((found.instance_id(*number), instance.running?)));
+            let hits: Vec<Hit> = running.map(|(instance, running)| Hit { instance, running }).collect();
             return Ok((hits, Some(Aim::Binding(id))));
         }
     }

@@ -292,6 +292,7 @@ impl<'a> Draft<'a> {
             | Event::Asked(_)
             | Event::Accepted { .. }
             | Event::CallersAffected { .. }
+            | Event::SelfUpgrade { .. }
             | Event::Look(_) => None,
         };
         if let Some(service) = service.filter(|service| self.known.upgrading.contains(*service)) {

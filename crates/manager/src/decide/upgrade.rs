@@ -154,7 +154,8 @@ impl Draft<'_> {
         if data && service.kept_by_upgrade(from).is_none() {
             return Err(format!("what `{name}` was before is not kept any more"));
         }
-        if !data && !(known.can_be_restarted(service) && is_offered(known, service, from)) {
+        let can_be_had = known.can_be_restarted(service) && is_offered(known, service, from);
+        if !data && !can_be_had {
             return Err(format!("{} is not to be had any more", named(from)));
         }
         if service.origin != Origin::Declared && data {
