@@ -523,7 +523,7 @@ impl Diagnosis {
 
 impl FactKind {
     /// What [`FactKind::word`] can be.
-    pub const WORDS: [&'static str; 54] = [
+    pub const WORDS: [&'static str; 55] = [
         "estate-founded",
         "resumed",
         "estate-declared",
@@ -561,6 +561,7 @@ impl FactKind {
         "service-sold",
         "guest-admitted",
         "sale-ended",
+        "backup-brought",
         "restore-asked",
         "proof-asked",
         "backup-dropped",

@@ -51,6 +51,8 @@ struct Bought<'a> {
     spec: &'a Service,
     placement: Option<&'a Placement>,
     offering: Option<&'a Offering>,
+    /// The versions of it that can be had.
+    offered: &'a [Version],
 }
 
 impl Problem {
@@ -234,11 +236,15 @@ fn bought<'a>(
     let placement_of = |service: Option<&'a Box<ServiceKnowledge>>| service.and_then(|s| s.placement.as_ref());
     let all = declared.chain(sold).map(|(service, spec)| {
         let placement = placement_of(service);
-        let offering = placement.and_then(|placement| {
+        let sold = placement.and_then(|placement| {
             let catalog = catalogs.get(&placement.provider).or_else(|| known.catalogs.get(&placement.provider))?;
-            catalog.offerings.get(&placement.offering)
+            let offering = catalog.offerings.get(&placement.offering)?;
+            let plan = offering.plans.iter().find(|plan| plan.name == placement.plan);
+            let plan = plan.filter(|plan| !plan.withdrawn && !offering.withdrawn);
+            Some((offering, plan.map_or(&[][..], |plan| catalog.versions_for(&spec.name, offering, plan))))
         });
-        (&spec.name, Bought { spec: spec.as_ref(), placement, offering })
+        let (offering, offered) = (sold.map(|(offering, _)| offering), sold.map_or(&[][..], |(_, offered)| offered));
+        (&spec.name, Bought { spec: spec.as_ref(), placement, offering, offered })
     });
     all.collect()
 }
@@ -247,13 +253,7 @@ fn bought<'a>(
 fn item(bought: &Bought<'_>, wish: &Wish) -> Option<Item> {
     let placement = bought.placement?;
     let in_use = placement.version.clone()?;
-    let offered: &[Version] = bought.offering.filter(|offering| !offering.withdrawn).map_or(&[], |offering| {
-        match offering.plans.iter().find(|plan| plan.name == placement.plan) {
-            Some(plan) if plan.withdrawn => &[],
-            Some(plan) => plan.version.as_ref().map_or(&offering.versions, std::slice::from_ref),
-            None => &[],
-        }
-    });
+    let offered = bought.offered;
     let all: BTreeSet<&Version> = offered.iter().chain([&in_use]).collect();
     let versions: Vec<Version> = all.into_iter().cloned().collect();
     let place_of = |wanted: &Version| versions.iter().position(|version| version == wanted).unwrap_or_default();

@@ -13,5 +13,6 @@ tick 10m
 ended backup db-1 temporary
 status
 auto on
+ask upgrade db
 tick 2h
 status
