@@ -87,7 +87,10 @@ pub fn evolve(known: &mut Knowledge, fact: &Fact) {
                 }
             });
         }
-        FactKind::ServiceSold { spec, sale } => sold::sell(known, spec, sale),
+        FactKind::ServiceSold { spec, sale } => {
+            sold::sell(known, spec, sale);
+            known.agenda_is_old = true; // it may be asked for in another version than it is
+        }
         FactKind::GuestAdmitted { service, guest } => sold::admit(known, service, guest),
         FactKind::SaleEnded { service } => sold::end(known, service),
         FactKind::RepairBegan { .. }
