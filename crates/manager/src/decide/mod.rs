@@ -158,7 +158,16 @@ pub fn take(known: &mut Knowledge, event: &Event, now: Timestamp) -> Decision {
         all.commands.append(&mut decision.commands);
         all.withheld.append(&mut decision.withheld);
         all.wake.append(&mut decision.wake);
-        let Some(scope) = waiting.pop_front() else { return all };
+        let Some(scope) = waiting.pop_front() else {
+            if !known.agenda_is_old {
+                return all;
+            }
+            // Once everything else is as it will be: what is newer, and what of it can be put to use.
+            let mut draft = Draft::new(known, now);
+            reconcile::look_for_newer(&mut draft);
+            decision = draft.decision;
+            continue;
+        };
         in_line.remove(&scope);
         let count = looks.entry(scope.clone()).or_default();
         *count += 1;
@@ -277,10 +286,10 @@ impl<'a> Draft<'a> {
         self.command(Command::Notify { service: service.clone(), occasion, message });
     }
 
-    /// Whatever is heard of a service that is being upgraded may be what its upgrade waits for.
+    /// Whatever is heard of a service that is being upgraded, or could be, may be what that waits for.
     fn look_at_upgrade(&mut self, event: &Event) {
         let service = match event {
-            _ if self.known.upgrading.is_empty() => None,
+            _ if self.known.upgrading.is_empty() && self.known.agenda.steps.is_empty() => None,
             Event::Ended { id, .. } => self.known.commands.get(id).map(Command::at_service),
             Event::Probed { instance, .. } | Event::Died { instance, .. } => Some(instance.service()),
             Event::Verified { binding, .. } => Some(&binding.need),
@@ -295,7 +304,9 @@ impl<'a> Draft<'a> {
             | Event::SelfUpgrade { .. }
             | Event::Look(_) => None,
         };
-        if let Some(service) = service.filter(|service| self.known.upgrading.contains(*service)) {
+        let (known, agenda) = (self.known, &self.known.agenda);
+        let is_meant = |service: &&ServiceName| known.upgrading.contains(*service) || agenda.step_of(service).is_some();
+        if let Some(service) = service.filter(is_meant) {
             self.look(Scope::Service(service.clone()));
         }
     }

@@ -17,6 +17,7 @@ use crate::event::Scope;
 
 pub(crate) use self::failover::{lost_in_words, tried as tried_by};
 pub(crate) use self::service::backup_name;
+pub(crate) use self::upgrade::look_for_newer;
 
 /// Looks at `scope`.
 pub(crate) fn look(draft: &mut Draft<'_>, scope: &Scope) {

@@ -53,7 +53,6 @@ pub(super) fn look(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
     for number in service.instances.keys() {
         draft.look(Scope::Instance(service.instance_id(*number)));
     }
-    upgrade::look_for_newer(draft);
 }
 
 /// Opened before anything is bound, because bindings point at it; closed after the last instance has stopped.

@@ -31,14 +31,12 @@ const WORSE: i64 = 2;
 /// One in so many microseconds of a wave's time may be bad whatever came before.
 const BAD_MIN: i64 = 200;
 
-/// Looks for what is newer, if anything has changed since that was done last.
-pub(super) fn look_for_newer(draft: &mut Draft<'_>) {
-    if draft.known.agenda_is_old {
-        let agenda = seek(draft.known);
-        let names: Vec<_> = agenda.steps.iter().map(|step| step.service.clone()).collect();
-        draft.fact(FactKind::UpgradesSought { agenda: Box::new(agenda) });
-        names.into_iter().for_each(|name| draft.look(Scope::Service(name)));
-    }
+/// Looks for what is newer.
+pub(crate) fn look_for_newer(draft: &mut Draft<'_>) {
+    let agenda = seek(draft.known);
+    let names: Vec<_> = agenda.steps.iter().map(|step| step.service.clone()).collect();
+    draft.fact(FactKind::UpgradesSought { agenda: Box::new(agenda) });
+    names.into_iter().for_each(|name| draft.look(Scope::Service(name)));
 }
 
 /// The next step of the service's upgrade, if there is one to be made.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ostler_manager::{
-    APPEARS_WITHIN, Ask, BindingState, Ending, Event, Fact, Knowledge, ResumeCause, Scope, Settlement, decide, evolve,
+    APPEARS_WITHIN, Ask, BindingState, Ending, Event, Fact, Knowledge, ResumeCause, Scope, Settlement, Waits, decide,
+    evolve, waits,
 };
 use ostler_model::catalog::{Catalog, Maintenance};
 use ostler_model::estate::drills::Fault;
@@ -396,7 +397,7 @@ impl Storm {
             .for_each(|process| process.hung = false);
         for _ in 0..120 {
             world.settle();
-            if is_quiet(&world.known) {
+            if is_quiet(&world.known) && !upgrade_is_due(&world.known, world.now) {
                 return;
             }
             let held: BTreeSet<_> = world
@@ -444,6 +445,17 @@ impl Storm {
 /// Settled, or stopped because that was asked. What is lost of a service that is not to run is a question that can wait.
 fn is_quiet(known: &Knowledge) -> bool {
     known.is_settled() && (!known.down || known.is_at_rest())
+}
+
+/// Whether an upgrade will begin as soon as somebody looks.
+fn upgrade_is_due(known: &Knowledge, now: Timestamp) -> bool {
+    known.agenda.steps.iter().any(|step| {
+        let service = known.services.get(&step.service).filter(|service| known.is_wanted(service));
+        service.is_some_and(|service| match waits(known, service, step, now) {
+            None | Some(Waits::Other(_) | Waits::TooMany(_) | Waits::NotWell(_) | Waits::Drill) => true,
+            Some(Waits::Asked | Waits::Window(_) | Waits::PutOff(..)) => false,
+        })
+    })
 }
 
 /// What keeps the estate from being settled.

@@ -63,7 +63,7 @@ async fn what_a_broker_sends_is_believed_only_if_it_is_whole_and_what_was_declar
         (file(&[("content-type", "text/html")]), "and declares"),
         (file(&[octets, ("content-digest", &other)]), "damaged on the way"),
         (Say::File(200, vec![(octets.0, octets.1.to_owned())], ""), "it is empty"),
-        (Say::HangUp, "declares"),
+        (Say::HangUp, "did not answer"),
         (Say::Json(404, json!({"description": "no such thing"})), "answered 404: no such thing"),
         (Say::Json(500, json!({})), "answered 500"),
         (Say::Huge(1 << 20), "and declares"),
