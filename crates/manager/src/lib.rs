@@ -66,7 +66,8 @@ pub use place::{PlacementProblem, place};
 pub use rehearse::{Rehearsal, rehearse};
 pub use rounds::{APPEARS_WITHIN, Accepted, LeftBinding, Leftover, RoundState, Rounds};
 pub use upgrade::{
-    Agenda, AgendaStep, Blocked, RejectedVersion, UpgradeStep, UpgradeWish, Upgraded, Upgrades, Upgrading, named,
+    Agenda, AgendaStep, Blocked, Looked, RejectedVersion, UpgradeStep, UpgradeWish, Upgraded, Upgrades, Upgrading,
+    named,
 };
 pub use vault::{BY_HAND_MAX, Dropping, FOR_BUYER, Found, Vault};
 pub use verified::{Checked, Verification};

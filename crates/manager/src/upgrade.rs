@@ -179,8 +179,8 @@ pub struct Upgrading {
     pub wave_began: Timestamp,
     /// Since when all of the present wave serves.
     pub serves_since: Option<Timestamp>,
-    /// What the look at the present wave found, if somebody looked: `None` if nothing is wrong.
-    pub looked: Option<Option<String>>,
+    /// What the look at the present wave found, if somebody looked.
+    pub looked: Option<Looked>,
     /// How often that look could not be made.
     pub look_failures: u32,
     /// Neither the look nor the backup is tried again before.
@@ -191,6 +191,16 @@ pub struct Upgrading {
     pub returns: Option<String>,
     /// What a person is asked, and how to answer.
     pub held: Option<(String, String)>,
+}
+
+/// What a look at a wave found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Looked {
+    /// It is as its consumers rely on.
+    Fine,
+    /// It is not, and in what.
+    Wrong(String),
 }
 
 /// An upgrade that is over.

@@ -13,7 +13,9 @@ use super::index::{recount_outdated, with_instance, with_service};
 use crate::backoff;
 use crate::command::{Command, Outcome};
 use crate::knowledge::{Knowledge, ServiceKnowledge};
-use crate::upgrade::{Agenda, REJECTED_MAX, RejectedVersion, UpgradeStep, Upgraded, Upgrades, Upgrading, named};
+use crate::upgrade::{
+    Agenda, Looked, REJECTED_MAX, RejectedVersion, UpgradeStep, Upgraded, Upgrades, Upgrading, named,
+};
 
 pub(super) fn sought(known: &mut Knowledge, agenda: &Agenda) {
     known.agenda = agenda.clone();
@@ -87,7 +89,8 @@ pub(super) fn step_ended(known: &mut Knowledge, command: &Command, outcome: &Out
     change(known, instance.service(), |it| match (command, outcome) {
         (Command::Prove { .. }, Outcome::Proved { checks }) if it.serves_since.is_some() => {
             let wrong = checks.iter().find_map(|checked| Some((&checked.name, checked.problem.as_ref()?)));
-            it.looked = Some(wrong.map(|(name, problem)| format!("`{name}`: {problem}")));
+            let wrong = wrong.map(|(name, problem)| Looked::Wrong(format!("`{name}`: {problem}")));
+            it.looked = Some(wrong.unwrap_or(Looked::Fine));
         }
         (Command::Prove { .. }, Outcome::Failed(_)) => {
             it.look_failures = it.look_failures.saturating_add(1);

@@ -20,7 +20,7 @@ use crate::failover::Move;
 use crate::instance::{Instance, OperationKind, Phase};
 use crate::knowledge::{Knowledge, ServiceKnowledge};
 use crate::moving::Brings;
-use crate::upgrade::{AgendaStep, TRIES_MAX, UpgradeStep, Upgrading, from_to, wave_size};
+use crate::upgrade::{AgendaStep, Looked, TRIES_MAX, UpgradeStep, Upgrading, from_to, wave_size};
 
 /// What could not be made is not tried again sooner.
 const PUT_OFF_FOR: Duration = Duration::from_secs(3600);
@@ -179,12 +179,12 @@ fn gate(draft: &mut Draft<'_>, service: &ServiceKnowledge, it: &Upgrading, wave:
         return draft.withhold(scope(), Reason::Soaks(until));
     }
     match &it.looked {
-        Some(Some(problem)) => {
+        Some(Looked::Wrong(problem)) => {
             return take_back(draft, service, it, format!("it is not as its consumers rely on: {problem}"));
         }
         None if it.look_failures < TRIES_MAX => return look_at(draft, service, it, wave),
         // That nobody could look says nothing against it: it serves, and has been watched.
-        Some(None) | None => {}
+        Some(Looked::Fine) | None => {}
     }
     if let Some(why) = does_worse(service, it, since, draft.now) {
         return take_back(draft, service, it, why);
