@@ -232,6 +232,6 @@ fn windows_hold_upgrades_up_and_a_reason_does_not_wait() {
     assert!(refused.code == 1 && refused.err.contains("--now REASON"), "{refused}");
     ostler.ok(&["upgrade", "web", "--yes", "--now", "the old one has a hole"]);
     assert_eq!(version(&ostler, "web"), "1.1");
-    let why = ostler.ok(&["why", "web"]).out;
-    assert!(why.contains("outside of any window: the old one has a hole"), "{why}");
+    let journal = ostler.ok(&["journal", "--kind", "upgrade"]).out;
+    assert!(journal.contains("outside of any window: the old one has a hole"), "{journal}");
 }
