@@ -146,6 +146,8 @@ pub struct Operation {
     pub id: CommandId,
     /// What sort of command.
     pub kind: OperationKind,
+    /// Since when.
+    pub since: Timestamp,
     /// A death was reported meanwhile, so what it says of the process may be old news.
     pub overtaken: bool,
 }

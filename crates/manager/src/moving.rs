@@ -36,6 +36,8 @@ pub struct Moving {
     pub leaves: BTreeSet<u32>,
     /// The gateway has confirmed that callers cannot get at what it leaves.
     pub fenced: bool,
+    /// When it confirmed that first: until then callers could write to it, however long ostler was away.
+    pub cut_off: Option<Timestamp>,
     /// It is being taken back: what it left is to serve again.
     pub returns: bool,
     /// The data is where it moves to.
@@ -121,8 +123,10 @@ pub struct Moved {
     pub began: Timestamp,
     /// When it was over.
     pub ended: Timestamp,
-    /// Since when what was written until it began is lost; `None` if nothing is.
+    /// Since when what was written until callers were cut off is lost; `None` if nothing is.
     pub lost_since: Option<Timestamp>,
+    /// When callers were cut off.
+    pub written_until: Timestamp,
     /// All of its data is lost, as a person accepted.
     pub lost_all: bool,
     /// It was taken back: the service is where it was.
@@ -177,6 +181,11 @@ impl StepTrouble {
 }
 
 impl Moving {
+    /// Until when callers may have written to what it leaves.
+    pub fn written_until(&self) -> Timestamp {
+        self.cut_off.unwrap_or(self.began)
+    }
+
     /// Whether what was made for it can be given up: it holds nothing that is not elsewhere.
     pub fn can_be_given_up(&self) -> bool {
         !self.used && !self.returns

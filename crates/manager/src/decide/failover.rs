@@ -82,8 +82,8 @@ impl Draft<'_> {
             return Ok((Brings::Nothing, None));
         }
         let all_bad = moving.bad.iter().cloned().chain(bad.clone()).collect();
-        let brings =
-            from_backups(service, accept_loss, &all_bad, moving.began).map_err(|why| why.in_words(self.now))?;
+        let brings = from_backups(service, accept_loss, &all_bad, moving.written_until())
+            .map_err(|why| why.in_words(self.now))?;
         Ok((brings, bad))
     }
 

@@ -47,11 +47,12 @@ pub(super) fn evolve(known: &mut Knowledge, kind: &FactKind, at: Timestamp) {
 }
 
 /// The gateway was told, or could not be.
-pub(super) fn fence_ended(known: &mut Knowledge, name: &ServiceName, epoch: u64, outcome: &Outcome) {
+pub(super) fn fence_ended(known: &mut Knowledge, name: &ServiceName, epoch: u64, outcome: &Outcome, at: Timestamp) {
     with_service(known, name, |service| {
         let is_last_word = service.epoch == epoch && *outcome == Outcome::Done;
         if let Some(moving) = service.moving.as_mut().filter(|_| is_last_word) {
             moving.fenced = true;
+            moving.cut_off.get_or_insert(at);
         }
     });
 }
@@ -176,6 +177,7 @@ fn begin(
             brings: brings.clone(),
             leaves: leaves.into_iter().collect(),
             fenced: false,
+            cut_off: None,
             returns: false,
             restored: false,
             proven: false,
@@ -293,6 +295,7 @@ fn end(known: &mut Knowledge, name: &ServiceName, at: Timestamp) {
         let durable_lost = moving.accepts_loss && moving.brings == Brings::Nothing;
         service.moved = Some(Box::new(Moved {
             lost_since: moving.brings.lost_since().filter(|_| !moving.returns),
+            written_until: moving.written_until(),
             lost_all: durable_lost && !moving.returns,
             from: moving.from,
             to: moving.to,

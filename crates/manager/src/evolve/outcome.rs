@@ -79,7 +79,7 @@ fn operate(
     known.commands.insert(id, command.clone());
     let round = known.services.get(target.service()).map_or(0, |service| service.restart_round);
     with_instance(known, target, |instance| {
-        instance.operation = Some(Operation { id, kind, overtaken: false });
+        instance.operation = Some(Operation { id, kind, since: at, overtaken: false });
         if kind.repairs(instance.phase) {
             instance.since = at;
             if let Some(repair) = &mut instance.repair {
@@ -130,7 +130,7 @@ pub(super) fn end(known: &mut Knowledge, id: CommandId, outcome: &Outcome, at: T
                     _ => service.endpoint.failures = 0,
                 }
             });
-            failover::fence_ended(known, service, *epoch, outcome);
+            failover::fence_ended(known, service, *epoch, outcome, at);
         }
         Command::Bind { instance, .. }
         | Command::Unbind { instance, .. }
@@ -138,8 +138,10 @@ pub(super) fn end(known: &mut Knowledge, id: CommandId, outcome: &Outcome, at: T
         | Command::Backup { instance, .. }
         | Command::Prove { instance }
         | Command::Restore { instance, .. } => {
+            let operation = known.instance(instance).and_then(|i| i.operation).filter(|operation| operation.id == id);
+            let began = operation.map_or(at, |operation| operation.since);
             end_operation(known, instance, id, false, outcome, at);
-            end_of_service(known, &command, outcome, at);
+            end_of_service(known, &command, outcome, began, at);
             failover::step_ended(known, &command, outcome, at);
             upgrade::step_ended(known, &command, outcome, at);
         }
@@ -231,8 +233,9 @@ fn pause_endpoint(endpoint: &mut Endpoint, at: Timestamp) {
     endpoint.not_before = at + backoff::endpoint_pause(endpoint.failures);
 }
 
-/// Of what is done at an instance on behalf of a service: bindings and backups.
-fn end_of_service(known: &mut Knowledge, command: &Command, outcome: &Outcome, at: Timestamp) {
+/// Of what is done at an instance on behalf of a service since `began`: bindings and backups. A backup holds what there
+/// was when it was begun: whatever was written while it was made is not in it.
+fn end_of_service(known: &mut Knowledge, command: &Command, outcome: &Outcome, began: Timestamp, at: Timestamp) {
     let interrupted = matches!(outcome, Outcome::Failed(Failure { class: FailureClass::Interrupted, .. }));
     match (command, outcome) {
         _ if interrupted => doubt(known, command),
@@ -257,7 +260,7 @@ fn end_of_service(known: &mut Knowledge, command: &Command, outcome: &Outcome, a
             service.backup_wanted.take_if(|wanted| wanted == name);
             match outcome {
                 Outcome::BackedUp(made) => {
-                    service.backups.push((at, made.clone()));
+                    service.backups.push((began, made.clone()));
                     service.backup_trouble = None;
                     service.backup_failures = 0;
                 }

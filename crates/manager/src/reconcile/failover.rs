@@ -5,6 +5,7 @@
 //! are done by the same looks as always, which ask here whether they may.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use ostler_model::estate::Occasion;
 use ostler_model::ids::ProviderName;
@@ -20,6 +21,10 @@ use crate::failover::{WhyNot, can_restore, destination, from_backups, newest_lef
 use crate::instance::{Instance, OperationKind, Phase};
 use crate::knowledge::{Knowledge, ServiceKnowledge};
 use crate::moving::{Brings, Moved, Moving, StepTrouble};
+
+/// Callers that are cut off within this time after a move began wrote nothing that counts: it began because nobody got at
+/// what it leaves, or it brings a backup that is made later.
+const CUT_OFF_SOON: Duration = Duration::from_secs(10);
 
 /// The next step of a move, or what becomes of what a former one left.
 pub(super) fn look(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
@@ -64,6 +69,9 @@ fn bring(draft: &mut Draft<'_>, service: &ServiceKnowledge, moving: &Moving) {
     if moving.brings == Brings::LastBackup {
         return back_up(draft, service, moving);
     }
+    if !moving.restored && loses_more(service, moving) {
+        return ask_for_loss(draft, service, moving);
+    }
     let fresh = || service.unfenced().filter(|(_, instance)| !instance.retired);
     if let Some((number, why)) = fresh().find_map(|(number, instance)| Some((number, hopeless(instance)?))) {
         let id = service.instance_id(number);
@@ -107,6 +115,27 @@ fn back_up(draft: &mut Draft<'_>, service: &ServiceKnowledge, moving: &Moving) {
     }
 }
 
+/// Whether callers could write for so long after the move began that more is lost than was weighed then: ostler was away,
+/// and the old instance came back.
+fn loses_more(service: &ServiceKnowledge, moving: &Moving) -> bool {
+    let until = moving.written_until();
+    let limit = service.spec.loses_at_most();
+    let is_late = until.since(moving.began) > CUT_OFF_SOON;
+    let since = moving.brings.lost_since().filter(|_| is_late && !moving.accepts_loss);
+    since.is_some_and(|since| limit.is_none_or(|limit| until.since(since) > limit.get()))
+}
+
+fn ask_for_loss(draft: &mut Draft<'_>, service: &ServiceKnowledge, moving: &Moving) {
+    let (name, from) = (&service.spec.name, &moving.from.provider);
+    let loss = lost_in_words(&moving.brings, moving.accepts_loss, moving.written_until());
+    let question = format!("{name} could be written to at {from} after its move began, and {loss}");
+    let answer = format!(
+        "`ostler failover {name} --back` goes back to {from}, and loses nothing; `ostler failover {name} --accept-loss` \
+         goes on"
+    );
+    hold(draft, service, moving, question, answer);
+}
+
 fn is_for_good(trouble: &StepTrouble) -> bool {
     trouble.failure.class == FailureClass::NeedsPerson || trouble.failures >= FAILURES_TOLD
 }
@@ -140,7 +169,7 @@ fn other_data(draft: &mut Draft<'_>, service: &ServiceKnowledge, moving: &Moving
     let accepts = moving.accepts_loss && newest_left(service, &all_bad).is_some();
     // All that there was is there, and is not as it should be: what is older lacks even more of it.
     let has_all = moving.restored && moving.brings.lost_since().is_none();
-    match from_backups(service, accepts, &all_bad, moving.began) {
+    match from_backups(service, accepts, &all_bad, moving.written_until()) {
         Ok(brings) if !has_all => {
             let why = why.to_owned();
             draft.fact(FactKind::MoveTurned { service: name, to: None, brings, bad, accepts_loss: false, why });
@@ -153,7 +182,7 @@ fn other_data(draft: &mut Draft<'_>, service: &ServiceKnowledge, moving: &Moving
                     "`ostler failover {name} --accept-loss` takes {}, and what was written in the {} before the move is \
                      lost; `ostler failover {name} --back` goes back to {from}",
                     made.name,
-                    in_words(moving.began.since(*at))
+                    in_words(moving.written_until().since(*at))
                 ),
                 None => format!(
                     "`ostler failover {name} --back` goes back to {from}; `ostler failover {name} --accept-loss` goes on \
@@ -231,7 +260,7 @@ fn finish(draft: &mut Draft<'_>, service: &ServiceKnowledge, moving: &Moving) {
     let message = match moving.returns {
         true => format!("{name} serves from {from} again; it was away for {took}"),
         false => {
-            let lost = lost_in_words(&moving.brings, moving.accepts_loss, moving.began);
+            let lost = lost_in_words(&moving.brings, moving.accepts_loss, moving.written_until());
             format!("{name} was moved from {from} to {to} within {took}: {lost}")
         }
     };
@@ -240,18 +269,18 @@ fn finish(draft: &mut Draft<'_>, service: &ServiceKnowledge, moving: &Moving) {
 }
 
 /// What a move loses, in words.
-pub(crate) fn lost_in_words(brings: &Brings, accepts_loss: bool, began: Timestamp) -> String {
+pub(crate) fn lost_in_words(brings: &Brings, accepts_loss: bool, until: Timestamp) -> String {
     let all = *brings == Brings::Nothing && accepts_loss;
-    loss_in_words(all, brings.lost_since(), began)
+    loss_in_words(all, brings.lost_since(), until)
 }
 
-fn loss_in_words(all: bool, lost_since: Option<Timestamp>, began: Timestamp) -> String {
+fn loss_in_words(all: bool, lost_since: Option<Timestamp>, until: Timestamp) -> String {
     match lost_since {
         _ if all => "all of its data is lost, as a person accepted".to_owned(),
         None => "nothing is lost".to_owned(),
         Some(since) => {
-            let length = in_words(began.since(since));
-            format!("what was written in the {length} from {} to {} is lost", since.to_seconds(), began.to_seconds())
+            let length = in_words(until.since(since));
+            format!("what was written in the {length} from {} to {} is lost", since.to_seconds(), until.to_seconds())
         }
     }
 }
@@ -259,7 +288,7 @@ fn loss_in_words(all: bool, lost_since: Option<Timestamp>, began: Timestamp) -> 
 impl Moved {
     /// What it lost, in words.
     pub fn lost_in_words(&self) -> String {
-        loss_in_words(self.lost_all, self.lost_since, self.began)
+        loss_in_words(self.lost_all, self.lost_since, self.written_until)
     }
 }
 

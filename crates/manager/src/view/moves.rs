@@ -83,7 +83,7 @@ pub(super) fn moving_view(service: &ServiceKnowledge, moving: &Moving) -> Option
         step: service.move_step()?,
         backup,
         lost_since: moving.brings.lost_since().map(Timestamp::to_seconds),
-        loses: lost_in_words(&moving.brings, moving.accepts_loss, moving.began),
+        loses: lost_in_words(&moving.brings, moving.accepts_loss, moving.written_until()),
         question: moving.held.as_ref().map(|(question, _)| question.clone()),
         answer: moving.held.as_ref().map(|(_, answer)| answer.clone()),
     })

@@ -66,8 +66,8 @@ fn no_backup_is_older_than_declared_unless_a_person_accepts_it() {
             db.failover.loses_at_most = declared.map(|minutes: u64| Span::seconds(minutes * 60));
         });
         back_up(&mut world, "old");
+        let made = world.now; // it holds nothing that was written since it was begun
         back_up(&mut world, "newest");
-        let made = world.now;
         dead(&mut world);
         world.pass(Duration::from_secs(age * 60).saturating_sub(world.now.since(made)));
         // The schedule itself would have made another one meanwhile.

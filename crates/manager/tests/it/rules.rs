@@ -75,7 +75,12 @@ fn an_endpoint_that_does_not_know_its_operation() {
 fn an_operation_that_nobody_carries_out() {
     breaks(
         |known| {
-            let operation = Operation { id: CommandId(900), kind: OperationKind::Observe, overtaken: false };
+            let operation = Operation {
+                id: CommandId(900),
+                kind: OperationKind::Observe,
+                since: Timestamp::default(),
+                overtaken: false,
+            };
             web_1(known).operation = Some(operation);
         },
         &["web-1 has an operation that nobody carries out"],
