@@ -64,6 +64,9 @@ pub(super) fn look(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &Insta
         return draft.withhold(scope(), Reason::BackingOff(instance.not_before));
     }
     if !instance.observed {
+        if wanted == Wanted::Running && treat::moves_unseen(draft, service, id, instance) {
+            return;
+        }
         return draft.command(Command::Observe { instance: id.clone() });
     }
     match (wanted, instance.phase) {

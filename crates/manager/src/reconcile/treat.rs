@@ -10,7 +10,7 @@ use ostler_model::estate::Occasion;
 use ostler_model::ids::{BindingId, InstanceId, ServiceName};
 use ostler_model::time::in_words;
 
-use crate::backoff;
+use crate::backoff::{self, FAILURES_TOLD};
 use crate::brake::Allowed;
 use crate::command::Command;
 use crate::decide::{Draft, Reason};
@@ -125,6 +125,45 @@ pub(super) fn elsewhere(
     }
 }
 
+/// One whose provider does not even say how it is, again and again: nothing can be done to it there, and whoever looks on
+/// has only waited, each time in vain. Returns whether its service is moved, or what is behind it is something else now.
+pub(super) fn moves_unseen(
+    draft: &mut Draft<'_>,
+    service: &ServiceKnowledge,
+    id: &InstanceId,
+    instance: &Instance,
+) -> bool {
+    let Some(repair) = instance.repair.as_ref().filter(|repair| repair.trying.is_none()) else { return false };
+    if instance.failures < FAILURES_TOLD {
+        return false;
+    }
+    if concludes_anew(draft, id, repair) {
+        return true;
+    }
+    let ailment = repair.finding.as_ref().and_then(|finding| finding.cause.ailment());
+    let (Some(ailment), Some(elsewhere)) = (ailment, move_by_itself(draft, service)) else { return false };
+    let mut tried = repair.tried.clone();
+    tried.insert(Remedy::Wait, instance.failures);
+    let choices = [Choice { remedy: Remedy::Wait, besides_ms: 0 }, elsewhere];
+    let weighed = weigh(&draft.known.learned, ailment, &choices, &tried, instance.failures);
+    let allowed = Allowed::of(draft.known.instances, draft.known.repairs_at_once());
+    let is_free = draft.known.brake.free_at(allowed, draft.now) <= draft.now;
+    if weighed.first().is_none_or(|best| best.remedy != Remedy::FailOver) || !is_free {
+        return false;
+    }
+    draft.fact(FactKind::RemedyChosen { instance: id.clone(), remedy: Remedy::FailOver, weighed });
+    fail_over(draft, service, id, repair);
+    true
+}
+
+fn fail_over(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId, repair: &Repair) {
+    let Some(finding) = &repair.finding else { return };
+    if let Ok(it) = can_move(draft.known, service, draft.now) {
+        let why = format!("{id} {}; {}", repair.diagnosis.in_words(), finding.cause.in_words());
+        draft.begin_move(service, it, why);
+    }
+}
+
 /// Where the cause lies elsewhere, or with ostler itself, nothing is done.
 fn leaves_alone(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId, finding: &Finding) -> bool {
     let scope = Scope::Instance(id.clone());
@@ -180,12 +219,7 @@ fn choose(
             draft.look(Scope::Service(service.spec.name.clone()));
         }
         Remedy::RollBack => roll_back(draft, service, id, instance),
-        Remedy::FailOver => {
-            if let Ok(it) = can_move(draft.known, service, draft.now) {
-                let why = format!("{id} {}; {}", repair.diagnosis.in_words(), finding.cause.in_words());
-                draft.begin_move(service, it, why);
-            }
-        }
+        Remedy::FailOver => fail_over(draft, service, id, repair),
         Remedy::Ask => ask(draft, id, instance, finding),
     }
     false
