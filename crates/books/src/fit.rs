@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use ostler_manager::{Judged, Knowledge, candidates};
 use ostler_model::catalog::Catalog;
+use ostler_model::charge;
 use ostler_model::estate::{Estate, Service};
 use ostler_model::ids::ProviderName;
 use ostler_model::time::Timestamp;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
-use crate::monthly::{Monthly, of_terms, terms_of, terms_of_plan};
+use crate::monthly::{Monthly, terms_of};
 
 /// At most so many are told.
 const TOLD_MAX: usize = 3;
@@ -70,11 +71,9 @@ pub fn ways_to_fit(
                 cheapest.1 -= saves;
             }
         }
-        let each = planned
-            .services
-            .get(name)
-            .and_then(|service| service.placement.as_ref())
-            .and_then(|place| of_terms(&terms_of(estate, catalogs.get(&place.provider).map(AsRef::as_ref), place)));
+        let each = planned.services.get(name).and_then(|service| service.placement.as_ref()).and_then(|place| {
+            charge::a_month(&terms_of(estate, catalogs.get(&place.provider).map(AsRef::as_ref), place))
+        });
         if let Some(each) = each {
             let fits = |count: &u32| rest + each * Decimal::from(*count) <= budget;
             if let Some(count) = (1..service.instances).rev().find(fits) {
@@ -115,7 +114,7 @@ fn other_plans(
         .filter_map(|candidate| {
             let (provider, plan) = (candidate.provider, candidate.plan?);
             let catalog = catalogs.get(&provider).map(AsRef::as_ref);
-            let each = of_terms(&terms_of_plan(estate, catalog, &provider, &service.offering, &plan))?;
+            let each = charge::a_month(&charge::terms_of_plan(estate, catalog, &provider, &service.offering, &plan))?;
             let name = &service.name;
             Some((format!("`prefer = [\"{provider}\"]` and `plan = \"{plan}\"` in `[service.{name}]`"), each))
         })

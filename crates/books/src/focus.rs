@@ -7,8 +7,8 @@ use ostler_model::ids::OfferingName;
 use ostler_model::time::Timestamp;
 use rust_decimal::Decimal;
 
-use crate::charge::Per;
 use crate::statement::{Item, Kind, Statement};
+use ostler_model::charge::Per;
 
 /// The columns, in their order.
 pub const COLUMNS: [&str; 37] = [

@@ -16,7 +16,7 @@ use ostler_model::outcome::Observation;
 use ostler_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::charge::{Listed, Term, terms, unknown};
+use ostler_model::charge::{Listed, Term, terms, unknown};
 
 /// Who needs whom, by service.
 pub(crate) type Needs = BTreeMap<ServiceName, Vec<ServiceName>>;

@@ -11,7 +11,6 @@
 //! - Currencies are never mixed: what has no stated rate is listed as not counted.
 
 mod apportion;
-mod charge;
 mod fit;
 mod focus;
 mod ledger;
@@ -22,10 +21,10 @@ mod usage;
 mod views;
 
 pub use apportion::apportion;
-pub use charge::{Charge, Per, Term};
 pub use fit::{Way, ways_to_fit};
 pub use focus::{COLUMNS, focus};
 pub use ledger::Ledger;
 pub use monthly::{Monthly, monthly};
+pub use ostler_model::charge::{Charge, Per, Term};
 pub use statement::{Item, Kind, NoBooks, NotCounted, Statement};
 pub use views::{By, Report, Row};

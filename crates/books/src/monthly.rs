@@ -4,15 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ostler_manager::{Instance, Knowledge, Phase, ServiceKnowledge};
 use ostler_model::catalog::{Catalog, Placement};
+use ostler_model::charge::{HOURS_A_MONTH, Per, Term, terms_of_plan};
 use ostler_model::estate::Estate;
-use ostler_model::ids::{OfferingName, PlanName, ProviderName, ServiceName};
+use ostler_model::ids::{ProviderName, ServiceName};
 use rust_decimal::Decimal;
 
-use crate::charge::{Charge, Listed, Per, Term, terms, unknown};
 use crate::machine::a_month;
-
-/// Of the hours of a year the twelfth part: what an hourly price is multiplied with.
-const HOURS: i64 = 730;
 
 /// What an estate costs a month.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,7 +46,7 @@ pub fn monthly(known: &Knowledge, estate: &Estate) -> Monthly {
     }
     for (name, provider) in &estate.providers {
         if let Some(cost) = &provider.pricing.machine {
-            sum.machines.insert(name.clone(), a_month(cost, Decimal::from(HOURS)));
+            sum.machines.insert(name.clone(), a_month(cost, Decimal::from(HOURS_A_MONTH)));
         }
     }
     sum
@@ -60,7 +57,7 @@ impl Monthly {
         match term {
             Term::Charged(charge) => {
                 let to = if charge.per == Per::Once { &mut self.once } else { &mut self.services };
-                *to.entry(service.clone()).or_default() += of_charge(charge);
+                *to.entry(service.clone()).or_default() += charge.a_month();
             }
             Term::NotCounted { said, why } => {
                 let said = if said.is_empty() { String::new() } else { format!(" ({said})") };
@@ -86,42 +83,4 @@ fn place_of<'k>(service: &'k ServiceKnowledge, instance: &'k Instance) -> Option
 pub(crate) fn terms_of(estate: &Estate, catalog: Option<&Catalog>, place: &Placement) -> Vec<Term> {
     let Placement { provider, offering, plan, .. } = place;
     terms_of_plan(estate, catalog, provider, offering, plan)
-}
-
-pub(crate) fn terms_of_plan(
-    estate: &Estate,
-    catalog: Option<&Catalog>,
-    provider: &ProviderName,
-    offering: &OfferingName,
-    plan: &PlanName,
-) -> Vec<Term> {
-    let pricing = estate.providers.get(provider).map(|provider| &provider.pricing);
-    if let Some(costs) = pricing.and_then(|pricing| pricing.prices.get(offering)?.get(plan)) {
-        return terms(costs, &estate.currency, &estate.accounts);
-    }
-    let listed = catalog.and_then(|catalog| catalog.offerings.get(offering)?.plans.iter().find(|p| p.name == *plan));
-    match listed {
-        Some(listed) => Listed::of(listed).terms(&estate.currency, &estate.accounts),
-        None => vec![unknown("its provider's prices are not known")],
-    }
-}
-
-/// In the estate's currency, a month or once.
-pub(crate) fn of_charge(charge: &Charge) -> Decimal {
-    let amount = charge.amount.get() * charge.rate.get();
-    match charge.per {
-        Per::Month | Per::Once | Per::GigabyteMonth => amount,
-        Per::Year => amount / Decimal::from(12),
-        Per::Day => amount * Decimal::from(HOURS) / Decimal::from(24),
-        Per::Hour => amount * Decimal::from(HOURS),
-    }
-}
-
-/// What one instance of a plan costs a month; `None` if not all of it can be counted.
-pub(crate) fn of_terms(terms: &[Term]) -> Option<Decimal> {
-    terms.iter().try_fold(Decimal::ZERO, |sum, term| match term {
-        Term::Charged(Charge { per: Per::Once, .. }) => Some(sum),
-        Term::Charged(charge) => Some(sum + of_charge(charge)),
-        Term::NotCounted { .. } => None,
-    })
 }

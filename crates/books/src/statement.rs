@@ -8,8 +8,8 @@ use ostler_model::time::Timestamp;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
-use crate::charge::Per;
 use crate::ledger::{Ledger, Needs};
+use ostler_model::charge::Per;
 
 /// What a month costs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,10 +12,10 @@ use ostler_model::time::Timestamp;
 use rust_decimal::Decimal;
 
 use crate::apportion::apportion;
-use crate::charge::{Charge, Per, Term};
 use crate::ledger::{Bought, Held, Ledger, Spent};
 use crate::machine::{DECIMALS, a_month, rounded};
 use crate::statement::{Item, Kind, NotCounted};
+use ostler_model::charge::{Charge, Per, Term};
 
 const HOUR: u128 = 3_600_000_000;
 

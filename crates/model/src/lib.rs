@@ -4,6 +4,7 @@
 
 pub mod binding;
 pub mod catalog;
+pub mod charge;
 pub mod diagnostics;
 pub mod estate;
 pub mod health;

@@ -2,11 +2,17 @@
 
 use std::fmt;
 
-use ostler_model::catalog::{Cost, Plan};
-use ostler_model::estate::Currency;
-use ostler_model::estate::accounts::Accounts;
-use ostler_model::money::Amount;
+use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
+
+use crate::catalog::{Catalog, Cost, Plan};
+use crate::estate::accounts::Accounts;
+use crate::estate::{Currency, Estate};
+use crate::ids::{OfferingName, PlanName, ProviderName};
+use crate::money::Amount;
+
+/// Of the hours of a year the twelfth part: what an hourly price is multiplied with for a month of average length.
+pub const HOURS_A_MONTH: i64 = 730;
 
 /// For what a price is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -82,6 +88,19 @@ pub enum Term {
     },
 }
 
+impl Charge {
+    /// In the estate's currency: what one costs in a month of average length, or once.
+    pub fn a_month(&self) -> Decimal {
+        let amount = self.amount.get() * self.rate.get();
+        match self.per {
+            Per::Month | Per::Once | Per::GigabyteMonth => amount,
+            Per::Year => amount / Decimal::from(12),
+            Per::Day => amount * Decimal::from(HOURS_A_MONTH) / Decimal::from(24),
+            Per::Hour => amount * Decimal::from(HOURS_A_MONTH),
+        }
+    }
+}
+
 impl fmt::Display for Charge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} {}", self.amount, self.currency.as_str(), self.per.in_words())
@@ -90,13 +109,14 @@ impl fmt::Display for Charge {
 
 /// What a provider's catalog says of a plan's price.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Listed {
+pub struct Listed {
     costs: Vec<Cost>,
     free: bool,
 }
 
 impl Listed {
-    pub(crate) fn of(plan: &Plan) -> Self {
+    /// What this plan's entry says.
+    pub fn of(plan: &Plan) -> Self {
         // Catalogs that earlier versions recorded have one price at the most.
         let former = plan.price.as_ref().filter(|_| plan.costs.is_empty()).and_then(|price| {
             let amount = price.amount.parse().ok()?;
@@ -105,7 +125,8 @@ impl Listed {
         Self { costs: plan.costs.iter().cloned().chain(former).collect(), free: plan.free }
     }
 
-    pub(crate) fn terms(&self, own: &Currency, accounts: &Accounts) -> Vec<Term> {
+    /// What that means to an estate that counts in `own`.
+    pub fn terms(&self, own: &Currency, accounts: &Accounts) -> Vec<Term> {
         if self.costs.is_empty() && !self.free {
             return vec![unknown("its provider states no price")];
         }
@@ -113,12 +134,41 @@ impl Listed {
     }
 }
 
-pub(crate) fn unknown(why: &str) -> Term {
+/// What a plan costs, by the estate's word before the catalog's.
+pub fn terms_of_plan(
+    estate: &Estate,
+    catalog: Option<&Catalog>,
+    provider: &ProviderName,
+    offering: &OfferingName,
+    plan: &PlanName,
+) -> Vec<Term> {
+    let pricing = estate.providers.get(provider).map(|provider| &provider.pricing);
+    if let Some(costs) = pricing.and_then(|pricing| pricing.prices.get(offering)?.get(plan)) {
+        return terms(costs, &estate.currency, &estate.accounts);
+    }
+    let listed = catalog.and_then(|catalog| catalog.offerings.get(offering)?.plans.iter().find(|p| p.name == *plan));
+    match listed {
+        Some(listed) => Listed::of(listed).terms(&estate.currency, &estate.accounts),
+        None => vec![unknown("its provider's prices are not known")],
+    }
+}
+
+/// What one instance of a plan costs a month, without what is paid once; `None` if not all of it can be counted.
+pub fn a_month(terms: &[Term]) -> Option<Decimal> {
+    terms.iter().try_fold(Decimal::ZERO, |sum, term| match term {
+        Term::Charged(Charge { per: Per::Once, .. }) => Some(sum),
+        Term::Charged(charge) => Some(sum + charge.a_month()),
+        Term::NotCounted { .. } => None,
+    })
+}
+
+/// Nothing was stated, and why that is so.
+pub fn unknown(why: &str) -> Term {
     Term::NotCounted { said: String::new(), why: why.to_owned() }
 }
 
 /// What `costs` mean to an estate that counts in `own`.
-pub(crate) fn terms(costs: &[Cost], own: &Currency, accounts: &Accounts) -> Vec<Term> {
+pub fn terms(costs: &[Cost], own: &Currency, accounts: &Accounts) -> Vec<Term> {
     costs.iter().map(|cost| term(cost, own, accounts)).collect()
 }
 
