@@ -150,6 +150,7 @@ fn changed_keys(former: &Service, new: &Service) -> Vec<String> {
         stop,
         slo,
         failover,
+        outage_cost,
         failures: _, // only the simulator reads them: nothing that runs changes
     } = new;
     [
@@ -174,6 +175,7 @@ fn changed_keys(former: &Service, new: &Service) -> Vec<String> {
         ("stop", &former.stop == stop),
         ("slo", &former.slo == slo),
         ("failover", &former.failover == failover),
+        ("outage_cost", &former.outage_cost == outage_cost),
     ]
     .into_iter()
     .filter(|(_, same)| !same)

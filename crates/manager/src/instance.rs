@@ -224,6 +224,9 @@ pub struct Repair {
     /// How often each remedy was tried in vain.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tried: BTreeMap<Remedy, u32>,
+    /// Since when a person is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Timestamp>,
 }
 
 impl Repair {
@@ -239,6 +242,7 @@ impl Repair {
             finding: None,
             trying: None,
             tried: BTreeMap::new(),
+            asked: None,
         }
     }
 

@@ -32,6 +32,7 @@ mod launch;
 pub mod level;
 mod moving;
 mod place;
+pub mod price;
 mod reconcile;
 mod rehearse;
 pub mod remedy;

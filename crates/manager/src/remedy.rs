@@ -1,6 +1,7 @@
 //! Which remedy to use: the one with the least expected cost, by odds that are learned.
 //!
-//! What a remedy costs is how long callers go without while it is tried, and what else it takes; how likely it is to help
+//! What a remedy costs is how long callers go without while it is tried, what is lost by it and what is paid for it, on
+//! one scale: time, which is money where it is declared what an outage costs (`price.rs`). How likely it is to help
 //! follows from how often it did, over a prior that counts as a few cases (the mean of a Beta distribution). To try first
 //! what has the least cost for its chance makes the expected cost of the whole sequence the least there is (W. E. Smith,
 //! "Various optimizers for single-stage production", 1956; the same rule for tests until one succeeds: L. Mitten, 1960).
@@ -12,11 +13,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ostler_model::money::Amount;
 use ostler_model::time::in_words;
 use serde::{Deserialize, Serialize};
 
 use crate::backoff;
 use crate::diagnosis::{Cause, Fault};
+use crate::price::{Costs, OutageCost};
 
 /// An action that may cure a diagnosis, from the gentlest to the most drastic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -84,6 +87,12 @@ pub struct Weighed {
     /// What else it costs, as milliseconds of an outage that are as bad: data that is lost, for one.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub besides_ms: u64,
+    /// What is paid for it, as milliseconds of an outage that cost as much; where an outage's cost is declared.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub price_ms: u64,
+    /// What it is expected to cost if it helps, where that can be said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub costs: Option<Costs>,
     /// How often it helped before.
     pub helped: u32,
     /// How often it did not.
@@ -104,11 +113,20 @@ fn is_none(number: &u32) -> bool {
 }
 
 /// What there is to choose from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Choice {
     pub(crate) remedy: Remedy,
     /// What else it costs, as milliseconds of outage.
     pub(crate) besides_ms: u64,
+    /// What is paid for it; `None` if that is not stated.
+    pub(crate) price: Option<Amount>,
+}
+
+impl Choice {
+    /// One that costs nothing but the time that it takes.
+    pub(crate) fn free(remedy: Remedy) -> Self {
+        Self { remedy, besides_ms: 0, price: Some(Amount::ZERO) }
+    }
 }
 
 /// An honest guess before anything was seen: it counts as `helped` and `failed` cases.
@@ -118,11 +136,13 @@ struct Prior {
     takes: Duration,
 }
 
-/// The remedies in the order in which to try them: best first.
+/// The remedies in the order in which to try them: best first. By money where it is declared what an outage costs, as far
+/// as prices are stated, and by time alone elsewhere.
 pub(crate) fn weigh(
     learned: &Learned,
     ailment: Ailment,
     options: &[Choice],
+    outage: Option<&OutageCost>,
     tried: &BTreeMap<Remedy, u32>,
     failures: u32,
 ) -> Vec<Weighed> {
@@ -131,11 +151,15 @@ pub(crate) fn weigh(
         let odds = learned.get(&ailment).and_then(|known| known.get(&option.remedy)).copied().unwrap_or_default();
         let tried = tried.get(&option.remedy).copied().unwrap_or(0);
         let pause = if tried == 0 { Duration::ZERO } else { backoff::pause(failures) };
+        let takes_ms = millis(pause).saturating_add(takes_ms(&prior, odds));
+        let paid = outage.zip(option.price);
         Some(Weighed {
             remedy: option.remedy,
             chance: chance(&prior, odds, tried),
-            takes_ms: millis(pause).saturating_add(takes_ms(&prior, odds)),
+            takes_ms,
             besides_ms: option.besides_ms,
+            price_ms: paid.map_or(0, |(outage, price)| outage.as_long_as(price)),
+            costs: paid.and_then(|(outage, price)| outage.costs(takes_ms.saturating_add(option.besides_ms), price)),
             helped: odds.helped,
             failed: odds.failed,
             tried,
@@ -144,6 +168,23 @@ pub(crate) fn weigh(
     let mut weighed: Vec<Weighed> = options.iter().filter_map(of).collect();
     weighed.sort_by_key(|weighed| (weighed.cost_for_chance(), weighed.remedy));
     weighed
+}
+
+/// What to try of what was weighed. Whoever was asked gets the time that an answer takes before anything is paid that was
+/// weighed as worse than asking; what costs nothing is tried meanwhile.
+pub(crate) fn best(weighed: &[Weighed], is_asked: bool) -> Option<&Weighed> {
+    let ask = weighed.iter().position(|it| it.remedy == Remedy::Ask).filter(|_| is_asked);
+    let is_worse = |at: usize| ask.is_some_and(|ask| ask < at);
+    let (_, best) =
+        weighed.iter().enumerate().find(|(at, it)| Some(*at) != ask && (it.price_ms == 0 || !is_worse(*at)))?;
+    Some(best)
+}
+
+/// How often an answer could have come since a person was asked: each time that it did not, it is less likely to.
+pub(crate) fn asked_in_vain(learned: &Learned, ailment: Ailment, waited: Duration) -> u32 {
+    let odds = learned.get(&ailment).and_then(|known| known.get(&Remedy::Ask)).copied().unwrap_or_default();
+    let takes = prior(ailment, Remedy::Ask).map_or(1, |prior| takes_ms(&prior, odds)).max(1);
+    u32::try_from(millis(waited) / takes).unwrap_or(u32::MAX)
 }
 
 /// In thousandths: the mean of the Beta distribution, halved for each time that it has not helped in this trouble.
@@ -163,7 +204,7 @@ fn takes_ms(prior: &Prior, odds: Odds) -> u64 {
 impl Weighed {
     /// Milliseconds of outage for a whole success: without end where there is no chance.
     fn cost_for_chance(&self) -> u64 {
-        let cost = self.takes_ms.saturating_add(self.besides_ms).saturating_mul(1000);
+        let cost = self.takes_ms.saturating_add(self.besides_ms).saturating_add(self.price_ms).saturating_mul(1000);
         cost.checked_div(u64::from(self.chance)).unwrap_or(u64::MAX)
     }
 
@@ -184,7 +225,8 @@ impl Weighed {
             0 => String::new(),
             ms => format!(", and what it loses is as bad as {} of outage", in_words(Duration::from_millis(ms))),
         };
-        format!("{}: {percent} within {takes} ({before}{now}{besides})", self.remedy.in_words())
+        let costs = self.costs.as_ref().map_or_else(String::new, |costs| format!(", costs {}", costs.in_words()));
+        format!("{}: {percent} within {takes}{costs} ({before}{now}{besides})", self.remedy.in_words())
     }
 }
 
@@ -298,7 +340,7 @@ mod tests {
     use super::*;
 
     fn choices(remedies: &[Remedy]) -> Vec<Choice> {
-        remedies.iter().map(|remedy| Choice { remedy: *remedy, besides_ms: 0 }).collect()
+        remedies.iter().map(|remedy| Choice::free(*remedy)).collect()
     }
 
     fn best(
@@ -308,7 +350,7 @@ mod tests {
         tried: &BTreeMap<Remedy, u32>,
         failures: u32,
     ) -> Remedy {
-        weigh(learned, Ailment::Fault(fault), &choices(remedies), tried, failures)[0].remedy
+        weigh(learned, Ailment::Fault(fault), &choices(remedies), None, tried, failures)[0].remedy
     }
 
     #[test]
@@ -341,7 +383,7 @@ mod tests {
         assert_eq!(best(&learned, Fault::Hung, &remedies, &BTreeMap::new(), 1), Remedy::Ask);
         let odds = learned.get_mut(&Ailment::Fault(Fault::Hung)).unwrap().get_mut(&Remedy::Restart).unwrap();
         (0..400_000).for_each(|_| odds.help(Duration::from_secs(1)));
-        let weighed = weigh(&learned, Ailment::Fault(Fault::Hung), &choices(&remedies), &BTreeMap::new(), 1);
+        let weighed = weigh(&learned, Ailment::Fault(Fault::Hung), &choices(&remedies), None, &BTreeMap::new(), 1);
         let restart = &weighed[0];
         assert_eq!((restart.remedy, restart.chance, restart.takes_ms), (Remedy::Restart, 909, 1000));
         assert_eq!(restart.in_words(), "restart: 90.9 % within 1.0 s (helped 400000 of 440000 times before)");
@@ -352,11 +394,46 @@ mod tests {
         let learned = Learned::new();
         let away = Ailment::Around(Around::ProviderAway);
         let move_it = |besides_ms| {
-            [Choice { remedy: Remedy::Wait, besides_ms: 0 }, Choice { remedy: Remedy::FailOver, besides_ms }]
+            let price = Some(Amount::ZERO);
+            [Choice::free(Remedy::Wait), Choice { remedy: Remedy::FailOver, besides_ms, price }]
         };
-        let first = |besides_ms| weigh(&learned, away, &move_it(besides_ms), &BTreeMap::new(), 1)[0].remedy;
+        let first = |besides_ms| weigh(&learned, away, &move_it(besides_ms), None, &BTreeMap::new(), 1)[0].remedy;
         assert_eq!(first(0), Remedy::FailOver);
         assert_eq!(first(3_600_000), Remedy::Wait);
+    }
+
+    #[test]
+    fn what_is_paid_weighs_as_much_as_the_outage_that_it_ends() {
+        let (learned, away) = (Learned::new(), Ailment::Around(Around::ProviderAway));
+        let weighed = |per_hour: Option<&str>, price: Option<&str>| {
+            let currency = "EUR".to_owned().try_into().unwrap();
+            let outage = per_hour.map(|per_hour| OutageCost { per_hour: per_hour.parse().unwrap(), currency });
+            let price = price.map(|price| price.parse().unwrap());
+            let options = [Choice::free(Remedy::Wait), Choice { remedy: Remedy::FailOver, besides_ms: 0, price }];
+            weigh(&learned, away, &options, outage.as_ref(), &BTreeMap::new(), 1)
+        };
+        // Waiting costs 300 s with a chance of 60 %, a move 30 s with one of 85.7 %: it is worth 398 s more of outage.
+        for (per_hour, price, first) in [
+            (Some("3600"), Some("398"), Remedy::FailOver),
+            (Some("3600"), Some("400"), Remedy::Wait),
+            (Some("36"), Some("398"), Remedy::Wait),
+            (Some("36000"), Some("400"), Remedy::FailOver),
+            (Some("0.01"), Some("0"), Remedy::FailOver),
+            (Some("0.01"), None, Remedy::FailOver),
+            (None, Some("400"), Remedy::FailOver),
+        ] {
+            assert_eq!(weighed(per_hour, price)[0].remedy, first, "{per_hour:?} {price:?}");
+        }
+        let told: Vec<String> = weighed(Some("3600"), Some("400")).iter().map(Weighed::in_words).collect();
+        assert_eq!(
+            told,
+            [
+                "wait: 60.0 % within 5 min, costs 300.00 EUR of outage (never tried before)",
+                "move it to another provider: 85.7 % within 30 s, costs 30.00 EUR of outage and 400.00 EUR of price \
+                 (never tried before)",
+            ]
+        );
+        assert!(weighed(None, Some("400")).iter().all(|weighed| weighed.costs.is_none()));
     }
 
     #[test]
@@ -377,7 +454,7 @@ mod tests {
             let odds = Odds { helped, failed, took_ms: took };
             let learned = Learned::from([(ailment, BTreeMap::from([(Remedy::Restart, odds)]))]);
             let tried = BTreeMap::from([(Remedy::Restart, tried)]);
-            let weighed = weigh(&learned, ailment, &choices(&[Remedy::Ask, Remedy::Wait, Remedy::Restart]), &tried, 9);
+            let weighed = weigh(&learned, ailment, &choices(&[Remedy::Ask, Remedy::Wait, Remedy::Restart]), None, &tried, 9);
             prop_assert_eq!(weighed.len(), 3);
             prop_assert!(weighed.iter().all(|weighed| weighed.chance < 1000));
             prop_assert!(weighed.is_sorted_by_key(|weighed| weighed.cost_for_chance()));

@@ -302,6 +302,25 @@ fn failovers() {
 }
 
 #[test]
+fn outage_costs() {
+    let wrong = |cost: &str| {
+        format!(
+            "[estate]\nname = \"shop\"\n\n[provider.here]\nkind = \"host\"\n\n[service.a]\noffering = \"redis\"\noutage_cost = {cost}"
+        )
+    };
+    let cases = [
+        ("no table", "120"),
+        ("no amount", "{ per_hour = \"much\" }"),
+        ("below nothing", "{ per_hour = -1 }"),
+        ("nothing", "{ per_hour = 0 }"),
+        ("nothing said", "{}"),
+        ("another time", "{ per_day = 100 }"),
+    ];
+    let texts: Vec<(&str, String)> = cases.iter().map(|(what, cost)| (*what, wrong(cost))).collect();
+    check("outage_costs", &texts.iter().map(|(what, text)| (*what, text.as_str())).collect::<Vec<_>>());
+}
+
+#[test]
 fn service_levels() {
     let wrong = |slo: &str| {
         format!(

@@ -48,6 +48,7 @@ fn db() -> Service {
             loses_at_most: Some(Span::seconds(1800)),
             keep_old: Some(Span::seconds(30 * 86_400)),
         },
+        outage_cost: Some("12.5".parse().unwrap()),
         limits: Limits {
             memory_bytes: Some(512 << 20),
             cpu_millicores: Some(500),

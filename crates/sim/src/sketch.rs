@@ -340,6 +340,7 @@ impl ServiceSketch {
             stop: StopPolicy::default(),
             slo: None,
             failover: Default::default(),
+            outage_cost: None,
             failures: Failures::default(),
         }
     }

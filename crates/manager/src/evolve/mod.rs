@@ -507,6 +507,7 @@ fn try_again(instance: &mut Instance) {
     if let Some(repair) = &mut instance.repair {
         repair.trying = None;
         repair.tried.clear();
+        repair.asked = None;
     }
     instance.not_before = Timestamp::default();
 }

@@ -86,6 +86,7 @@ fn choose(known: &mut Knowledge, id: &InstanceId, remedy: Remedy, at: Timestamp)
     with_instance(known, id, |instance| {
         let Some(repair) = &mut instance.repair else { return };
         if remedy == Remedy::Ask {
+            repair.asked = Some(at);
             *repair.tried.entry(remedy).or_default() += 1; // whether it helped is seen when the trouble is over
         } else {
             repair.trying = Some((remedy, at));

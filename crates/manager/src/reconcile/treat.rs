@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ostler_model::estate::Occasion;
 use ostler_model::ids::{BindingId, InstanceId, ServiceName};
+use ostler_model::money::Amount;
 use ostler_model::time::in_words;
 
 use crate::backoff::{self, FAILURES_TOLD};
@@ -20,7 +21,8 @@ use crate::fact::{Diagnosis, FactKind};
 use crate::failover::can_move;
 use crate::knowledge::{Instance, Phase, Repair, ServiceKnowledge};
 use crate::moving::Brings;
-use crate::remedy::{Choice, Remedy, weigh};
+use crate::price::{self, OutageCost};
+use crate::remedy::{self, Ailment, Choice, Remedy, Weighed, asked_in_vain, weigh};
 
 /// What was tried without anything being started has this long to help.
 const SETTLES: Duration = Duration::from_secs(30);
@@ -142,18 +144,33 @@ pub(super) fn moves_unseen(
     }
     let ailment = repair.finding.as_ref().and_then(|finding| finding.cause.ailment());
     let (Some(ailment), Some(elsewhere)) = (ailment, move_by_itself(draft, service)) else { return false };
-    let mut tried = repair.tried.clone();
-    tried.insert(Remedy::Wait, instance.failures);
-    let choices = [Choice { remedy: Remedy::Wait, besides_ms: 0 }, elsewhere];
-    let weighed = weigh(&draft.known.learned, ailment, &choices, &tried, instance.failures);
-    let allowed = Allowed::of(draft.known.instances, draft.known.repairs_at_once());
-    let is_free = draft.known.brake.free_at(allowed, draft.now) <= draft.now;
-    if weighed.first().is_none_or(|best| best.remedy != Remedy::FailOver) || !is_free {
-        return false;
+    // Where nothing is paid for it, people are told of it and not asked before.
+    let is_paid = elsewhere.price > Some(Amount::ZERO);
+    let here = [Choice::free(Remedy::Wait), Choice::free(Remedy::Ask)];
+    let choices = [&here[..if is_paid { 2 } else { 1 }], &[elsewhere]].concat();
+    let mut waited = repair.clone();
+    waited.tried.insert(Remedy::Wait, instance.failures);
+    let weighed = weighed(draft, service, instance, &waited, ailment, &choices);
+    let remedy = remedy::best(&weighed, repair.asked.is_some()).map(|best| best.remedy);
+    match (remedy, &repair.finding) {
+        (Some(Remedy::Ask), Some(finding)) if instance.held.is_none() => {
+            draft.fact(FactKind::RemedyChosen { instance: id.clone(), remedy: Remedy::Ask, weighed });
+            ask(draft, id, instance, finding);
+            false
+        }
+        (Some(Remedy::FailOver), _) if is_free(draft) => {
+            draft.fact(FactKind::RemedyChosen { instance: id.clone(), remedy: Remedy::FailOver, weighed });
+            fail_over(draft, service, id, repair);
+            true
+        }
+        _ => false,
     }
-    draft.fact(FactKind::RemedyChosen { instance: id.clone(), remedy: Remedy::FailOver, weighed });
-    fail_over(draft, service, id, repair);
-    true
+}
+
+/// Whether the brakes let another remedy begin now.
+fn is_free(draft: &Draft<'_>) -> bool {
+    let allowed = Allowed::of(draft.known.instances, draft.known.repairs_at_once());
+    draft.known.brake.free_at(allowed, draft.now) <= draft.now
 }
 
 fn fail_over(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId, repair: &Repair) {
@@ -192,8 +209,8 @@ fn choose(
 ) -> bool {
     let (Some(repair), Some(ailment)) = (&instance.repair, finding.cause.ailment()) else { return true };
     let choices = choices(draft, service, instance, finding);
-    let weighed = weigh(&draft.known.learned, ailment, &choices, &repair.tried, instance.failures);
-    let Some(best) = weighed.first() else { return true };
+    let weighed = weighed(draft, service, instance, repair, ailment, &choices);
+    let Some(best) = remedy::best(&weighed, repair.asked.is_some()) else { return true };
     let remedy = best.remedy;
     let scope = || Scope::Instance(id.clone());
     if remedy.acts() {
@@ -225,6 +242,24 @@ fn choose(
     false
 }
 
+/// In the order in which to try them.
+fn weighed(
+    draft: &Draft<'_>,
+    service: &ServiceKnowledge,
+    instance: &Instance,
+    repair: &Repair,
+    ailment: Ailment,
+    choices: &[Choice],
+) -> Vec<Weighed> {
+    let learned = &draft.known.learned;
+    let mut tried = repair.tried.clone();
+    if let Some(asked) = repair.asked {
+        tried.insert(Remedy::Ask, asked_in_vain(learned, ailment, draft.now.since(asked)));
+    }
+    let outage = OutageCost::of(draft.known, service);
+    weigh(learned, ailment, choices, outage.as_ref(), &tried, instance.failures)
+}
+
 /// What can be tried here.
 fn choices(draft: &Draft<'_>, service: &ServiceKnowledge, instance: &Instance, finding: &Finding) -> Vec<Choice> {
     let known = draft.known;
@@ -245,14 +280,17 @@ fn choices(draft: &Draft<'_>, service: &ServiceKnowledge, instance: &Instance, f
         Cause::Instance(_) | Cause::Need(_) | Cause::Provider(_) | Cause::Region(_) | Cause::OwnView => false,
     };
     let elsewhere = move_by_itself(draft, service);
+    let is_asked = instance.repair.as_ref().is_some_and(|repair| repair.asked.is_some());
+    let is_paid = elsewhere.as_ref().is_some_and(|elsewhere| elsewhere.price > Some(Amount::ZERO));
     let can = [
         (Remedy::Wait, runs && (!here || slow)),
         (Remedy::Restart, here || !runs),
         (Remedy::RenewBinding, rejects && renewable),
         (Remedy::RollBack, back),
-        (Remedy::Ask, instance.held.is_none()),
+        // Whoever is asked already is weighed against what would have to be paid.
+        (Remedy::Ask, instance.held.is_none() || (is_asked && is_paid)),
     ];
-    let can = can.iter().filter(|(_, can)| *can).map(|(remedy, _)| Choice { remedy: *remedy, besides_ms: 0 });
+    let can = can.iter().filter(|(_, can)| *can).map(|(remedy, _)| Choice::free(*remedy));
     can.chain(elsewhere).collect()
 }
 
@@ -262,7 +300,7 @@ fn is_maintained_anew(service: &ServiceKnowledge) -> bool {
     service.changed.as_ref().is_some_and(|change| maintenance(change.generation) != maintenance(change.former))
 }
 
-/// Moving it to a declared standby, where nothing of it serves. What no backup holds weighs against it.
+/// Moving it to a declared standby, where nothing of it serves. What no backup holds weighs against it, and its price.
 fn move_by_itself(draft: &Draft<'_>, service: &ServiceKnowledge) -> Option<Choice> {
     let moved_lately = service.moved.as_ref().is_some_and(|moved| draft.now < moved.ended + MOVED_LATELY);
     if service.ready > 0 || moved_lately {
@@ -280,7 +318,7 @@ fn move_by_itself(draft: &Draft<'_>, service: &ServiceKnowledge) -> Option<Choic
         }
     };
     let besides_ms = u64::try_from(lost.as_millis()).unwrap_or(u64::MAX).saturating_mul(LOSS_WEIGHS);
-    Some(Choice { remedy: Remedy::FailOver, besides_ms })
+    Some(Choice { remedy: Remedy::FailOver, besides_ms, price: price::of_move(draft.known, service, &it) })
 }
 
 /// The need that rejects the credentials.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ostler_manager::{Ask, Settlement};
+use ostler_model::catalog::Cost;
 use ostler_model::estate::backups::Prove;
 use ostler_model::estate::drills::Drills;
 use ostler_model::estate::slo::Slo;
@@ -16,6 +17,7 @@ pub(crate) fn read_estate(text: &str) -> Estate {
     let (mut at_once, mut selling, mut drill, mut upgrade) = (20, None, None, None);
     let mut context = Parameters::default();
     let mut providers = Vec::new();
+    let mut prices = Vec::new();
     let mut services: Vec<Service> = Vec::new();
     for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
         if let Some(percent) = part.strip_prefix("at-once=") {
@@ -28,6 +30,10 @@ pub(crate) fn read_estate(text: &str) -> Estate {
         }
         if let Some(names) = part.strip_prefix("providers=") {
             providers = names.split(',').collect();
+            continue;
+        }
+        if let Some(text) = part.strip_prefix("price ") {
+            prices.push(text);
             continue;
         }
         if let Some(text) = part.strip_prefix("drill ") {
@@ -59,6 +65,7 @@ pub(crate) fn read_estate(text: &str) -> Estate {
                 "prove" => read.data.prove_every = Prove::Every(value.parse().unwrap()),
                 "backup" => read.data.backup_every = Some(value.parse().unwrap()),
                 "loses" => read.failover.loses_at_most = Some(value.parse().unwrap()),
+                "outage" => read.outage_cost = Some(value.parse().unwrap()),
                 "keep-old" => read.failover.keep_old = Some(value.parse().unwrap()),
                 "slo" => {
                     let (availability, over) = (value.parse().unwrap(), Span::seconds(30 * 86_400));
@@ -75,8 +82,21 @@ pub(crate) fn read_estate(text: &str) -> Estate {
     for provider in providers {
         estate = with_provider(estate, provider);
     }
+    prices.into_iter().for_each(|price| read_price(&mut estate, price));
     estate.providers.values_mut().for_each(|provider| provider.context = context.clone());
     estate
+}
+
+/// `there redis small 12`: what a plan costs a month, in the estate's currency.
+fn read_price(estate: &mut Estate, text: &str) {
+    let [provider, offering, plan, amount] = text.split_whitespace().collect::<Vec<_>>()[..] else {
+        panic!("a provider, an offering, a plan and an amount: {text}")
+    };
+    let amounts = BTreeMap::from([(estate.currency.as_str().to_owned(), amount.parse().unwrap())]);
+    let pricing =
+        &mut estate.providers.get_mut(&provider.parse().unwrap()).expect("it is a provider of the estate").pricing;
+    let plans = pricing.prices.entry(offering.parse().unwrap()).or_default();
+    plans.insert(plan.parse().unwrap(), vec![Cost { amounts, per: "month".to_owned() }]);
 }
 
 /// `every=7d window=Mon_13:00_-_15:00 freeze=… faults=kill,hang services=db at-most=2 keep=1 lasts=1m`

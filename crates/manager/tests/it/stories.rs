@@ -3,8 +3,8 @@
 //! commit them.
 //!
 //! The language, one step a line; `#` begins a comment:
-//! - `estate [drill KEY=VALUE …;] [upgrade KEY=VALUE …;] [at-once=P;] [providers=A,B;] [selling=N;] [context=TEXT;] SERVICE [offering=O] [instances=N] [needs=A,B] [endpoint=PORT] [env=TEXT] [before] [backup=15m]
-//!   [prove=7d] [version=RANGE] [adopt=NAME] [prefer=A,B]; …` gives an estate file;
+//! - `estate [drill KEY=VALUE …;] [upgrade KEY=VALUE …;] [price PROVIDER OFFERING PLAN AMOUNT;] [at-once=P;] [providers=A,B;] [selling=N;] [context=TEXT;] SERVICE [offering=O] [instances=N] [needs=A,B] [endpoint=PORT] [env=TEXT] [before] [backup=15m]
+//!   [prove=7d] [version=RANGE] [adopt=NAME] [prefer=A,B] [outage=PER_HOUR]; …` gives an estate file;
 //! - `auto on` lets an obliging world answer everything from here on, `auto off` lets the story answer;
 //! - `ended COMMAND ok | temporary | person | interrupted | cut-off` ends an order: `ended start web-1 ok`; what is cut
 //!   off is done, and whoever did it could not say so; `in-doubt`, `left-behind` and `unclear` are answers of a broker
@@ -471,6 +471,7 @@ stories! {
     moved_killed_later
     moved_no_place
     moved_not_as_relied_on
+    moved_price
     moved_relied_on
     moved_second_fault
     moved_stateless

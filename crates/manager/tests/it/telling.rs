@@ -106,7 +106,8 @@ pub(crate) fn in_line(fact: &FactKind, orders: &BTreeMap<CommandId, Command>) ->
         FactKind::RepairBegan { instance, diagnosis } => format!("concluded: {instance} {}", diagnosis.in_words()),
         FactKind::Concluded { instance, finding } => format!("behind it: {instance}: {}", finding.cause.in_words()),
         FactKind::RemedyChosen { instance, remedy, weighed } => {
-            let others: Vec<&str> = weighed.iter().skip(1).map(|other| other.remedy.in_words()).collect();
+            let others: Vec<&str> =
+                weighed.iter().filter(|other| other.remedy != *remedy).map(|other| other.remedy.in_words()).collect();
             let others = if others.is_empty() { String::new() } else { format!(", rather than {}", others.join(", ")) };
             format!("tried: {instance}: {}{others}", remedy.in_words())
         }

@@ -26,6 +26,7 @@ use self::terms::Terms;
 use self::upgrade::Upgrade;
 use crate::catalog::Limits;
 use crate::ids::{EstateName, OfferingName, PlanName, ProviderName, ServiceName};
+use crate::money::Amount;
 use crate::template::Template;
 use crate::time::Span;
 use crate::version::VersionRange;
@@ -316,6 +317,10 @@ pub struct Service {
     /// Whether and how it may be moved to another provider.
     #[serde(default, skip_serializing_if = "Failover::is_default")]
     pub failover: Failover,
+    /// What an hour without it costs, in the estate's currency; more than nothing. If not declared, remedies are weighed
+    /// by time alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outage_cost: Option<Amount>,
     /// How often what of it fails, before what the estate says: for `ostler simulate`.
     #[serde(default, skip_serializing_if = "Failures::is_empty")]
     pub failures: Failures,
@@ -360,6 +365,7 @@ impl Service {
             stop: StopPolicy::default(),
             slo: None,
             failover: Failover::default(),
+            outage_cost: None,
             failures: Failures::default(),
         }
     }

@@ -7,11 +7,12 @@ use std::ops::Range;
 use super::failures::{self, Whose};
 use super::reader::{Fields, Key, Reader, Value, listed};
 use super::templates::References;
-use super::{backups, contracts, failover, parameters, slo, values};
+use super::{accounts, backups, contracts, failover, parameters, slo, values};
 use crate::catalog::Limits;
 use crate::diagnostics::shown;
 use crate::estate::{DataPolicy, INSTANCES_MAX, Listen, ProbeOverride, Protocol, Service, StopPolicy};
 use crate::ids::{OfferingName, ProviderName, ServiceName};
+use crate::money::Amount;
 use crate::time::Span;
 use crate::version::VersionRange;
 
@@ -42,6 +43,7 @@ const SERVICE: &[Key] = &[
     ("stop", r#"stop = { drain = "10s", grace = "10s" }"#),
     ("slo", r#"slo = { availability = "99.9%", latency_p99 = "100ms", over = "30d" }"#),
     ("failover", r#"failover = { loses_at_most = "30m", keep_old = "30d" }"#),
+    ("outage_cost", "outage_cost = { per_hour = 120 }"),
     ("failures", r#"failures = { crash = "60d" }"#),
 ];
 const PROBE: &[Key] = &[
@@ -62,6 +64,7 @@ const LIMITS: &[Key] = &[
     ("processes", "processes = 100"),
     ("files", "files = 4096"),
 ];
+const OUTAGE_COST: &[Key] = &[("per_hour", "per_hour = 120")];
 const STOP: &[Key] = &[("drain", r#"drain = "10s""#), ("grace", r#"grace = "10s""#)];
 
 /// The names that exist.
@@ -125,6 +128,7 @@ pub(super) fn read(reader: &mut Reader<'_>, names: &Names<'_>, name: ServiceName
             .optional("failover")
             .and_then(|value| failover::read(reader, &format!("service.{name}.failover"), value))
             .unwrap_or_default(),
+        outage_cost: fields.optional("outage_cost").and_then(|value| read_outage_cost(reader, &name, value)),
         failures: fields
             .optional("failures")
             .map(|value| failures::read(reader, &format!("service.{name}.failures"), Whose::Service, value))
@@ -267,6 +271,17 @@ fn read_protocol(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Protocol> 
         reader.report(value.span(), format!("endpoints know no protocol `{}`", shown(text)), remedy);
     }
     found
+}
+
+fn read_outage_cost(reader: &mut Reader<'_>, name: &ServiceName, value: Value<'_>) -> Option<Amount> {
+    let fields = value.fields(reader, format!("service.{name}.outage_cost"), OUTAGE_COST)?;
+    let value = fields.required(reader, "per_hour")?;
+    let amount = accounts::read_amount(reader, value)?;
+    if amount == Amount::ZERO {
+        value.reject(reader, "an outage that costs nothing weighs against nothing; leave it out if nobody knows");
+        return None;
+    }
+    Some(amount)
 }
 
 fn read_limits(reader: &mut Reader<'_>, name: &ServiceName, value: Value<'_>) -> Option<Limits> {
