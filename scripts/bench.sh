@@ -20,6 +20,7 @@ trap 'rm -f "$TEXT"' EXIT
 readonly BENCHES=(
     "ostler|failover|a dead remote endpoint is noticed within 5 s, what holds no data is served by a declared standby within 10 s, and PostgreSQL with 100,000 rows from its backup within the bare restore's own time + 10 s"
     "ostler|healing|kill -9 to the next answer: within 1 ms of the program's own bare start (median against median; p99 within 3 ms); through the endpoint no connect is refused; ten kills in a row without a step of a second"
+    "ostler|together|1,000 instances failing together: never more under repair than allowed, and neither restarts by reflex nor remedies above their rate"
     "ostler|at_rest|1,000 instances: keeper below 6 MB, all three processes together below 30 MB (PSS), below 1 % of one core with TCP probes every 10 s"
     "ostler-keeper|restart|no bar of its own: where the time between a kill and the next answer goes"
     "ostler-gateway|carry|no bar: what the gateway costs its callers, against a direct connection in the same run"

@@ -105,7 +105,8 @@ pub struct Drilling {
     pub not_caused: Option<String>,
     /// When something of it was first seen.
     pub noticed: Option<Timestamp>,
-    /// What was first concluded.
+    /// What was concluded: the first that is right, or the first. What a provider's outage is follows only from several
+    /// instances, and the first of them is judged alone.
     pub diagnosed: Option<Diagnosed>,
     /// Since when nothing is left of the fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -484,7 +485,9 @@ impl Drilling {
         self.noticed.get_or_insert(when);
         if let FactKind::Concluded { finding, .. } = kind {
             let right = self.drill.is_right(&finding.cause, provider);
-            self.diagnosed.get_or_insert_with(|| Diagnosed { words: finding.cause.in_words(), right });
+            if self.diagnosed.as_ref().is_none_or(|diagnosed| right && !diagnosed.right) {
+                self.diagnosed = Some(Diagnosed { words: finding.cause.in_words(), right });
+            }
         }
     }
 

@@ -141,7 +141,7 @@ impl Estate {
         output.stdout
     }
 
-    fn home(&self) -> PathBuf {
+    pub fn home(&self) -> PathBuf {
         self.folder.path().join("home")
     }
 
