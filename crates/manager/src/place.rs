@@ -100,11 +100,16 @@ impl PlacementProblem {
         let all = || held.iter().chain(&services);
         let service = all().find(is_new).or_else(|| all().next()).or_else(|| estate.services.keys().next());
         let (cause, remedy) = explanation.split_once("\n\n").unwrap_or((&explanation, ""));
+        // It stands after "help:".
+        let mut remedy = remedy.trim_end_matches('.').to_owned();
+        if let Some(first) = remedy.get_mut(..1) {
+            first.make_ascii_lowercase();
+        }
         Self {
             service: service.cloned().expect("a conflict is about services of the estate"),
             key: "version",
             cause: cause.trim_end_matches('.').to_owned(),
-            remedy: remedy.trim_end_matches('.').to_owned(),
+            remedy,
         }
     }
 }

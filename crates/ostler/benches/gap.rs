@@ -1,6 +1,6 @@
 //! For how long callers of a PostgreSQL wait while it is upgraded in place to another minor version: somebody who connects
-//! to its endpoint again and again, beside the same asked of the same server and data without ostler, while it is only
-//! stopped and started.
+//! to its endpoint again and again, alone and beside a pool of open connections, and the same asked of the same server and
+//! data without ostler, while it is only stopped and started.
 //!
 //! `cargo bench -p ostler --bench gap`
 
@@ -26,6 +26,8 @@ use rustix::process::{Pid, Signal, kill_process};
 const VERSIONS: [&str; 2] = ["16.2", "16.11"];
 /// Upgrades and ways back.
 const CHANGES: usize = 10;
+/// Open connections on which nothing is under way.
+const POOL: usize = 5;
 /// How many times its own restart a gap may take.
 const BAR: f64 = 2.0;
 /// Between two questions.
@@ -58,13 +60,17 @@ fn main() {
     install(1);
     estate.ostler(&["apply", "ostler.toml"]);
     let endpoint = estate.instances("db")[0].endpoint;
-    let mut upgraded = Gaps::default();
-    for change in 0..CHANGES {
+    let (mut upgraded, mut pooled) = (Gaps::default(), Gaps::default());
+    for change in 0..2 * CHANGES {
         let forth = change % 2 == 0;
         let command = if forth { ["upgrade", "db", "--yes"] } else { ["rollback", "db", "--yes"] };
-        upgraded.add(endpoint, || {
+        let beside = if change < CHANGES { 0 } else { POOL };
+        let pool: Vec<_> = (0..beside).map(|_| connected(endpoint).unwrap()).collect();
+        let gaps = if change < CHANGES { &mut upgraded } else { &mut pooled };
+        gaps.add(endpoint, || {
             estate.ostler(&command);
         });
+        drop(pool);
         let version = &estate.json(&["status"])["services"][0]["version"];
         assert_eq!(*version, VERSIONS[usize::from(forth)]);
     }
@@ -74,9 +80,12 @@ fn main() {
     println!("PostgreSQL {}, milliseconds without an answer; {CHANGES} times each", VERSIONS.join(" to "));
     println!("{:<44}{:>8}{:>8}{:>10}", "", "median", "max", "refused");
     upgraded.print("upgraded in place and back, at its endpoint");
+    pooled.print(&format!("the same beside {POOL} idle connections"));
     restarted.print("only stopped and started, on its own port");
-    let ratio = upgraded.median().as_secs_f64() / restarted.median().as_secs_f64();
-    println!("\n{ratio:.2} times its own restart; bar {BAR}: {}", verdict(ratio < BAR && upgraded.refused == 0));
+    let times = |gaps: &Gaps| gaps.median().as_secs_f64() / restarted.median().as_secs_f64();
+    let (alone, beside) = (times(&upgraded), times(&pooled));
+    let met = alone < BAR && beside < BAR && upgraded.refused + pooled.refused == 0;
+    println!("\n{alone:.2} times its own restart, {beside:.2} beside idle connections; bar {BAR}: {}", verdict(met));
 }
 
 /// Where both versions are.
@@ -212,15 +221,17 @@ impl Caller {
 
 /// Whether a server that takes connections is there: it asks for a password then. While it starts it says so instead.
 fn is_answered(address: SocketAddr) -> bool {
-    let ask = || -> std::io::Result<bool> {
-        let mut stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(WITHIN))?;
-        let body = b"\x00\x03\x00\x00user\0nobody\0database\0postgres\0\0";
-        let length = u32::try_from(body.len() + 4).unwrap();
-        stream.write_all(&[&length.to_be_bytes()[..], body].concat())?;
-        let mut kind = [0];
-        stream.read_exact(&mut kind)?;
-        Ok(kind == *b"R")
-    };
-    ask().unwrap_or(false)
+    connected(address).is_ok()
+}
+
+/// A connection that was answered so.
+fn connected(address: SocketAddr) -> std::io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(WITHIN))?;
+    let body = b"\x00\x03\x00\x00user\0nobody\0database\0postgres\0\0";
+    let length = u32::try_from(body.len() + 4).unwrap();
+    stream.write_all(&[&length.to_be_bytes()[..], body].concat())?;
+    let mut kind = [0];
+    stream.read_exact(&mut kind)?;
+    if kind == *b"R" { Ok(stream) } else { Err(std::io::ErrorKind::NotConnected.into()) }
 }
