@@ -3,7 +3,7 @@
 #
 #   scripts/bench.sh [OUTPUT]        (default: docs/benchmarks.md)
 #
-# Run `scripts/setup.sh bench` before (`make bench` does). Takes about twenty minutes once everything is built; use an
+# Run `scripts/setup.sh bench` before (`make bench` does). Takes about twenty-five minutes once everything is built; use an
 # otherwise idle machine.
 set -euo pipefail
 cd "$(dirname -- "${BASH_SOURCE[0]}")/.."
@@ -19,9 +19,11 @@ trap 'rm -f "$TEXT"' EXIT
 # What is measured: package, benchmark, and the bar it is held to.
 readonly BENCHES=(
     "ostler|failover|a dead remote endpoint is noticed within 5 s, what holds no data is served by a declared standby within 10 s, and PostgreSQL with 100,000 rows from its backup within the bare restore's own time + 10 s"
+    "ostler|gap|PostgreSQL upgraded in place to another minor version: without an answer at its endpoint for less than twice its own bare restart, and no connection refused"
     "ostler|healing|kill -9 to the next answer: within 1 ms of the program's own bare start (median against median; p99 within 3 ms); through the endpoint no connect is refused; ten kills in a row without a step of a second"
     "ostler|together|1,000 instances failing together: never more under repair than allowed, and neither restarts by reflex nor remedies above their rate"
     "ostler|at_rest|1,000 instances: keeper below 6 MB, all three processes together below 30 MB (PSS), below 1 % of one core with TCP probes every 10 s"
+    "ostler|rolling|0 of 250,000 idempotent requests with answers up to 64 KiB fail at 32 connections while four web instances are upgraded in waves, and while ostler itself is upgraded, again and again"
     "ostler-keeper|restart|no bar of its own: where the time between a kill and the next answer goes"
     "ostler-gateway|carry|no bar: what the gateway costs its callers, against a direct connection in the same run"
     "ostler-gateway|http|0 of 250,000 idempotent requests with answers up to 64 KiB fail while an instance is killed every second, at 32 connections and two instances; small answers and streams of 1 MiB as ratios to HAProxy and nginx"
@@ -45,7 +47,7 @@ main() {
         versions
     } >"$TEXT"
     cargo build --release --quiet -p ostler
-    cargo build --release --quiet -p ostler --example tiny # what the supervisors look after
+    cargo build --release --quiet -p ostler --example tiny --example answers # what is looked after, and replaced
     local entry package bench bar
     # All of it first: what is measured must not share the machine with a compiler.
     for entry in "${BENCHES[@]}"; do

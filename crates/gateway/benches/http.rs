@@ -8,6 +8,8 @@
 
 #[path = "../tests/common/mod.rs"]
 mod common;
+#[path = "common/load.rs"]
+mod load;
 #[path = "common/process.rs"]
 mod process;
 
@@ -19,11 +21,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{Keeper, KeeperSocket};
+use load::{Caller, MIXED_BYTES, await_answers, filler, micros, p99_ms};
 use ostler_gateway::{Config, Limits, run};
 use ostler_keeper::protocol::ToGateway;
 use process::Process;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
@@ -36,10 +39,6 @@ const SMALL_BYTES: usize = 100;
 const STREAM_BYTES: usize = 1 << 20;
 const KILLED_UNDER: u64 = 250_000;
 const KILL_EVERY: Duration = Duration::from_secs(1);
-/// Answers while instances are killed, one after the other.
-const MIXED_BYTES: [usize; 6] = [100, 64 * 1024, 1_000, 4_000, 20_000, 400];
-/// What has not come by then never comes.
-const WITHIN: Duration = Duration::from_secs(20);
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -200,73 +199,6 @@ async fn under_kills(endpoint: SocketAddr, fleet: &Arc<Fleet>) -> Killed {
     Killed { failed: failed.load(Ordering::Relaxed), kills: kills.stop(), took, p99_ms: p99_ms(times) }
 }
 
-/// Somebody who asks again and again, on one connection as long as it lasts.
-#[derive(Default)]
-struct Caller {
-    stream: Option<TcpStream>,
-    buffer: Vec<u8>,
-}
-
-impl Caller {
-    /// Whether the whole right answer came.
-    async fn get(&mut self, endpoint: SocketAddr, bytes: usize) -> bool {
-        let answered = tokio::time::timeout(WITHIN, self.try_get(endpoint, bytes)).await;
-        let well = matches!(answered, Ok(Ok(true)));
-        if !well {
-            *self = Self::default();
-        }
-        well
-    }
-
-    async fn try_get(&mut self, endpoint: SocketAddr, bytes: usize) -> std::io::Result<bool> {
-        if self.stream.is_none() {
-            let stream = TcpStream::connect(endpoint).await?;
-            stream.set_nodelay(true)?;
-            self.stream = Some(stream);
-        }
-        let stream = self.stream.as_mut().unwrap();
-        stream.write_all(format!("GET /{bytes} HTTP/1.1\r\nhost: bench\r\n\r\n").as_bytes()).await?;
-        self.buffer.clear();
-        let head = loop {
-            if stream.read_buf(&mut self.buffer).await? == 0 {
-                return Ok(false);
-            }
-            if let Some(at) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
-                break at + 4;
-            }
-        };
-        let text = String::from_utf8_lossy(&self.buffer[..head]).to_lowercase();
-        if !text.starts_with("http/1.1 200 ") || !text.contains(&format!("content-length: {bytes}\r\n")) {
-            return Ok(false);
-        }
-        while self.buffer.len() < head + bytes {
-            if stream.read_buf(&mut self.buffer).await? == 0 {
-                return Ok(false);
-            }
-        }
-        let closes = text.contains("connection: close");
-        let right = self.buffer.len() == head + bytes && self.buffer[head..].iter().all(|byte| *byte == filler(bytes));
-        if closes {
-            self.stream = None;
-        }
-        Ok(right)
-    }
-}
-
-/// What an answer of this length is made of.
-fn filler(bytes: usize) -> u8 {
-    b'a' + (bytes % 26) as u8
-}
-
-fn micros(since: Instant) -> u32 {
-    u32::try_from(since.elapsed().as_micros()).unwrap_or(u32::MAX)
-}
-
-fn p99_ms(mut times: Vec<u32>) -> f64 {
-    times.sort_unstable();
-    f64::from(times[times.len() * 99 / 100]) / 1000.0
-}
-
 /// The instances, each started again as soon as it dies.
 struct Fleet(Vec<(SocketAddr, std::sync::Mutex<Process>)>);
 
@@ -423,15 +355,6 @@ impl Proxy {
 /// The gateway's process, with one thread as in use.
 fn gateway(keeper_socket: &Path) {
     current_thread().block_on(run(Config::at(keeper_socket))).unwrap();
-}
-
-/// Until the proxy listens and its instances answer.
-async fn await_answers(endpoint: SocketAddr) {
-    let until = Instant::now() + WITHIN;
-    while !Caller::default().get(endpoint, SMALL_BYTES).await {
-        assert!(Instant::now() < until, "nothing answers at {endpoint}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 /// Ports that were free a moment ago.

@@ -130,7 +130,7 @@ async fn carry(mut caller: TcpStream, service: Arc<Service>, accepted: Instant, 
 pub(crate) async fn pump_unless_fenced(caller: &mut TcpStream, target: &mut TcpStream, lease: &Lease) -> Ended {
     let service = lease.service();
     tokio::select! {
-        ended = pump(caller, target, &service.traffic) => ended,
+        ended = pump(caller, target, &service.traffic, |busy| lease.is_busy(busy)) => ended,
         () = service.until_fenced(|service| service.is_fenced(&lease.target.instance)) => Ended::Broken,
     }
 }

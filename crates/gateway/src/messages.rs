@@ -96,7 +96,7 @@ pub struct Target {
 #[serde(rename_all = "kebab-case")]
 pub enum Tell {
     /// Send no new connection to `address`, and answer [`Says::Drained`] when the present ones are gone or
-    /// `within_ms` have passed. Nothing is cut off. A later [`Table`] that names the address opens it again, so the
+    /// `within_ms` have passed; where no other instance can be reached also when they are all at rest. Nothing is cut off. A later [`Table`] that names the address opens it again, so the
     /// manager takes it out of the table first.
     Drain {
         /// Repeated in the answer.

@@ -45,17 +45,34 @@ pub(crate) enum Ended {
     Broken,
 }
 
-/// Carries until both directions have ended or one side is broken.
-pub(crate) async fn pump(caller: &mut TcpStream, target: &mut TcpStream, traffic: &Traffic) -> Ended {
+/// Carries until both directions have ended or one side is broken. Whenever it changes, `is_busy` is told whether something
+/// is under way: the caller has had the last word, which waits for an answer, or somebody has not taken yet what was said.
+pub(crate) async fn pump(
+    caller: &mut TcpStream,
+    target: &mut TcpStream,
+    traffic: &Traffic,
+    is_busy: impl Fn(bool),
+) -> Ended {
     let (mut inward, mut outward) = (Direction::default(), Direction::default());
-    let mut trusted = false;
+    let (mut trusted, mut waits, mut busy) = (false, true, true);
     poll_fn(|cx| {
         CHUNK.with_borrow_mut(|chunk| {
-            let inward = inward.poll(cx, caller, target, &traffic.bytes_in, chunk);
-            let ended = outward.poll(cx, target, caller, &traffic.bytes_out, chunk);
-            if outward.moved && !trusted {
+            let heard = (inward.reads, outward.reads);
+            let (asked, answered) = (&mut inward, &mut outward);
+            let inward = asked.poll(cx, caller, target, &traffic.bytes_in, chunk);
+            let ended = answered.poll(cx, target, caller, &traffic.bytes_out, chunk);
+            if answered.reads > 0 && !trusted {
                 trusted = true;
                 trust(target);
+            }
+            match (asked.reads > heard.0, answered.reads > heard.1) {
+                (true, _) => waits = true, // in doubt it is no answer to this
+                (false, true) => waits = false,
+                (false, false) => {}
+            }
+            let now = waits || asked.is_kept() || answered.is_kept();
+            if std::mem::replace(&mut busy, now) != now {
+                is_busy(now);
             }
             match (inward, ended) {
                 (Poll::Ready(End::SourceLost), _) | (_, Poll::Ready(End::SourceLost)) => Poll::Ready(Ended::Broken),
@@ -89,12 +106,16 @@ struct Direction {
     /// What was read and not yet written, from `written` on.
     kept: Vec<u8>,
     written: usize,
-    /// Something has come from the source.
-    moved: bool,
+    /// How often something has come from the source.
+    reads: u64,
     end: Option<End>,
 }
 
 impl Direction {
+    fn is_kept(&self) -> bool {
+        self.written < self.kept.len()
+    }
+
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -139,7 +160,7 @@ impl Direction {
                 Poll::Ready(Ok(())) => {}
             }
             let bytes = buffer.filled();
-            self.moved |= !bytes.is_empty();
+            self.reads += u64::from(!bytes.is_empty());
             if bytes.is_empty() {
                 return Poll::Ready(match ready!(Pin::new(sink).poll_shutdown(cx)) {
                     Ok(()) => End::Reached,

@@ -343,7 +343,7 @@ mod tests {
         let mut word = [0; 5];
         let traffic = crate::pump::Traffic::default();
         tokio::select! {
-            _ = crate::pump::pump(&mut caller, &mut target, &traffic) => panic!("nobody ended it"),
+            _ = crate::pump::pump(&mut caller, &mut target, &traffic, |_| {}) => panic!("nobody ended it"),
             read = client.read_exact(&mut word) => drop(read.unwrap()),
         }
         assert_eq!(sockopt::tcp_keepidle(&target).unwrap(), TRUST);

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -39,6 +39,9 @@ const IDLE_FOR: Duration = Duration::from_secs(30);
 
 /// So long a report on what is fenced waits for connections to end: they are cut, which takes no time.
 const FENCED_WITHIN: Duration = Duration::from_secs(5);
+
+/// A connection on which nobody waits for an answer, and over which nothing went for so long, is at rest.
+const REST: Duration = Duration::from_millis(50);
 
 /// How many callers of one service try again at the same time while nothing can be reached. The others wait for one
 /// of these to get through: a thousand held callers must not become a storm of connects.
@@ -95,10 +98,19 @@ struct Served {
 #[derive(Debug)]
 struct Entry {
     target: Target,
-    active: Arc<AtomicU64>,
+    count: Arc<Count>,
     suspect_until: Option<Instant>,
     /// Once it was asked something in HTTP.
     http: Option<Box<Asked>>,
+}
+
+/// Connections to one target.
+#[derive(Debug, Default)]
+struct Count {
+    /// All of them.
+    active: AtomicU64,
+    /// Those on which something is under way.
+    busy: AtomicU64,
 }
 
 /// What is held of a target that speaks HTTP.
@@ -156,10 +168,10 @@ impl Service {
         for target in table.iter().flat_map(|table| &table.targets) {
             let known = before.iter().position(|entry| entry.target == *target);
             let known = known.map(|index| before.swap_remove(index));
-            let (active, http) = known.map(|entry| (entry.active, entry.http)).unwrap_or_default();
-            state.targets.push(Entry { target: target.clone(), active, suspect_until: None, http });
+            let (count, http) = known.map(|entry| (entry.count, entry.http)).unwrap_or_default();
+            state.targets.push(Entry { target: target.clone(), count, suspect_until: None, http });
         }
-        before.retain(|entry| entry.active.load(Ordering::Acquire) > 0);
+        before.retain(|entry| entry.count.active.load(Ordering::Acquire) > 0);
         before.iter_mut().for_each(|entry| entry.http = None); // with it, idle connections are closed
         state.relieve();
         state.leaving = before;
@@ -218,7 +230,7 @@ impl Service {
         let state = self.state();
         let entries = state.targets.iter().chain(&state.leaving);
         let fenced = entries.filter(|entry| state.fenced.contains(&entry.target.instance));
-        fenced.map(|entry| entry.active.load(Ordering::Acquire)).sum()
+        fenced.map(|entry| entry.count.active.load(Ordering::Acquire)).sum()
     }
 
     /// How long a caller may be held.
@@ -236,7 +248,7 @@ impl Service {
         let mut state = self.state();
         let mut now = None; // read the clock only if a target needs it
         let candidates = state.targets.iter().map(|entry| {
-            let active = u32::try_from(entry.active.load(Ordering::Acquire)).unwrap_or(u32::MAX);
+            let active = u32::try_from(entry.count.active.load(Ordering::Acquire)).unwrap_or(u32::MAX);
             let suspect = entry.suspect_until.is_some_and(|until| until > *now.get_or_insert_with(Instant::now));
             let aside =
                 entry.http.as_ref().is_some_and(|http| http.record.is_aside(*now.get_or_insert_with(Instant::now)));
@@ -245,8 +257,10 @@ impl Service {
         let index = choose(candidates, state.turn)?;
         state.turn = index + 1;
         let entry = &state.targets[index];
-        entry.active.fetch_add(1, Ordering::AcqRel);
-        Some(Lease { target: entry.target.clone(), active: Arc::clone(&entry.active), service: Arc::clone(self) })
+        entry.count.active.fetch_add(1, Ordering::AcqRel);
+        entry.count.busy.fetch_add(1, Ordering::AcqRel);
+        let (target, count) = (entry.target.clone(), Arc::clone(&entry.count));
+        Some(Lease { target, count, busy: AtomicBool::new(true), service: Arc::clone(self) })
     }
 
     /// Whether callers are to find that the target refuses connections, as a drill has it.
@@ -400,7 +414,8 @@ impl Service {
         self.report(report);
     }
 
-    /// Sends nothing new to `address`, waits until its connections are gone or the time is over, and reports.
+    /// Sends nothing new to `address`, waits until its connections are gone or the time is over, and reports. Where nobody
+    /// else can be reached, new callers wait meanwhile: then connections that are at rest are not waited for.
     pub(crate) async fn drain(self: Arc<Self>, id: u64, address: SocketAddr, within: Duration) {
         self.withdraw(address);
         let gone = async {
@@ -413,8 +428,30 @@ impl Service {
                 released.await;
             }
         };
+        let at_rest = async {
+            let carried = || {
+                let Traffic { bytes_in, bytes_out, .. } = &self.traffic;
+                (bytes_in.load(Ordering::Relaxed), bytes_out.load(Ordering::Relaxed))
+            };
+            let (mut since, mut before) = (Instant::now(), carried());
+            loop {
+                tokio::time::sleep(REST / 5).await;
+                let now = carried();
+                if self.has_targets() || self.busy_connections_of(address) > 0 || now != before {
+                    (since, before) = (Instant::now(), now);
+                } else if since.elapsed() >= REST {
+                    return;
+                }
+            }
+        };
+        let drained = async {
+            tokio::select! {
+                () = gone => {}
+                () = at_rest => {}
+            }
+        };
         // Whether the time was over or not, the count tells.
-        let _ = tokio::time::timeout(within, gone).await;
+        let _ = tokio::time::timeout(within, drained).await;
         let left = self.connections_of(address);
         self.say(Says::Drained { id, left });
     }
@@ -455,7 +492,13 @@ impl Service {
     fn connections_of(&self, address: SocketAddr) -> u64 {
         let state = self.state();
         let entries = state.targets.iter().chain(&state.leaving).filter(|entry| entry.target.address == address);
-        entries.map(|entry| entry.active.load(Ordering::Acquire)).sum()
+        entries.map(|entry| entry.count.active.load(Ordering::Acquire)).sum()
+    }
+
+    fn busy_connections_of(&self, address: SocketAddr) -> u64 {
+        let state = self.state();
+        let entries = state.targets.iter().chain(&state.leaving).filter(|entry| entry.target.address == address);
+        entries.map(|entry| entry.count.busy.load(Ordering::Acquire)).sum()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -491,7 +534,8 @@ impl State {
 #[derive(Debug)]
 pub(crate) struct Lease {
     pub(crate) target: Target,
-    active: Arc<AtomicU64>,
+    count: Arc<Count>,
+    busy: AtomicBool,
     service: Arc<Service>,
 }
 
@@ -500,11 +544,21 @@ impl Lease {
     pub(crate) fn service(&self) -> &Arc<Service> {
         &self.service
     }
+
+    /// Whether something is under way on it. As long as nobody says so, it is.
+    pub(crate) fn is_busy(&self, busy: bool) {
+        match (self.busy.swap(busy, Ordering::AcqRel), busy) {
+            (false, true) => _ = self.count.busy.fetch_add(1, Ordering::AcqRel),
+            (true, false) => _ = self.count.busy.fetch_sub(1, Ordering::AcqRel),
+            (true, true) | (false, false) => {}
+        }
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if self.active.fetch_sub(1, Ordering::AcqRel) == 1 {
+        self.is_busy(false);
+        if self.count.active.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.service.released.notify_waiters();
         }
     }

@@ -140,6 +140,31 @@ async fn a_drain_waits_for_open_connections_or_until_its_time_is_over() {
     assert_eq!(keeper.says_of_importance().await, Says::Drained { id: 2, left: 0 });
 }
 
+/// A pool of connections never ends by itself, and new callers wait as long as it is waited for.
+#[tokio::test]
+async fn where_nobody_else_serves_a_drain_waits_only_for_what_is_under_way() {
+    let (_home, _socket, _gateway, keeper) = start(ROOMY).await;
+    let (endpoint, _held) = keeper.listen("web").await;
+    let old = Instance::start(1).await;
+    keeper.table("web", &[old.address], 60_000).await;
+    let (mut first, _) = call(endpoint).await;
+    let (mut second, _) = call(endpoint).await;
+    round_trip(&mut first).await;
+    round_trip(&mut second).await;
+    keeper.table("web", &[], 60_000).await;
+    keeper.drain(1, "web", old.address, 600_000).await;
+    assert_eq!(keeper.says_of_importance().await, Says::Drained { id: 1, left: 2 });
+    round_trip(&mut first).await; // nothing was cut off
+
+    // Where another one serves, nobody waits, and so time is given.
+    let new = Instance::start(2).await;
+    keeper.table("web", &[new.address], 60_000).await;
+    keeper.drain(2, "web", old.address, 400).await;
+    let begun = std::time::Instant::now();
+    assert_eq!(keeper.says_of_importance().await, Says::Drained { id: 2, left: 2 });
+    assert!(begun.elapsed() >= std::time::Duration::from_millis(300), "it has waited: {:?}", begun.elapsed());
+}
+
 #[tokio::test]
 async fn a_draining_target_gets_nothing_new_even_if_the_table_still_names_it() {
     let (_home, _socket, _gateway, keeper) = start(ROOMY).await;

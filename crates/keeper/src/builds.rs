@@ -82,6 +82,9 @@ pub struct Build {
     pub envelope: u32,
     /// The kinds of facts that it knows.
     pub kinds: BTreeSet<String>,
+    /// While it is on probation its manager confirms again and again that it answers: one that does not, hangs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub answers: bool,
     /// The file from which it was run before there was a copy, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runs_from: Option<FileId>,
@@ -308,7 +311,7 @@ mod tests {
 
     fn build(version: &str) -> Build {
         let (kinds, sha256) = (BTreeSet::from(["resumed".to_owned()]), version.repeat(3));
-        Build { version: version.into(), sha256, envelope: 1, kinds, runs_from: None }
+        Build { version: version.into(), sha256, envelope: 1, kinds, answers: true, runs_from: None }
     }
 
     fn upgrade(stage: Stage) -> Upgrade {

@@ -321,15 +321,15 @@ fn arguments(command: &[String], memory: RawFd, refused: Option<&str>) -> Vec<Os
 }
 
 /// What was handed over to this process, in the descriptor `memory`. Where it is not understood, this process becomes
-/// the program again that handed it over, and this does not return.
+/// the program again that handed it over, and this does not return; the same where it is `unfit` to go on with it.
 ///
 /// # Errors
 /// If it cannot even become that one again.
-pub(crate) fn take(memory: RawFd, command: &[String]) -> Result<State, KeeperError> {
+pub(crate) fn take(memory: RawFd, command: &[String], unfit: Option<String>) -> Result<State, KeeperError> {
     let failed = |cause| KeeperError::System { step: "take over from the former keeper", cause };
     let borrowed = sys::borrow(memory).map_err(failed)?;
     let (head, text) = read(borrowed).map_err(failed)?;
-    let why = match understand(&head, &text) {
+    let why = match unfit.map_or_else(|| understand(&head, &text), Err) {
         Ok(state) => match state.descriptors().into_iter().find(|descriptor| sys::borrow(*descriptor).is_err()) {
             None => {
                 drop(sys::inherit(memory).map_err(failed)?);

@@ -50,5 +50,5 @@ mod sys;
 mod tree;
 
 pub use handover::VERSION as HANDOVER_VERSION;
-pub use replacing::BESIDE;
+pub use replacing::{ANSWERS_EVERY, BESIDE};
 pub use run::{CommandLine, Config, KeeperError, Resume, run, socket_path};

@@ -8,6 +8,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use ostler_model::time::Timestamp;
 use rustix::process::Signal;
 
 use crate::builds::{self, Build, FileId, Stage, State, Upgrade};
@@ -18,6 +19,8 @@ use crate::roles::RoleKind;
 
 /// A process of a new build that ends by itself so often within its probation does not hold.
 const ENDS_MAX: u32 = 3;
+/// The manager of a build on probation confirms so often that it answers.
+pub const ANSWERS_EVERY: Duration = Duration::from_secs(1);
 /// Before what failed on the way back is tried again.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// No probation, and no trial, is longer: a month, an hour.
@@ -152,6 +155,7 @@ impl Keeper {
         for kind in [RoleKind::Manager, RoleKind::Gateway] {
             if self.roles[kind].connection == Some(connection) {
                 self.roles[kind].confirmed = true;
+                self.roles[kind].heard = Instant::now();
             }
         }
         self.advance();
@@ -180,16 +184,7 @@ impl Keeper {
             Stage::Manager => self.advance_manager(&upgrade),
             Stage::Gateway => self.advance_gateway(&upgrade),
             Stage::Keeper => self.advance_keeper(&upgrade),
-            Stage::Probation { until } => {
-                let left = until.since(timestamp());
-                if left.is_zero() {
-                    self.end_upgrade();
-                } else {
-                    // The machine's clock may be set meanwhile: it is looked at again.
-                    let pause = left.min(Duration::from_secs(60)) + Duration::from_millis(1);
-                    self.poll.at(Instant::now() + pause, Timer::Upgrade);
-                }
-            }
+            Stage::Probation { until } => self.advance_probation(&upgrade, until),
         }
     }
 
@@ -242,6 +237,28 @@ impl Keeper {
         } else {
             self.take_build_back(why);
         }
+    }
+
+    fn advance_probation(&mut self, upgrade: &Upgrade, until: Timestamp) {
+        let left = until.since(timestamp());
+        if left.is_zero() {
+            return self.end_upgrade();
+        }
+        if upgrade.to.answers {
+            let patience = Duration::from_millis(upgrade.trial_ms).max(3 * ANSWERS_EVERY);
+            let manager = &self.roles[RoleKind::Manager];
+            if let Some(live) = manager.process.as_ref().filter(|_| manager.heard.elapsed() > patience)
+                && self.is_goal(RoleKind::Manager)
+            {
+                let _ = rustix::process::pidfd_send_signal(&live.pidfd, Signal::KILL); // an error: it has just ended
+                let patience = seconds(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX));
+                self.take_build_back(&format!("its manager did not answer for {patience} within its probation"));
+                return;
+            }
+        }
+        // The machine's clock may be set meanwhile: it is looked at again.
+        let again = if upgrade.to.answers { ANSWERS_EVERY } else { Duration::from_secs(60) };
+        self.poll.at(Instant::now() + left.min(again) + Duration::from_millis(1), Timer::Upgrade);
     }
 
     fn advance_keeper(&mut self, upgrade: &Upgrade) {
@@ -339,6 +356,7 @@ impl Keeper {
     /// A process of this role was started.
     pub(crate) fn role_started(&mut self, kind: RoleKind) {
         self.note_file(kind);
+        self.roles[kind].heard = Instant::now();
         let Some(upgrade) = &self.replacing.state.upgrade else { return };
         if matches!((kind, upgrade.stage), (RoleKind::Manager, Stage::Manager) | (RoleKind::Gateway, Stage::Gateway)) {
             self.wait_until(Duration::from_millis(upgrade.trial_ms));

@@ -62,6 +62,8 @@ pub(crate) struct RoleState {
     pub(crate) file: Option<FileId>,
     /// It has said on this connection that it has come up.
     pub(crate) confirmed: bool,
+    /// When it last said so, or was started.
+    pub(crate) heard: Instant,
     persistence: Persistence,
     /// A timer will start it.
     pausing: bool,
@@ -76,6 +78,7 @@ impl Roles {
             connection: None,
             file: None,
             confirmed: false,
+            heard: now,
             persistence: Persistence::new(grant, PAUSE_MIN, pause_max, now),
             pausing: false,
         };

@@ -62,6 +62,8 @@ pub struct Resume {
     pub memory: i32,
     /// Why the next image gave it back.
     pub refused: Option<String>,
+    /// Why this image is not to go on with it, if it is not: a build that is no good. The former one goes on then.
+    pub unfit: Option<String>,
 }
 
 /// How one of ostler's own processes is started: with the keeper's environment and these additions.
@@ -200,7 +202,7 @@ fn prepare_home(home: &Path) -> Result<OwnedFd, KeeperError> {
 /// Goes on where another image of this process was.
 fn resumed(config: Config, resume: &Resume) -> Result<Keeper, KeeperError> {
     let step = |step: &'static str| move |cause: io::Error| KeeperError::System { step, cause };
-    let state = handover::take(resume.memory, &config.handover)?;
+    let state = handover::take(resume.memory, &config.handover, resume.unfit.clone())?;
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let (lock, listener) = state.lock_and_listener().map_err(step("take over from the former keeper"))?;
     let children = Children { files: state.files, oom: state.oom };

@@ -53,6 +53,15 @@ impl Waits {
     }
 }
 
+impl Knowledge {
+    /// Whether a backup is made before an upgrade touches anything; `data`: its data goes over in a move, which backs up by
+    /// itself, once nobody can write any more.
+    pub fn is_backed_up_before_upgrade(&self, service: &ServiceKnowledge, data: bool) -> bool {
+        let offers_backups = self.offering(service).is_some_and(|offering| offering.actions.backup);
+        !data && self.is_durable(service) && offers_backups
+    }
+}
+
 /// How upgrades are made, as declared or by default.
 pub(crate) fn declared(known: &Knowledge) -> Upgrade {
     known.estate.as_ref().and_then(|estate| estate.upgrade.as_deref()).cloned().unwrap_or_default()

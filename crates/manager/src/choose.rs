@@ -17,7 +17,7 @@ use ostler_model::estate::{Estate, Provider, Service};
 use ostler_model::ids::{PlanName, ProviderName, ServiceName};
 use ostler_model::money::Amount;
 use ostler_model::time::{Timestamp, in_words, rfc3339};
-use ostler_model::version::Version;
+use ostler_model::version::{Version, VersionRange};
 use serde::{Deserialize, Serialize};
 
 use crate::evidence::{Delivered, Evidence};
@@ -162,7 +162,8 @@ pub fn candidates(
 ) -> Vec<Candidate> {
     let held = known.services.get(&service.name).filter(|known| !known.instances.is_empty());
     let held = held.and_then(|known| known.placement.as_ref());
-    judged(known, estate, catalogs, service, held, &BTreeSet::new(), now)
+    let tied = held.map_or(Tied::Free, Tied::To);
+    judged(known, estate, catalogs, service, &tied, &relied_on(known, estate, &service.name), now)
 }
 
 /// The best plan for a service that has to leave: of none of these providers.
@@ -176,7 +177,8 @@ pub(crate) fn best_elsewhere(
     not_at: &BTreeSet<ProviderName>,
     now: Timestamp,
 ) -> Result<(ProviderName, PlanName), Option<String>> {
-    let all = judged(known, estate, &known.catalogs, service, None, not_at, now);
+    let relied_on = relied_on(known, estate, &service.name);
+    let all = judged(known, estate, &known.catalogs, service, &Tied::NotTo(not_at), &relied_on, now);
     let chosen = all.iter().find(|candidate| matches!(candidate.verdict, Judged::Chosen(_)));
     if let Some((provider, plan)) = chosen.and_then(|chosen| Some((chosen.provider.clone(), chosen.plan.clone()?))) {
         return Ok((provider, plan));
@@ -189,26 +191,38 @@ pub(crate) fn best_elsewhere(
     Err((!all.is_empty()).then(|| all.join("; ")))
 }
 
-/// Every plan of the estate's providers but these, judged as for a service that is there already where `held` says, or nowhere.
+/// What binds a service to a place.
+enum Tied<'a> {
+    /// It is nowhere yet.
+    Free,
+    /// It is there already.
+    To(&'a Placement),
+    /// It has to leave these.
+    NotTo(&'a BTreeSet<ProviderName>),
+}
+
+/// Every plan of the estate's providers that may be weighed, judged.
 fn judged(
     known: &Knowledge,
     estate: &Estate,
     catalogs: &BTreeMap<ProviderName, Arc<Catalog>>,
     service: &Service,
-    held: Option<&Placement>,
-    not_at: &BTreeSet<ProviderName>,
+    tied: &Tied<'_>,
+    relied_on: ReliedOn<'_>,
     now: Timestamp,
 ) -> Vec<Candidate> {
     let seen = seen_of(known, estate, now);
+    let held = if let Tied::To(held) = tied { Some(*held) } else { None };
+    let is_meant = |name: &ProviderName| !matches!(tied, Tied::NotTo(these) if these.contains(name));
     let mut all: Vec<Candidate> = Vec::new();
-    for (name, provider) in estate.providers.iter().filter(|(name, _)| !not_at.contains(*name)) {
+    for (name, provider) in estate.providers.iter().filter(|(name, _)| is_meant(name)) {
         // A provider that cannot be asked now offers what it offered last.
         let catalog = catalogs.get(name).or_else(|| known.catalogs.get(name));
         let offers = catalog.map_or_else(Vec::new, |catalog| Offered::all(catalog, service));
         let candidate = |offered: Option<&Offered<'_>>| Candidate {
             provider: name.clone(),
             plan: offered.map(|offered| offered.plan.name.clone()),
-            version: offered.and_then(|offered| offered.version(service)),
+            version: offered.and_then(|offered| offered.version(service, relied_on)),
             region: provider.region.clone(),
             price: offered.and_then(|offered| offered.plan.price.clone()),
             free: offered.is_some_and(|offered| offered.plan.free),
@@ -217,7 +231,7 @@ fn judged(
             certificate: provider.certificate.as_ref().map(|certificate| Examined::new(certificate, now)),
             delivered: seen.get(name).and_then(Evidence::delivered),
             falls_short: falls_short(provider, &seen),
-            verdict: judge(estate, service, provider.region.as_deref(), name, offered, held),
+            verdict: judge(estate, service, provider.region.as_deref(), name, offered, held, relied_on),
         };
         match offers.as_slice() {
             [] => all.push(candidate(None)),
@@ -257,9 +271,10 @@ pub(crate) fn chosen(
     estate: &Estate,
     catalogs: &BTreeMap<ProviderName, Arc<Catalog>>,
     service: &Service,
+    relied_on: ReliedOn<'_>,
     now: Timestamp,
 ) -> Option<(ProviderName, PlanName)> {
-    let all = candidates(known, estate, catalogs, service, now);
+    let all = judged(known, estate, catalogs, service, &Tied::Free, relied_on, now);
     let chosen = all.into_iter().find(|candidate| matches!(candidate.verdict, Judged::Chosen(_)))?;
     Some((chosen.provider, chosen.plan?))
 }
@@ -328,8 +343,11 @@ impl<'a> Offered<'a> {
     }
 
     /// The newest version that will do, or else the newest.
-    fn version(&self, service: &Service) -> Option<Version> {
-        let fitting = self.versions.iter().filter(|version| service.version.contains(version)).max();
+    fn version(&self, service: &Service, relied_on: ReliedOn<'_>) -> Option<Version> {
+        let fits = |version: &&Version| {
+            service.version.contains(version) && relied_on.iter().all(|(_, range)| range.contains(version))
+        };
+        let fitting = self.versions.iter().filter(fits).max();
         fitting.or_else(|| self.versions.iter().max()).cloned()
     }
 }
@@ -343,6 +361,38 @@ fn is_held(held: Option<&Placement>, candidate: &Candidate) -> bool {
     held.is_some_and(|held| held.provider == candidate.provider && Some(&held.plan) == candidate.plan.as_ref())
 }
 
+/// Which versions of a service its consumers rely on by their contracts, and who each of them is.
+pub(crate) type ReliedOn<'a> = &'a [(&'a ServiceName, &'a VersionRange)];
+
+/// What is relied on, by service.
+pub(crate) fn all_relied_on(estate: &Estate) -> BTreeMap<&ServiceName, Vec<(&ServiceName, &VersionRange)>> {
+    let mut all: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for spec in estate.services.values() {
+        for (need, range) in spec.contracts.iter().filter_map(|it| Some((&it.need, it.version.as_ref()?))) {
+            all.entry(need).or_default().push((&spec.name, range));
+        }
+    }
+    all
+}
+
+/// What is relied on of one service.
+pub(crate) fn relied_on<'a>(
+    known: &Knowledge,
+    estate: &'a Estate,
+    service: &ServiceName,
+) -> Vec<(&'a ServiceName, &'a VersionRange)> {
+    let about = |spec: &'a Service| {
+        let contracts = spec.contracts.iter().filter(|contract| contract.need == *service);
+        contracts.filter_map(|contract| Some((&spec.name, contract.version.as_ref()?)))
+    };
+    // In an estate that is declared it is known who the consumers are.
+    if known.estate.as_deref().is_some_and(|declared| std::ptr::eq(declared, estate)) {
+        let consumers = known.consumers.get(service).into_iter().flatten();
+        return consumers.filter_map(|name| estate.services.get(name)).flat_map(|spec| about(spec)).collect();
+    }
+    estate.services.values().flat_map(|spec| about(spec)).collect()
+}
+
 /// `Lost` for what would do: whether it is the best is not seen by looking at it alone.
 fn judge(
     estate: &Estate,
@@ -351,6 +401,7 @@ fn judge(
     provider: &ProviderName,
     offered: Option<&Offered<'_>>,
     held: Option<&Placement>,
+    relied_on: ReliedOn<'_>,
 ) -> Judged {
     let excluded = |why: String| Judged::Excluded(why);
     let Some(Offered { offering, plan, versions }) = offered else {
@@ -380,6 +431,12 @@ fn judge(
     }
     if !versions.is_empty() && !versions.iter().any(|version| service.version.contains(version)) {
         return excluded(format!("no version of it is in `{}`", service.version));
+    }
+    let fits = |version: &&Version| relied_on.iter().all(|(_, range)| range.contains(version));
+    if !is_there && !versions.is_empty() && !versions.iter().filter(|v| service.version.contains(v)).any(|v| fits(&v)) {
+        let all: Vec<String> =
+            relied_on.iter().map(|(consumer, range)| format!("`{consumer}` relies on `{range}`")).collect();
+        return excluded(format!("no version of it will do for its consumers: {}", all.join(", ")));
     }
     Judged::Lost(String::new())
 }

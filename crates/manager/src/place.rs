@@ -11,9 +11,10 @@ use ostler_model::ids::{PlanName, ProviderName, ServiceName};
 use ostler_model::time::Timestamp;
 use ostler_model::version::{Version, VersionRange};
 
-use crate::choose::chosen;
+use crate::choose::{ReliedOn, all_relied_on, chosen, relied_on};
 use crate::evolve::all_with_bought;
 use crate::knowledge::Knowledge;
+use crate::solve::{self, Conflict};
 
 /// Why a service cannot be bought as it is declared.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,13 +41,15 @@ pub fn place(
 ) -> Result<BTreeMap<ServiceName, Placement>, Vec<PlacementProblem>> {
     // What is gone from a catalog is held as before by whoever was bought of it.
     let catalogs = &all_with_bought(known, catalogs);
+    let relied_on = all_relied_on(estate);
     let mut placements = BTreeMap::new();
     let mut problems = Vec::new();
     for (name, service) in &estate.services {
         // Where nothing was made, nothing has to stay where it is.
         let made = known.services.get(name).filter(|service| !service.instances.is_empty());
         let current = made.and_then(|service| service.placement.as_ref());
-        match place_one(known, estate, catalogs, service, current, now) {
+        let relied_on = relied_on.get(name).map_or(&[][..], Vec::as_slice);
+        match place_one(known, estate, catalogs, service, current, relied_on, now) {
             Ok(placement) => {
                 placements.insert(name.clone(), placement);
             }
@@ -55,7 +58,60 @@ pub fn place(
             }
         }
     }
-    if problems.is_empty() { Ok(placements) } else { Err(problems) }
+    if problems.is_empty() {
+        go_together(known, estate, catalogs, &mut placements).map_err(|conflicts| {
+            conflicts.into_iter().map(|conflict| PlacementProblem::new(estate, known, conflict)).collect::<Vec<_>>()
+        })?;
+        return Ok(placements);
+    }
+    Err(problems)
+}
+
+/// Of what is not there yet, takes the versions that go together: with each other, and with what is there.
+fn go_together(
+    known: &Knowledge,
+    estate: &Estate,
+    catalogs: &BTreeMap<ProviderName, Arc<Catalog>>,
+    placements: &mut BTreeMap<ServiceName, Placement>,
+) -> Result<(), Vec<Conflict>> {
+    let is_there = |name: &ServiceName| known.services.get(name).is_some_and(|service| !service.instances.is_empty());
+    let fresh: BTreeMap<ServiceName, Placement> = placements
+        .iter()
+        .filter(|(name, _)| !is_there(name))
+        .map(|(name, placement)| (name.clone(), placement.clone()))
+        .collect();
+    if fresh.is_empty() {
+        return Ok(());
+    }
+    for (name, version) in solve::first(known, estate, catalogs, &fresh)? {
+        placements.entry(name).and_modify(|placement| placement.version = Some(version));
+    }
+    Ok(())
+}
+
+impl PlacementProblem {
+    /// A conflict of versions, told of a service that would be bought.
+    fn new(estate: &Estate, known: &Knowledge, conflict: Conflict) -> Self {
+        let Conflict { held, services, explanation, .. } = conflict;
+        let is_new = |name: &&ServiceName| {
+            estate.services.contains_key(*name)
+                && known.services.get(*name).is_none_or(|service| service.instances.is_empty())
+        };
+        let all = || held.iter().chain(&services);
+        let service = all().find(is_new).or_else(|| all().next()).or_else(|| estate.services.keys().next());
+        let (cause, remedy) = explanation.split_once("\n\n").unwrap_or((&explanation, ""));
+        // It stands after "help:".
+        let mut remedy = remedy.trim_end_matches('.').to_owned();
+        if let Some(first) = remedy.get_mut(..1) {
+            first.make_ascii_lowercase();
+        }
+        Self {
+            service: service.cloned().expect("a conflict is about services of the estate"),
+            key: "version",
+            cause: cause.trim_end_matches('.').to_owned(),
+            remedy,
+        }
+    }
 }
 
 /// The key that is wrong, what is wrong with it, and what to do.
@@ -71,10 +127,11 @@ pub(crate) fn place_one(
     catalogs: &BTreeMap<ProviderName, Arc<Catalog>>,
     service: &Service,
     current: Option<&Placement>,
+    relied_on: ReliedOn<'_>,
     now: Timestamp,
 ) -> Result<Placement, Wrong> {
     // Where nothing will do, what is wrong with the first is told.
-    let best = if current.is_none() { chosen(known, estate, catalogs, service, now) } else { None };
+    let best = if current.is_none() { chosen(known, estate, catalogs, service, relied_on, now) } else { None };
     let (provider, offering) = match &best {
         Some((provider, _)) => offered_by(known, estate, catalogs, service, provider).ok_or((
             "offering",
@@ -106,7 +163,7 @@ pub(crate) fn place_one(
     }
     check_run(service, offering).map_err(|(cause, remedy)| ("run", cause, remedy))?;
     let offered = versions_at(known, catalogs, service, provider, offering, plan);
-    let version = choose_version(service, offering, plan, offered, current)
+    let version = choose_version(service, offering, plan, offered, current, relied_on)
         .map_err(|(cause, remedy)| ("version", cause, remedy))?;
     // What exists was bought of the plan that was called so then, whatever is called so now. And it is kept up to date as
     // it was: a newer `maintenance_info` is an upgrade, never a side effect.
@@ -142,9 +199,10 @@ pub(crate) fn at_provider(
     let plan = plan.ok_or_else(|| format!("{provider} has no such plan of `{}`", service.offering))?;
     check_run(service, offering).map_err(|(cause, _)| cause)?;
     let offered = versions_at(known, &known.catalogs, service, provider, offering, plan);
+    let relied_on = relied_on(known, estate, &service.name);
     let fits = |version: &&Version| {
         let reads = held.is_none_or(|held| offering.same_series(held, version));
-        reads && service.version.contains(version)
+        reads && service.version.contains(version) && relied_on.iter().all(|(_, range)| range.contains(version))
     };
     // The same one where it can be had, so that a move is not an upgrade in passing.
     let same = held.and_then(|held| offered.iter().filter(fits).find(|version| *version == held));
@@ -318,6 +376,7 @@ fn choose_version(
     plan: &Plan,
     offered: &[Version],
     current: Option<&Placement>,
+    relied_on: ReliedOn<'_>,
 ) -> Result<Option<Version>, (String, String)> {
     let held = current.and_then(|current| current.version.as_ref());
     if offered.is_empty() {
@@ -336,7 +395,11 @@ fn choose_version(
             format!("found here: {}; widen the range, or install a version that it allows", listed(offered)),
         ));
     };
-    let Some(held) = held else { return Ok(Some(newest.clone())) };
+    let Some(held) = held else {
+        // Where nothing is as consumers rely on, what contradicts what is told of all of them together.
+        let all_can = fitting.iter().filter(|version| relied_on.iter().all(|(_, range)| range.contains(version)));
+        return Ok(Some(all_can.max().unwrap_or(newest).clone()));
+    };
     let durable = service.data.durable.unwrap_or(offering.durable);
     let is_read = || fitting.iter().any(|version| offering.same_series(held, version));
     if !durable || is_read() {

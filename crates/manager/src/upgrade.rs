@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ostler_model::catalog::Placement;
 use ostler_model::ids::ServiceName;
@@ -175,6 +176,8 @@ pub struct Upgrading {
     pub passed: u32,
     /// The instances that waves have reached.
     pub reached: BTreeSet<u32>,
+    /// How many of them the present wave has reached.
+    pub in_wave: u32,
     /// When the present wave began.
     pub wave_began: Timestamp,
     /// Since when all of the present wave serves.
@@ -252,6 +255,47 @@ pub struct Upgrades {
     /// Why the last one was put off before anything was touched, and until when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub put_off: Option<(Timestamp, String)>,
+    /// How long it took so far.
+    #[serde(default, skip_serializing_if = "Took::is_nothing")]
+    pub took: Took,
+}
+
+/// How long the parts of a service's upgrades took, as whole counts; what was taken back is counted as well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Took {
+    /// So often as many instances as may be away at once became another version, until they served.
+    pub turns: u32,
+    /// All of that together, in microseconds.
+    pub turns_us: u64,
+    /// So often its data went over to another instance.
+    pub moves: u32,
+    /// All of that together, in microseconds.
+    pub moves_us: u64,
+}
+
+impl Took {
+    fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// What a turn takes, as far as anything was learned.
+    pub fn turn(&self) -> Option<Duration> {
+        Some(Duration::from_micros(self.turns_us.checked_div(u64::from(self.turns))?))
+    }
+
+    /// What it takes to bring its data over, as far as anything was learned.
+    pub fn data(&self) -> Option<Duration> {
+        Some(Duration::from_micros(self.moves_us.checked_div(u64::from(self.moves))?))
+    }
+}
+
+/// How much of an upgrade is left, as far as it goes well and windows allow it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rest {
+    /// How many waves it has altogether.
+    pub(crate) waves: u32,
+    /// What is to be expected of all that is left; `None` where it was never learned.
+    pub(crate) lasts: Option<Duration>,
 }
 
 /// What tells this placement's version from others of the same service: the product's version, or what its provider keeps
@@ -285,13 +329,41 @@ impl ServiceKnowledge {
     /// What is known of its upgrades.
     pub fn upgrades(&self) -> &Upgrades {
         static NOTHING: Upgrades =
-            Upgrades { wish: None, under_way: None, last: None, rejected: BTreeMap::new(), put_off: None };
+            Upgrades { wish: None, under_way: None, last: None, rejected: BTreeMap::new(), put_off: None, took: NEVER };
+        const NEVER: Took = Took { turns: 0, turns_us: 0, moves: 0, moves_us: 0 };
         self.upgrades.as_deref().unwrap_or(&NOTHING)
     }
 
     /// Its upgrade, while one is under way.
     pub fn upgrading(&self) -> Option<&Upgrading> {
         self.upgrades.as_ref()?.under_way.as_ref()
+    }
+
+    /// What is left of the upgrade under way at `now`, with waves watched for `soak` each.
+    pub(crate) fn rest_of_upgrade(&self, it: &Upgrading, soak: Duration, now: Timestamp) -> Rest {
+        let took = self.upgrades().took;
+        let turns = |size: usize| u32::try_from(size.div_ceil(self.replaced_at_once())).unwrap_or(u32::MAX);
+        let a_wave = |size: usize| took.turn().map(|turn| turn.saturating_mul(turns(size)));
+        let of_present = match it.serves_since {
+            _ if it.passed == it.wave => Some(Duration::ZERO),
+            Some(since) => Some(soak.saturating_sub(now.since(since))),
+            None if it.data => Some(soak), // it was brought over when its one wave began
+            None => a_wave(it.in_wave as usize).map(|wave| wave.saturating_sub(now.since(it.wave_began)) + soak),
+        };
+        if it.data {
+            let brings = took.data().map(|data| data.saturating_sub(now.since(it.began)) + soak);
+            return Rest { waves: 1, lasts: if it.wave == 0 { brings } else { of_present } };
+        }
+        let active = || self.instances.iter().filter(|(_, instance)| !instance.retired).map(|(number, _)| number);
+        let mut done = active().filter(|number| it.reached.contains(number)).count();
+        let mut left = active().count() - done;
+        let mut rest = Rest { waves: it.wave, lasts: of_present };
+        while left > 0 {
+            let size = wave_size(done).min(left);
+            (done, left, rest.waves) = (done + size, left - size, rest.waves + 1);
+            rest.lasts = rest.lasts.zip(a_wave(size)).map(|(rest, wave)| rest + wave + soak);
+        }
+        rest
     }
 
     /// The launch that the instance with this number is to run from: the newest, or the one before for those that no wave

@@ -3,8 +3,10 @@
 //! - `title: …` begins one;
 //! - `NAME: IN-USE of VERSION VERSION …; PART; …` is a service with what is offered of it. Parts: `as OFFERING` (by default
 //!   `NAME-app`), `durable`, `withdrawn`, `needs A B`, `declared RANGE`, `relies NEED RANGE`, `accepts OWN | OFFERING | RANGE`
-//!   (`OWN` may be `*`). `IN-USE` may be `-`: its offering has no versions;
+//!   (`OWN` may be `*`). `IN-USE` may be `-`: its offering has no versions; or `new`: it is not there yet;
 //! - `wish: PART; …`: `only A B`, `major`, `rejected NAME VERSION …`;
+//! - `bought: NAME VERSION, …` is in which versions those are bought that are not there yet; without it nothing is, and what
+//!   is told of it is in the snapshot;
 //! - `steps: NAME FROM > TO, …` and `held: A B` (one line for each conflict) are what has to follow. What is told of it is in
 //!   a snapshot.
 //!
@@ -21,10 +23,12 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use ostler_manager::solve::{ConflictKind, Outcome, Wish, solve};
-use ostler_manager::{Knowledge, ServiceKnowledge};
-use ostler_model::catalog::{Accepts, Offering, Placement};
+use ostler_manager::{Instance, Knowledge, PlacementProblem, ServiceKnowledge, place};
+use ostler_model::catalog::{Accepts, Catalog, Offering, Placement};
+use ostler_model::estate::Estate;
 use ostler_model::estate::contract::Contract;
-use ostler_model::ids::ServiceName;
+use ostler_model::ids::{ProviderName, ServiceName};
+use ostler_model::time::Timestamp;
 use ostler_model::version::{Version, VersionRange};
 use proptest::prelude::*;
 use support::{catalog, estate, here, name, offering, service};
@@ -35,6 +39,7 @@ struct One {
     called: String,
     offering: String,
     in_use: Option<Version>,
+    fresh: bool,
     offered: Vec<Version>,
     durable: bool,
     withdrawn: bool,
@@ -52,6 +57,38 @@ struct Scene {
 
 impl Scene {
     fn solve(&self) -> Outcome {
+        let (known, estate, catalogs) = self.given();
+        solve(&known, &estate, &catalogs, &self.wish)
+    }
+
+    /// In which versions those are bought that are not there yet, or what is told of it.
+    fn buy(&self) -> Result<BTreeMap<String, Version>, Vec<PlacementProblem>> {
+        let (known, estate, catalogs) = self.given();
+        let placements = place(&known, &estate, &catalogs, Timestamp(0))?;
+        let fresh = self.all.iter().filter(|one| one.fresh);
+        Ok(fresh
+            .filter_map(|one| Some((one.called.clone(), placements[&name(&one.called)].version.clone()?)))
+            .collect())
+    }
+
+    /// Against everything that could be bought.
+    fn compare_bought(&self) {
+        let mut scene = self.clone();
+        let fresh = scene.all.iter().filter(|one| one.fresh);
+        scene.wish = Wish { only: Some(fresh.map(|one| name(&one.called)).collect()), major: true, ..Wish::default() };
+        let (bought, best) = (scene.buy(), scene.assignments(false));
+        match (bought, best.into_iter().next()) {
+            (Ok(bought), Some(best)) => {
+                assert!(bought.iter().all(|(called, version)| best[called] == *version), "{bought:?}, not {best:?}");
+            }
+            (Err(problems), None) => assert!(!problems.is_empty()),
+            // What the estate file has changed anyway may make room.
+            (Ok(_), None) if scene.all.iter().any(|one| one.in_use.is_some()) => {}
+            (bought, best) => panic!("{bought:?}, not {best:?}"),
+        }
+    }
+
+    fn given(&self) -> (Knowledge, Estate, BTreeMap<ProviderName, Arc<Catalog>>) {
         let mut known = Knowledge::default();
         let mut offerings: BTreeMap<String, Offering> = BTreeMap::new();
         let mut specs = Vec::new();
@@ -75,7 +112,12 @@ impl Scene {
             sold.accepts = one.accepts.clone();
             sold.withdrawn = one.withdrawn;
             offerings.entry(one.offering.clone()).or_insert(sold);
+            if one.fresh {
+                specs.push(spec);
+                continue;
+            }
             let mut knowledge = ServiceKnowledge::new(Arc::new(spec.clone()));
+            knowledge.instances.insert(1, Box::new(Instance::new(Timestamp(0))));
             knowledge.placement = Some(Placement {
                 provider: here(),
                 offering: one.offering.parse().unwrap(),
@@ -88,11 +130,17 @@ impl Scene {
             specs.push(spec);
         }
         let catalogs = BTreeMap::from([(here(), catalog(offerings.into_values().collect()))]);
-        solve(&known, &estate(20, specs), &catalogs, &self.wish)
+        (known, estate(20, specs), catalogs)
     }
 
     /// Which versions it may be of, by what is wished.
     fn may_be(&self, one: &One, back: bool) -> Vec<Version> {
+        if one.fresh {
+            let says_nothing = one.declared.as_ref().is_none_or(VersionRange::is_any);
+            let is_finished = |version: &&Version| !says_nothing || VersionRange::any().contains(version);
+            let all: BTreeSet<Version> = one.offered.iter().filter(is_finished).cloned().collect();
+            return all.into_iter().collect();
+        }
         let Some(in_use) = &one.in_use else { return Vec::new() };
         let called = name(&one.called);
         let asked = self.wish.only.as_ref().is_none_or(|only| only.contains(&called));
@@ -195,8 +243,12 @@ impl Scene {
     }
 
     fn in_rank(&self) -> Vec<&One> {
-        let mut left: BTreeMap<&str, &One> =
-            self.all.iter().filter(|one| one.in_use.is_some()).map(|one| (one.called.as_str(), one)).collect();
+        let mut left: BTreeMap<&str, &One> = self
+            .all
+            .iter()
+            .filter(|one| one.in_use.is_some() || one.fresh && !one.offered.is_empty())
+            .map(|one| (one.called.as_str(), one))
+            .collect();
         let mut order = Vec::new();
         while let Some(next) = left.keys().find(|key| left.values().all(|one| !one.needs.contains(**key))).copied() {
             order.push(left.remove(next).unwrap());
@@ -294,7 +346,8 @@ fn read_one(called: &str, text: &str) -> One {
     let mut one = One {
         called: called.to_owned(),
         offering: format!("{called}-app"),
-        in_use: (in_use != "-").then(|| version(in_use)),
+        in_use: (!["-", "new"].contains(&in_use)).then(|| version(in_use)),
+        fresh: in_use == "new",
         offered: offered.split_whitespace().map(version).collect(),
         ..One::default()
     };
@@ -346,15 +399,34 @@ fn stories() {
     let mut wrong = Vec::new();
     for story in include_str!("solve.txt").split("\n\n").filter(|story| story.starts_with("title: ")) {
         let (mut scene, mut title) = (Scene::default(), "");
-        let (mut steps, mut held) = (String::new(), Vec::new());
+        let (mut steps, mut held, mut bought) = (String::new(), Vec::new(), None);
         for line in story.lines() {
             match line.split_once(": ").unwrap_or_else(|| panic!("{line}")) {
                 ("title", text) => title = text,
                 ("wish", text) => scene.wish = read_wish(text),
                 ("steps", text) => steps = text.to_owned(),
                 ("held", text) => held.push(text.to_owned()),
+                ("bought", text) => bought = Some(text.to_owned()),
                 (called, text) => scene.all.push(read_one(called, text)),
             }
+        }
+        if scene.all.iter().any(|one| one.fresh) {
+            writeln!(told, "## {title}").unwrap();
+            let is_bought = scene.buy();
+            for problem in is_bought.as_ref().err().into_iter().flatten() {
+                let PlacementProblem { service, key, cause, remedy } = problem;
+                writeln!(told, "{key} of {service}: {cause}\n\n{remedy}").unwrap();
+            }
+            told.push('\n');
+            let all = |all: BTreeMap<String, Version>| {
+                all.into_iter().map(|(name, version)| format!("{name} {version}")).collect::<Vec<_>>().join(", ")
+            };
+            let is_bought = is_bought.ok().map(all);
+            if is_bought != bought {
+                wrong.push(format!("{title}:\n  bought: {is_bought:?}"));
+            }
+            scene.compare_bought();
+            continue;
         }
         let outcome = scene.solve();
         let done: Vec<String> =
@@ -401,6 +473,7 @@ fn one(place: usize) -> impl Strategy<Value = One> {
                 in_use: Some(in_use.get(&offered).clone()),
                 offering: format!("s{place}-app"),
                 called: called(place),
+                fresh: false,
                 offered,
                 durable,
                 withdrawn,
@@ -448,6 +521,22 @@ proptest! {
         let outcome = scene.solve();
         scene.judge(&outcome);
         scene.compare(&outcome);
+    }
+
+    /// What is bought first is the newest that goes together, and nothing is where nothing does.
+    #[test]
+    fn what_is_bought_first_is_what_trying_everything_finds(scene in scene(), fresh in 1..16_u8) {
+        let mut scene = scene;
+        for (place, one) in scene.all.iter_mut().enumerate() {
+            one.fresh = fresh & (1 << place) != 0;
+            one.withdrawn = false;
+            match one.fresh {
+                true => one.in_use = None,
+                false => (one.declared, one.durable) = (None, false), // what is wrong with it alone is not what this is about
+            }
+        }
+        prop_assume!(scene.all.iter().any(|one| one.fresh));
+        scene.compare_bought();
     }
 
     #[test]

@@ -65,6 +65,20 @@ impl Calendar {
         self.window.iter().filter_map(|window| window.open_at(at)).map(|opening| opening.from).min()
     }
 
+    /// Until when it may go on without a break, where it may at `at`; `None` if nothing ends it within a year.
+    pub fn open_until(&self, at: Timestamp) -> Option<Timestamp> {
+        let year = at + Duration::from_secs(366 * 86_400);
+        let mut until = if self.window.is_empty() { year } else { at };
+        // What another window goes on with is no end.
+        while until < year
+            && let Some(later) = self.window.iter().filter_map(|window| Some(window.open_at(until)?.until)).max()
+        {
+            until = later;
+        }
+        let frozen = self.freeze.iter().filter_map(|window| Some(window.openings(at, until).next()?.from)).min();
+        Some(frozen.map_or(until, |frozen| frozen.max(at).min(until))).filter(|until| *until < year)
+    }
+
     /// Whether what begins at `at` and lasts so long is over before its window is, and before anything is frozen.
     pub fn has_room(&self, at: Timestamp, lasts: Duration) -> bool {
         let until = at + lasts;
@@ -392,6 +406,22 @@ mod tests {
         assert_eq!(autumn(berlin("01:00 - 02:30")), ["2026-10-24T23:00:00Z - 2026-10-25T00:30:00Z"]);
         assert_eq!(autumn(berlin("02:30 - 05:00")), ["2026-10-25T01:30:00Z - 2026-10-25T04:00:00Z"]);
         assert_eq!(autumn(berlin("02:10 - 02:50")), [""; 0], "it would be at two times, or in between");
+    }
+
+    #[test]
+    fn what_is_open_ends_with_its_windows_or_a_freeze() {
+        let windows = |all: &[&str]| all.iter().map(|text| window(text)).collect::<Vec<_>>();
+        let of = |window: &[&str], freeze: &[&str]| Calendar { window: windows(window), freeze: windows(freeze) };
+        let night = at("2026-11-28T23:00:00Z");
+        let ends = |calendar: Calendar| calendar.open_until(night).map(Timestamp::to_seconds);
+        assert_eq!(ends(of(&["Sat 22:00 - Sun 04:00"], &[])).as_deref(), Some("2026-11-29T04:00:00Z"));
+        let both = ["Sat 22:00 - Sun 04:00", "Sun 03:00 - 06:00"];
+        assert_eq!(ends(of(&both, &[])).as_deref(), Some("2026-11-29T06:00:00Z"), "one goes on with the other");
+        let frozen = ["2026-11-29 - 2026-11-30"];
+        assert_eq!(ends(of(&both, &frozen)).as_deref(), Some("2026-11-29T00:00:00Z"));
+        assert_eq!(ends(of(&[], &frozen)).as_deref(), Some("2026-11-29T00:00:00Z"));
+        assert_eq!(ends(of(&[], &[])), None);
+        assert_eq!(ends(of(&["00:00 - 24:00"], &[])), None, "one day after the other");
     }
 
     #[test]

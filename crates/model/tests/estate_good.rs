@@ -24,6 +24,7 @@ use ostler_model::ids::ServiceName;
 use ostler_model::money::Amount;
 use ostler_model::template::Template;
 use ostler_model::time::Span;
+use ostler_model::window::Calendar;
 
 fn good(text: &str) -> Parsed {
     parse("ostler.toml", Path::new("/srv/bookshop"), text).unwrap_or_else(|problems| panic!("{problems}"))
@@ -282,8 +283,10 @@ fn every_key_of_drills_arrives() {
     ))
     .estate;
     let expected = Drills {
-        window: vec![window.parse().unwrap()],
-        freeze: vec!["2026-12-20 - 2027-01-02".parse().unwrap()],
+        calendar: Calendar {
+            window: vec![window.parse().unwrap()],
+            freeze: vec!["2026-12-20 - 2027-01-02".parse().unwrap()],
+        },
         every: Some(days(7)),
         faults: vec![Fault::Refuse, Fault::Slow],
         services: BTreeSet::from(["db".parse().unwrap()]),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use ostler_keeper::builds::{Stage, State};
 use ostler_runtime::builds::Proof;
 use ostler_runtime::home::Home;
+use rustix::process::{Signal, getpid, kill_process};
 
 /// What comes before the word, at the end of the file.
 const MARK: &[u8] = b"\nOSTLER-FAULT:";
@@ -32,20 +33,26 @@ pub(crate) fn be_faulty(process: &str, home: &Home) {
         "hangs" => loop {
             std::thread::sleep(Duration::from_secs(3600));
         },
-        "ends-later" => {
-            let home = home.folder().to_owned();
-            std::thread::spawn(move || {
-                loop {
-                    let stage = State::read(&home).ok().and_then(|state| state.upgrade).map(|upgrade| upgrade.stage);
-                    if matches!(stage, Some(Stage::Probation { .. })) {
-                        std::process::abort();
-                    }
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-            });
-        }
+        "ends-later" => on_probation(home, || std::process::abort()),
+        "hangs-later" => on_probation(home, || {
+            let _ = kill_process(getpid(), Signal::STOP);
+        }),
         _ => {}
     }
+}
+
+/// Does this once the build is on probation.
+fn on_probation(home: &Home, what: impl FnOnce() + Send + 'static) {
+    let home = home.folder().to_owned();
+    std::thread::spawn(move || {
+        loop {
+            let stage = State::read(&home).ok().and_then(|state| state.upgrade).map(|upgrade| upgrade.stage);
+            if matches!(stage, Some(Stage::Probation { .. })) {
+                return what();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    });
 }
 
 /// What a faulty build says of itself in a dry run.

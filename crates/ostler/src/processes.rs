@@ -106,9 +106,18 @@ pub(crate) fn keeper(home: &Home, resume: Option<i32>, refused: Option<String>) 
         gateway: Some(process("gateway")),
         build: BUILD.to_owned(),
         handover: arguments("keeper"),
-        resume: resume.map(|memory| Resume { memory, refused }),
+        resume: resume.map(|memory| Resume { memory, refused, unfit: unfit() }),
     };
     ostler_keeper::run(config).map_err(|error| Failure::of(what, &error, error.remedy()))
+}
+
+/// Why this build is not to be a keeper.
+fn unfit() -> Option<String> {
+    #[cfg(debug_assertions)]
+    if crate::faulty::word().as_deref() == Some("unfit") {
+        return Some("it says so itself".to_owned());
+    }
+    None
 }
 
 /// The gateway process.

@@ -294,6 +294,24 @@ pub(crate) fn how_far(status: &StatusView) -> String {
     format!("{ready}/{} ready; {}", status.services.len(), waiting.join(", "))
 }
 
+/// How a service becomes another version, what becomes of its data, and what that costs.
+fn how_upgraded(upgrade: &Upgrades) -> String {
+    let Upgrades { data, backup, instances, keeps, .. } = upgrade;
+    let how = match (data, keeps) {
+        (true, None) => return "its data dumped and restored; the old instance is kept".to_owned(),
+        (true, Some(price)) => {
+            return format!(
+                "its data dumped and restored; the old instance is kept, for {} {} a {}",
+                price.amount, price.currency, price.per
+            );
+        }
+        (false, _) if *instances > 1 => format!("in waves, {instances} instances"),
+        (false, _) => "where it is".to_owned(),
+    };
+    let backup = if *backup { " after a backup" } else { "" };
+    format!("{how}{backup}, for the same price")
+}
+
 /// What a file would change.
 pub(crate) fn preview(preview: &Preview) -> String {
     if preview.is_empty() {
@@ -349,17 +367,9 @@ pub(crate) fn preview(preview: &Preview) -> String {
     if !preview.upgrades.is_empty() {
         out.push_str("\nWhat becomes another version, in this order\n");
         for upgrade in &preview.upgrades {
-            let Upgrades { service, from, to, data, waits, keeps } = upgrade;
-            let how = match (data, keeps) {
-                (false, _) => String::new(),
-                (true, None) => ", its data dumped and restored; the old instance is kept".to_owned(),
-                (true, Some(price)) => format!(
-                    ", its data dumped and restored; the old instance is kept, for {} {} a {}",
-                    price.amount, price.currency, price.per
-                ),
-            };
+            let Upgrades { service, from, to, waits, .. } = upgrade;
             let when = waits.as_ref().map_or_else(|| "at once".to_owned(), |waits| format!("waits: {waits}"));
-            out.push_str(&format!("  {service}: {from} to {to}{how}; {when}\n"));
+            out.push_str(&format!("  {service}: {from} to {to}, {}; {when}\n", how_upgraded(upgrade)));
         }
     }
     out.push_str(&preview.costs.as_ref().map(costs).unwrap_or_default());

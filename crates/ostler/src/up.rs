@@ -29,6 +29,8 @@ use crate::{place, processes, provide, show, unit};
 const PROCESSES_UP_WITHIN: Duration = Duration::from_secs(60);
 /// How long the keeper may take to answer.
 const KEEPER_ANSWERS_WITHIN: Duration = Duration::from_secs(10);
+/// Times that are left are told anew this often.
+const SAID_EVERY: Duration = Duration::from_secs(1);
 
 pub(crate) async fn up(arguments: &Up, common: &Common) -> Outcome<u8> {
     let file = read_file(&arguments.file)?;
@@ -156,7 +158,7 @@ fn progress(common: &Common) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new_spinner();
-    let style = ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}").expect("the template is a constant");
+    let style = ProgressStyle::with_template("{spinner} {elapsed} {msg}").expect("the template is a constant");
     bar.set_style(style);
     bar.enable_steady_tick(Duration::from_millis(100));
     bar
@@ -192,7 +194,19 @@ pub(crate) async fn until(
     enough: impl Fn(&StatusView) -> bool,
 ) -> Outcome<StatusView> {
     let goes_on = "what was begun goes on by itself: `ostler status` shows how far it is, `ostler down` stops it";
-    unless_interrupted(wait(home, common, within, or_held, enough), goes_on).await
+    unless_interrupted(wait(home, common, within, or_held, show::progress, enough), goes_on).await
+}
+
+/// The same for whatever else is waited for, with words of its own for how far it is: one line or more.
+pub(crate) async fn until_saying(
+    home: &Home,
+    common: &Common,
+    within: Duration,
+    say: impl Fn(&StatusView) -> String,
+    enough: impl Fn(&StatusView) -> bool,
+) -> Outcome<StatusView> {
+    let goes_on = "what was begun goes on by itself: `ostler status` shows how far it is";
+    unless_interrupted(wait(home, common, within, false, say, enough), goes_on).await
 }
 
 /// Ctrl-C ends the waiting, not what is waited for.
@@ -208,6 +222,7 @@ async fn wait(
     common: &Common,
     within: Duration,
     or_held: bool,
+    say: impl Fn(&StatusView) -> String,
     enough: impl Fn(&StatusView) -> bool,
 ) -> Outcome<StatusView> {
     let progress = progress(common);
@@ -216,16 +231,22 @@ async fn wait(
     loop {
         let mut line = open(home, &Request::Watch).await?;
         loop {
-            let received = match tokio::time::timeout_at(deadline, next(&mut line)).await {
-                Ok(received) => received,
-                Err(_) => {
-                    progress.finish_and_clear();
-                    return Err(late(within, last.as_ref()));
+            let mut received = std::pin::pin!(next(&mut line));
+            let received = loop {
+                let tick = (Instant::now() + SAID_EVERY).min(deadline);
+                match tokio::time::timeout_at(tick, &mut received).await {
+                    Ok(received) => break received,
+                    Err(_) if Instant::now() >= deadline => {
+                        progress.finish_and_clear();
+                        return Err(late(within, last.as_ref()));
+                    }
+                    // Nothing has changed but how much time is left.
+                    Err(_) => last.iter().for_each(|status| progress.set_message(say(status))),
                 }
             };
             // A manager that dies meanwhile is brought back: go on with the next one.
             let Ok(Some(Response::Status { status, .. })) = received else { break };
-            progress.set_message(show::progress(&status));
+            progress.set_message(say(&status));
             if enough(&status) {
                 progress.finish_and_clear();
                 return Ok(*status);

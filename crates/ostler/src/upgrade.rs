@@ -7,7 +7,7 @@ use ostler_manager::{Ask, ServiceView, StatusView, UpgradedView};
 use ostler_model::ids::ServiceName;
 use ostler_runtime::control::{Request, Response};
 use ostler_runtime::home::Home;
-use ostler_runtime::upgrades;
+use ostler_runtime::{clock, upgrades};
 use serde::Serialize;
 
 use crate::args::{Common, Rollback, Upgrade};
@@ -134,10 +134,11 @@ fn available(rows: &[&ServiceView]) -> String {
     rows.sort_by_key(|(_, available)| available.place);
     let mut shown: Table = show::table(&["service", "from", "to", "how", "price", "waits for"]);
     for (view, available) in rows {
+        let backup = if available.backup { "after a backup, " } else { "" };
         let how = match (available.data, view.instances_wanted) {
             (true, _) => "its data is dumped and restored; the old instance is kept".to_owned(),
-            (false, 1) => "where it is; callers wait meanwhile".to_owned(),
-            (false, many) => format!("in waves, {many} instances"),
+            (false, 1) => format!("{backup}where it is; callers wait meanwhile"),
+            (false, many) => format!("{backup}in waves, {many} instances"),
         };
         let price = match (&view.price, available.data) {
             (Some(price), true) => format!("{} {} a {} for what is kept", price.amount, price.currency, price.per),
@@ -148,6 +149,21 @@ fn available(rows: &[&ServiceView]) -> String {
         shown.add_row([view.name.to_string(), available.from.clone(), available.to.clone(), how, price, waits]);
     }
     if shown.is_empty() { String::new() } else { show::lines(&shown) }
+}
+
+/// How far the upgrades of these are, a line for each.
+fn progress(status: &StatusView, names: &BTreeSet<ServiceName>) -> String {
+    let now = clock::now();
+    let line = |view: &ServiceView| match (&view.upgrade, &view.available) {
+        (Some(upgrade), _) => Some(format!("{}: {}", view.name, upgrades::watched(upgrade, now))),
+        (None, Some(available)) if view.upgrade_asked => {
+            Some(format!("{}: {}", view.name, upgrades::available(available)))
+        }
+        (None, _) => None,
+    };
+    let lines: Vec<String> =
+        status.services.iter().filter(|view| names.contains(&view.name)).filter_map(line).collect();
+    lines.join("\n  ")
 }
 
 /// Waits until the upgrades of these are over, or one waits for a person, and says what came of each.
@@ -168,7 +184,11 @@ async fn until_over(
             })
         }
     };
-    let status = up::until(home, common, within, false, is_over).await?;
+    let say = {
+        let names = names.clone();
+        move |status: &StatusView| progress(status, &names)
+    };
+    let status = up::until_saying(home, common, within, say, is_over).await?;
     let former = |name: &ServiceName| before.services.iter().find(|view| view.name == *name)?.upgraded.clone();
     let mut done: Vec<(&ServiceName, UpgradedView)> = Vec::new();
     for view in status.services.iter().filter(|view| names.contains(&view.name)) {

@@ -73,6 +73,9 @@ pub struct Proof {
     pub facts: u64,
     /// See above.
     pub skipped: u64,
+    /// Its manager confirms again and again that it answers, while it is on probation.
+    #[serde(default)]
+    pub answers: bool,
     /// Why it could not read the journal, if it could not.
     pub trouble: Option<String>,
 }
@@ -155,6 +158,7 @@ pub fn introduction() -> Proof {
         conclusions: CONCLUSIONS_FORM,
         facts: 0,
         skipped: 0,
+        answers: true,
         trouble: None,
     }
 }
@@ -317,6 +321,7 @@ pub fn prove(home: &Path, path: &Path, say: &dyn Fn(&str)) -> Result<(Build, Bui
         sha256,
         envelope: proof.envelope,
         kinds: proof.kinds,
+        answers: proof.answers,
         runs_from,
     };
     let from = build(ours, from, FileId::of(running).ok());

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use ostler_journal::sealed::KeyError;
 use ostler_journal::{Journal, OpenError, OpenOptions as JournalOptions, Sqlite};
+use ostler_keeper::ANSWERS_EVERY;
 use ostler_keeper::builds::State;
 use ostler_keeper::protocol::Grant;
 use ostler_manager::{Event, Knowledge, ResumeCause};
@@ -295,7 +296,7 @@ fn writing(home: &Path) -> Writing {
 }
 
 /// Once it has answered a question over its own socket, which comes after the first look at everything, this manager
-/// has come up.
+/// has come up. While its build is on probation it says so again and again: whoever does not any more, hangs.
 async fn answers_itself(home: Home, keeper: Keeper) {
     loop {
         let answered = async {
@@ -303,11 +304,17 @@ async fn answers_itself(home: Home, keeper: Keeper) {
             line.send(&Request::Status).await?;
             line.receive::<Response>().await
         };
+        let mut pause = Duration::from_millis(20);
         if let Ok(Some(Response::Status { .. })) = answered.await {
             keeper.is_up();
-            return;
+            let folder = home.folder().to_owned();
+            let state = tokio::task::spawn_blocking(move || State::read(&folder)).await;
+            if !matches!(state, Ok(Ok(State { upgrade: Some(_), .. }))) {
+                return;
+            }
+            pause = ANSWERS_EVERY;
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(pause).await;
     }
 }
 

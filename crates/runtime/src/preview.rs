@@ -66,6 +66,12 @@ pub struct Upgrades {
     /// Its data would be dumped and restored, and the old instance kept.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub data: bool,
+    /// Its data would be backed up before anything is touched.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub backup: bool,
+    /// How many instances would become it: one after the other in waves, or the only one where it is.
+    #[serde(default)]
+    pub instances: usize,
     /// What it would wait for; `None` if it would begin at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits: Option<String>,
@@ -142,6 +148,8 @@ fn upgrades(known: &Knowledge, now: Timestamp) -> Vec<Upgrades> {
             from: named(from),
             to: named(to),
             data,
+            backup: known.is_backed_up_before_upgrade(service, data),
+            instances: service.active,
             waits: waits.map(|waits| waits.in_words(now)),
             keeps: data.then(|| keeps(service)).flatten(),
         };

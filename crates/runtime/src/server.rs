@@ -568,7 +568,12 @@ fn refused(known: &Knowledge, ask: &Ask, what: String) -> Option<Refused> {
         Reason::Refused(why) => Some(why),
         _ => None,
     })?;
-    let remedy = "see `ostler status`".to_owned();
+    let remedy = match ask {
+        Ask::Upgrade { .. } => "see `ostler upgrade --preview` for what is newer, and what it waits for",
+        Ask::Rollback { .. } => "see `ostler why SERVICE` for its upgrades",
+        _ => "see `ostler status`",
+    };
+    let remedy = remedy.to_owned();
     Some(Refused { what, causes: vec![cause], remedy, problems: Vec::new(), rendered: None })
 }
 

@@ -255,7 +255,7 @@ impl Mutant {
 
 fn is_no_time_for_drills(known: &Knowledge) -> bool {
     let declared = known.estate.as_ref().and_then(|estate| estate.drill.as_deref());
-    declared.is_some_and(|declared| !declared.is_open(known.latest))
+    declared.is_some_and(|declared| !declared.calendar.is_open(known.latest))
 }
 
 /// The number of the ask that made the instance, where asks have numbers.

@@ -17,6 +17,7 @@ use ostler_model::estate::{
 use ostler_model::ids::{EstateName, OfferingName, PlanName, ProviderName, ServiceName};
 use ostler_model::time::Span;
 use ostler_model::version::{Version, VersionRange};
+use ostler_model::window::Calendar;
 use serde::{Deserialize, Serialize};
 
 use crate::dice::{Concern, Dice, Stream};
@@ -285,10 +286,8 @@ impl Sketch {
 /// People may make drills for three hours of each four.
 fn drills() -> Drills {
     let window = ["00:00 - 03:00", "04:00 - 07:00", "08:00 - 11:00", "12:00 - 15:00", "16:00 - 19:00", "20:00 - 23:00"];
-    Drills {
-        window: window.map(|text| text.parse().expect("times on one day are a window")).to_vec(),
-        ..Drills::default()
-    }
+    let window = window.map(|text| text.parse().expect("times on one day are a window")).to_vec();
+    Drills { calendar: Calendar { window, freeze: Vec::new() }, ..Drills::default() }
 }
 
 impl ServiceSketch {

@@ -51,7 +51,7 @@ impl Draft<'_> {
         for service in known.services.values().filter(|service| matches!(service.origin, Origin::Sold { .. })) {
             // What was sold stays where it is; a version that is gone from there is followed by its successor.
             let placement =
-                place_one(known, estate, &offered, &service.spec, service.placement.as_ref(), self.now).ok();
+                place_one(known, estate, &offered, &service.spec, service.placement.as_ref(), &[], self.now).ok();
             if let Some(placement) = placement.filter(|placement| service.placement.as_ref() != Some(placement)) {
                 self.fact(FactKind::ServicePlaced { service: service.spec.name.clone(), placement });
             }

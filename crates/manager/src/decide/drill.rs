@@ -46,8 +46,9 @@ impl Draft<'_> {
         if despite.is_some_and(|text| !is_reason(text)) {
             return self.refuse(name, format!("a reason has 1 to {REASON_CHARS_MAX} characters"));
         }
-        if despite.is_none() && !drills.is_open(self.now) {
-            let when = drills.next(self.now).map(|next| format!("; the next window opens at {}", next.to_seconds()));
+        if despite.is_none() && !drills.calendar.is_open(self.now) {
+            let when =
+                drills.calendar.next(self.now).map(|next| format!("; the next window opens at {}", next.to_seconds()));
             let why = format!("no window for drills is open now{}", when.unwrap_or_default());
             return self.refuse(name, format!("{why}: `--now REASON` makes it all the same"));
         }

@@ -47,7 +47,7 @@ impl Draft<'_> {
         let spec = Arc::new(Service { endpoint, ..(**spec).clone() });
         let current = former.and_then(|former| former.placement.as_ref());
         let placement =
-            place_one(known, estate, &known.catalogs, &spec, current, self.now).map_err(|(_, cause, _)| cause)?;
+            place_one(known, estate, &known.catalogs, &spec, current, &[], self.now).map_err(|(_, cause, _)| cause)?;
         let is_new = sold != Some(sale) || former.is_none_or(|former| former.spec != spec);
         if is_new {
             self.fact(FactKind::ServiceSold { spec: spec.clone(), sale: sale.clone() });

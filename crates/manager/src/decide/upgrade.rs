@@ -150,7 +150,6 @@ impl Draft<'_> {
         data: bool,
     ) -> Result<(), String> {
         let (known, name) = (self.known, &service.spec.name);
-        let offers_backups = known.offering(service).is_some_and(|offering| offering.actions.backup);
         if data && service.kept_by_upgrade(from).is_none() {
             return Err(format!("what `{name}` was before is not kept any more"));
         }
@@ -161,7 +160,7 @@ impl Draft<'_> {
         if service.origin != Origin::Declared && data {
             return Err(format!("`{name}` was sold: what its buyer wrote since must not be lost"));
         }
-        let backs_up = !data && known.is_durable(service) && offers_backups;
+        let backs_up = known.is_backed_up_before_upgrade(service, data);
         self.upgrade_fact(
             name,
             UpgradeStep::Began {

@@ -39,15 +39,22 @@ pub(super) fn evolve(known: &mut Knowledge, name: &ServiceName, step: &UpgradeSt
             });
             change(known, name, |it| it.former = *generation);
         }
-        UpgradeStep::WaveBegan { instances } => change(known, name, |it| {
-            it.wave = it.wave.saturating_add(1);
-            it.wave_began = at;
-            it.reached.extend(instances);
-            it.serves_since = None;
-            it.looked = None;
-            it.look_failures = 0;
-        }),
-        UpgradeStep::Serves => change(known, name, |it| it.serves_since = Some(at)),
+        UpgradeStep::WaveBegan { instances } => {
+            learn(known, name, at);
+            change(known, name, |it| {
+                it.wave = it.wave.saturating_add(1);
+                it.in_wave = u32::try_from(instances.len()).unwrap_or(u32::MAX);
+                it.wave_began = at;
+                it.reached.extend(instances);
+                it.serves_since = None;
+                it.looked = None;
+                it.look_failures = 0;
+            });
+        }
+        UpgradeStep::Serves => {
+            learn(known, name, at);
+            change(known, name, |it| it.serves_since = Some(at));
+        }
         UpgradeStep::Passed => change(known, name, |it| {
             it.passed = it.wave;
             it.held = None;
@@ -104,6 +111,24 @@ pub(super) fn step_ended(known: &mut Knowledge, command: &Command, outcome: &Out
     });
 }
 
+/// Counts how long it took until its data was brought over, or until a wave served.
+fn learn(known: &mut Knowledge, name: &ServiceName, at: Timestamp) {
+    with_service(known, name, |service| {
+        let at_once = u32::try_from(service.replaced_at_once()).unwrap_or(u32::MAX);
+        let Some(upgrades) = service.upgrades.as_mut() else { return };
+        let Some(it) = upgrades.under_way.as_ref() else { return };
+        let micros = |since: Timestamp| u64::try_from(at.since(since).as_micros()).unwrap_or(u64::MAX);
+        let took = &mut upgrades.took;
+        if it.data && it.wave == 0 {
+            took.moves = took.moves.saturating_add(1);
+            took.moves_us = took.moves_us.saturating_add(micros(it.began));
+        } else if !it.data && it.passed < it.wave && it.serves_since.is_none() {
+            took.turns = took.turns.saturating_add(it.in_wave.div_ceil(at_once));
+            took.turns_us = took.turns_us.saturating_add(micros(it.wave_began));
+        }
+    });
+}
+
 fn begin(known: &mut Knowledge, name: &ServiceName, step: &UpgradeStep, at: Timestamp) {
     let UpgradeStep::Began { to, data, back, backup, despite, why } = step else { return };
     let broken_before = broken(known, name);
@@ -128,6 +153,7 @@ fn begin(known: &mut Knowledge, name: &ServiceName, step: &UpgradeStep, at: Time
             wave: 0,
             passed: 0,
             reached: BTreeSet::new(),
+            in_wave: 0,
             wave_began: at,
             serves_since: None,
             looked: None,

@@ -92,7 +92,7 @@ pub(super) fn schedule(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
         return draft.wake(due, scope());
     }
     if !declared.has_room(now, declared.lasts.get()) || is_used_up(declared, drilled, now) {
-        if let Some(next) = declared.next(now) {
+        if let Some(next) = declared.calendar.next(now) {
             draft.wake(next, scope());
         }
         return;
@@ -111,7 +111,7 @@ pub(super) fn schedule(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
 
 /// Whether the window that is open now has had as many drills of the service as it may.
 fn is_used_up(declared: &Drills, drilled: &Drilled, now: ostler_model::time::Timestamp) -> bool {
-    let Some(opened) = declared.opened(now) else { return true };
+    let Some(opened) = declared.calendar.opened(now) else { return true };
     drilled.begun.iter().filter(|begun| **begun >= opened).count() >= declared.at_most as usize
 }
 

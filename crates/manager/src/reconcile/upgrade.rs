@@ -64,9 +64,7 @@ fn begin(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
         return wait(draft, service, &waits);
     }
     let AgendaStep { from, to, data, declared: by_file, .. } = step;
-    let offers_backups = known.offering(service).is_some_and(|offering| offering.actions.backup);
-    // A move backs up by itself, once nobody can write any more.
-    let backs_up = !data && known.is_durable(service) && offers_backups;
+    let backs_up = known.is_backed_up_before_upgrade(service, *data);
     let wish = service.upgrades().wish.as_ref();
     let because = match (wish, by_file) {
         (Some(_), _) => "a person asked for it",

@@ -11,11 +11,12 @@
 //! - Of the versions that go together the newest are taken: those of consumers count before those of what they need, and
 //!   among equals the name decides. No service goes back, but where it is in a range that is broken now and there is no
 //!   other way.
+//! - What is not there yet is bought in the very versions that would be chosen if it were.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ostler_model::catalog::Catalog;
+use ostler_model::catalog::{Catalog, Placement};
 use ostler_model::estate::Estate;
 use ostler_model::ids::{ProviderName, ServiceName};
 use ostler_model::version::Version;
@@ -119,7 +120,7 @@ pub fn solve(
     catalogs: &BTreeMap<ProviderName, Arc<Catalog>>,
     wish: &Wish,
 ) -> Outcome {
-    let mut problem = Problem::new(known, estate, catalogs, wish);
+    let mut problem = Problem::new(known, estate, catalogs, wish, &BTreeMap::new());
     let mut conflicts = Vec::new();
     // First what cannot be, whatever the rest does: it stays as it is, and the rest is solved around it.
     for part in problem.hopeless() {
@@ -140,17 +141,87 @@ pub fn solve(
     outcome
 }
 
+/// The versions in which services are bought that are not there yet: the newest that go together, with each other and with
+/// what is there. `fresh` says where each is bought, and in which version, were it alone: the newest that will do.
+///
+/// What is there stays what it is, unless the estate file itself does not allow that.
+///
+/// # Errors
+/// What contradicts what: then nothing should be bought.
+pub(crate) fn first(
+    known: &Knowledge,
+    estate: &Estate,
+    catalogs: &BTreeMap<ProviderName, Arc<Catalog>>,
+    fresh: &BTreeMap<ServiceName, Placement>,
+) -> Result<BTreeMap<ServiceName, Version>, Vec<Conflict>> {
+    let alone: BTreeSet<ServiceName> = fresh.keys().cloned().collect();
+    let with = |only: BTreeSet<ServiceName>| {
+        let wish = Wish { only: Some(only), rejected: BTreeMap::new(), major: true };
+        go_with(&mut Problem::new(known, estate, catalogs, &wish, fresh))
+    };
+    match with(alone.clone()) {
+        Err(conflicts) => {
+            let has_to = out_of_range(known, estate);
+            if has_to.is_empty() { Err(conflicts) } else { with(alone.into_iter().chain(has_to).collect()) }
+        }
+        found => found,
+    }
+}
+
+/// The versions of what is not there yet, as far as they are others than they would be alone.
+fn go_with(problem: &mut Problem) -> Result<BTreeMap<ServiceName, Version>, Vec<Conflict>> {
+    // Where everything goes together in the newest there is, nothing has to be searched.
+    let broken: BTreeSet<usize> = (0..problem.reasons.len())
+        .filter(|reason| !problem.dropped.contains(reason) && !problem.reasons[*reason].holds_now(&problem.items))
+        .flat_map(|reason| problem.reasons[reason].items())
+        .collect();
+    let is_meant = |part: &Vec<usize>| part.iter().any(|item| broken.contains(item));
+    let mut conflicts = Vec::new();
+    for part in problem.hopeless().into_iter().filter(is_meant) {
+        go_together(problem, &part, &mut conflicts);
+    }
+    let mut versions = BTreeMap::new();
+    for part in problem.parts().into_iter().filter(is_meant) {
+        let at = go_together(problem, &part, &mut conflicts);
+        for item in part.into_iter().filter(|item| problem.items[*item].fresh) {
+            let Item { name, versions: all, .. } = &problem.items[item];
+            versions.insert(name.clone(), all[at[item] as usize].clone());
+        }
+    }
+    if conflicts.is_empty() { Ok(versions) } else { Err(conflicts) }
+}
+
+/// Services that are there in a version that the estate file does not allow: by their own range, or by what a consumer
+/// relies on. They will be changed anyway.
+fn out_of_range(known: &Knowledge, estate: &Estate) -> BTreeSet<ServiceName> {
+    let in_use = |name: &ServiceName| known.services.get(name)?.placement.as_ref()?.version.as_ref();
+    let own = estate.services.values().map(|spec| (&spec.name, &spec.version));
+    let contracts = estate.services.values().flat_map(|spec| &spec.contracts);
+    let relied_on = contracts.filter_map(|contract| Some((&contract.need, contract.version.as_ref()?)));
+    let broken = own.chain(relied_on).filter(|(name, range)| in_use(name).is_some_and(|held| !range.contains(held)));
+    broken.map(|(name, _)| name.clone()).collect()
+}
+
 /// The steps of one part: of services that no range connects to others that could change. What is in conflict in it is set
 /// aside, until the rest has a solution.
 fn settle(problem: &mut Problem, part: &[usize], conflicts: &mut Vec<Conflict>) -> Vec<Move> {
     loop {
+        let target = go_together(problem, part, conflicts);
+        let conflict = match order::steps(problem, part, &target) {
+            Ok(steps) => return steps,
+            // There always is one; were there none, nothing would be set aside, for ever.
+            Err(stuck) if stuck.circle.is_empty() => too_many(problem, part),
+            Err(stuck) => same_moment(problem, &target, &stuck),
+        };
+        conflicts.push(conflict);
+    }
+}
+
+/// The newest versions of one part that go together. What is in conflict in it is set aside, until the rest has a solution.
+fn go_together(problem: &mut Problem, part: &[usize], conflicts: &mut Vec<Conflict>) -> Vec<u32> {
+    loop {
         let conflict = match choose::newest(problem, part) {
-            Ok(target) => match order::steps(problem, part, &target) {
-                Ok(steps) => return steps,
-                // There always is one; were there none, nothing would be set aside, for ever.
-                Err(stuck) if stuck.circle.is_empty() => too_many(problem, part),
-                Err(stuck) => same_moment(problem, &target, &stuck),
-            },
+            Ok(target) => return target,
             Err(Unsolved::Conflict(core)) if core.is_empty() => too_many(problem, part),
             Err(Unsolved::Conflict(core)) => no_versions(problem, &core),
             Err(Unsolved::TooMany) => too_many(problem, part),
@@ -180,7 +251,7 @@ fn same_moment(problem: &mut Problem, target: &[u32], stuck: &Stuck) -> Conflict
 fn too_many(problem: &mut Problem, part: &[usize]) -> Conflict {
     let items: BTreeSet<usize> = part.iter().copied().collect();
     let names = problem.names(&items);
-    let explanation = words::too_many(&names);
+    let explanation = words::too_many(&names, problem.buys);
     let reasons: BTreeSet<usize> = part.iter().flat_map(|item| &problem.of_item[*item]).copied().collect();
     problem.set_aside(&items, &reasons.into_iter().collect::<Vec<_>>());
     Conflict { kind: ConflictKind::TooMany, held: names.clone(), services: names, explanation }

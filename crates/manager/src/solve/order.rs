@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pubgrub::VersionSet;
 
 use super::problem::Problem;
+use super::versions::Set;
 
 /// So many states are looked at where services wait for each other.
 const STATES_MAX: usize = 20_000;
@@ -48,13 +49,32 @@ struct Looked {
 struct Way<'a> {
     problem: &'a Problem,
     target: &'a [u32],
+    /// Of each item that changes: the ranges that have to hold all the time.
+    must_hold: BTreeMap<usize, Vec<usize>>,
+}
+
+/// The first move out of the present state of each item of a group, as far as there is one. What an item can do follows
+/// from where it and its neighbours are, so only these are looked at again when one has moved.
+struct Choices<'a> {
+    group: &'a [usize],
+    domains: Vec<Set>,
+    /// By place in the group: the places of those that ranges connect with it.
+    neighbours: Vec<Vec<usize>>,
+    /// By place in the group: to which version, and how far that is from its target.
+    moves: Vec<Option<(u32, u32)>>,
+    /// Those that have a move: first those that get to their target by it.
+    able: BTreeSet<(bool, usize)>,
 }
 
 /// The steps of one part to its target.
 pub(super) fn steps(problem: &Problem, part: &[usize], target: &[u32]) -> Result<Vec<Move>, Stuck> {
     let current = problem.current();
-    let way = Way { problem, target };
     let mut changing: Vec<usize> = part.iter().copied().filter(|item| target[*item] != current[*item]).collect();
+    let must_hold = |item: &usize| {
+        let reasons = problem.of_item[*item].iter().copied().filter(|reason| problem.must_hold(*reason));
+        (*item, reasons.collect())
+    };
+    let way = Way { problem, target, must_hold: changing.iter().map(must_hold).collect() };
     changing.sort_by_key(|item| problem.items[*item].turn);
     let mut all = Vec::new();
     for group in way.groups(&changing) {
@@ -79,7 +99,106 @@ pub(super) fn merged(problem: &Problem, lists: Vec<Vec<Move>>) -> Vec<Move> {
     all
 }
 
+impl<'a> Choices<'a> {
+    fn new(way: &Way<'_>, group: &'a [usize], at: &mut [u32]) -> Self {
+        let places: BTreeMap<usize, usize> = group.iter().enumerate().map(|(place, item)| (*item, place)).collect();
+        let neighbours = group.iter().map(|item| {
+            let others = way.must_hold(*item).filter_map(|reason| way.problem.reasons[reason].other(*item));
+            others.filter_map(|other| places.get(&other).copied()).collect()
+        });
+        let mut choices = Self {
+            group,
+            domains: group.iter().map(|item| way.problem.domain(*item, true)).collect(),
+            neighbours: neighbours.collect(),
+            moves: vec![None; group.len()],
+            able: BTreeSet::new(),
+        };
+        (0..group.len()).for_each(|place| choices.look(way, place, at));
+        choices
+    }
+
+    /// The one at this place has moved.
+    fn moved(&mut self, way: &Way<'_>, place: usize, at: &mut [u32]) {
+        self.look(way, place, at);
+        for neighbour in 0..self.neighbours[place].len() {
+            self.look(way, self.neighbours[place][neighbour], at);
+        }
+    }
+
+    fn look(&mut self, way: &Way<'_>, place: usize, at: &mut [u32]) {
+        if let Some((_, away)) = self.moves[place].take() {
+            self.able.remove(&(away > 0, place));
+        }
+        let item = self.group[place];
+        let away = at[item].abs_diff(way.target[item]);
+        let can = (0..away).find_map(|stone| Some((self.stone(way, place, stone, at)?, stone)));
+        if let Some((_, away)) = can {
+            self.able.insert((away > 0, place));
+        }
+        self.moves[place] = can;
+    }
+
+    /// The version that is so many away from the target of the one at this place, if it can go there now.
+    fn stone(&self, way: &Way<'_>, place: usize, away: u32, at: &mut [u32]) -> Option<u32> {
+        let item = self.group[place];
+        let (from, target) = (at[item], way.target[item]);
+        let stone = if from < target { target - away } else { target + away };
+        let is_there = away == 0 || self.domains[place].contains(&stone);
+        (is_there && way.broken_by(at, item, stone).is_none()).then_some(stone)
+    }
+
+    /// What can be done first: what gets somebody to its target, then the longest ways.
+    fn first(&self, looked: &mut Looked) -> Option<(usize, u32)> {
+        let Some(&(between, place)) = self.able.first() else {
+            (looked.straight, looked.between) = (self.group.len(), self.group.len());
+            return None;
+        };
+        let (to, away) = self.moves[place]?;
+        match between {
+            false => looked.straight = place + 1,
+            true => *looked = Looked { straight: self.group.len(), between: place, stone: away },
+        }
+        Some((place, to))
+    }
+
+    /// What can be done next, after what was looked at.
+    fn next(&self, way: &Way<'_>, at: &mut [u32], looked: &mut Looked) -> Option<(usize, u32)> {
+        if looked.is_fresh() {
+            return self.first(looked);
+        }
+        while looked.straight < self.group.len() {
+            let place = looked.straight;
+            looked.straight += 1;
+            if let Some((to, 0)) = self.moves[place] {
+                return Some((place, to));
+            }
+        }
+        while let Some(&item) = self.group.get(looked.between) {
+            let place = looked.between;
+            looked.stone += 1;
+            if looked.stone >= at[item].abs_diff(way.target[item]) {
+                (looked.between, looked.stone) = (place + 1, 0);
+                continue;
+            }
+            if let Some(to) = self.stone(way, place, looked.stone, at) {
+                return Some((place, to));
+            }
+        }
+        None
+    }
+}
+
+impl Looked {
+    fn is_fresh(&self) -> bool {
+        matches!(self, Self { straight: 0, between: 0, stone: 0 })
+    }
+}
+
 impl Way<'_> {
+    fn must_hold(&self, item: usize) -> impl Iterator<Item = usize> {
+        self.must_hold.get(&item).into_iter().flatten().copied()
+    }
+
     /// Those that ranges connect, in their order.
     fn groups(&self, changing: &[usize]) -> Vec<Vec<usize>> {
         let mut left: BTreeSet<usize> = changing.iter().copied().collect();
@@ -90,8 +209,8 @@ impl Way<'_> {
             }
             let (mut group, mut waiting) = (BTreeSet::from([*first]), vec![*first]);
             while let Some(item) = waiting.pop() {
-                for reason in self.problem.of_item[item].iter().filter(|reason| self.problem.must_hold(**reason)) {
-                    let other = self.problem.reasons[*reason].other(item).filter(|other| left.remove(other));
+                for reason in self.must_hold(item) {
+                    let other = self.problem.reasons[reason].other(item).filter(|other| left.remove(other));
                     group.extend(other);
                     waiting.extend(other);
                 }
@@ -141,32 +260,35 @@ impl Way<'_> {
     /// The first range that is broken if the item is of this version, and all others are where they are.
     fn broken_by(&self, at: &mut [u32], item: usize, version: u32) -> Option<usize> {
         let now = std::mem::replace(&mut at[item], version);
-        let mut reasons = self.problem.of_item[item].iter().filter(|reason| self.problem.must_hold(**reason));
-        let broken = reasons.find(|reason| !self.problem.reasons[**reason].holds(at)).copied();
+        let broken = self.must_hold(item).find(|reason| !self.problem.reasons[*reason].holds(at));
         at[item] = now;
         broken
     }
 
     /// Depth first, each item only ever nearer to its target, and no state twice.
     fn by_stones(&self, group: &[usize], start: &[u32], given_up: &mut bool) -> Option<Vec<Move>> {
-        let domains: BTreeMap<usize, _> = group.iter().map(|item| (*item, self.problem.domain(*item, true))).collect();
         let position = |at: &[u32]| -> Vec<u32> { group.iter().map(|item| at[*item]).collect() };
         let mut at = start.to_vec();
+        let mut choices = Choices::new(self, group, &mut at);
+        let mut left = group.iter().filter(|item| at[**item] != self.target[**item]).count();
         let mut seen = BTreeSet::from([position(&at)]);
-        let mut taken: Vec<Move> = Vec::new();
+        let mut taken: Vec<(usize, Move)> = Vec::new();
         let mut open = vec![Looked::default()];
         while let Some(looked) = open.last_mut() {
-            if group.iter().all(|item| at[*item] == self.target[*item]) {
-                return Some(taken);
+            if left == 0 {
+                return Some(taken.into_iter().map(|(_, taken)| taken).collect());
             }
-            let Some((item, from, to)) = self.next_move(group, &domains, &mut at, looked) else {
+            let Some((place, to)) = choices.next(self, &mut at, looked) else {
                 open.pop();
-                if let Some((item, from, _)) = taken.pop() {
+                if let Some((place, (item, from, to))) = taken.pop() {
+                    left += usize::from(to == self.target[item]);
                     at[item] = from;
+                    choices.moved(self, place, &mut at);
                 }
                 continue;
             };
-            at[item] = to;
+            let item = group[place];
+            let from = std::mem::replace(&mut at[item], to);
             if !seen.insert(position(&at)) {
                 at[item] = from;
                 continue;
@@ -175,69 +297,46 @@ impl Way<'_> {
                 *given_up = true;
                 return None;
             }
-            taken.push((item, from, to));
+            left -= usize::from(to == self.target[item]);
+            choices.moved(self, place, &mut at);
+            taken.push((place, (item, from, to)));
             open.push(Looked::default());
-        }
-        None
-    }
-
-    /// What can be done next, after what was looked at: what gets somebody to its target first, then the longest ways.
-    fn next_move(
-        &self,
-        group: &[usize],
-        domains: &BTreeMap<usize, super::versions::Set>,
-        at: &mut [u32],
-        looked: &mut Looked,
-    ) -> Option<Move> {
-        while let Some(&item) = group.get(looked.straight) {
-            looked.straight += 1;
-            let (from, target) = (at[item], self.target[item]);
-            if from != target && self.broken_by(at, item, target).is_none() {
-                return Some((item, from, target));
-            }
-        }
-        while let Some(&item) = group.get(looked.between) {
-            let (from, target) = (at[item], self.target[item]);
-            looked.stone += 1;
-            if looked.stone >= from.abs_diff(target) {
-                (looked.between, looked.stone) = (looked.between + 1, 0);
-                continue;
-            }
-            let stone = if from < target { target - looked.stone } else { target + looked.stone };
-            if domains[&item].contains(&stone) && self.broken_by(at, item, stone).is_none() {
-                return Some((item, from, stone));
-            }
         }
         None
     }
 
     /// The same without the stones that nobody needs.
     fn shortened(&self, mut steps: Vec<Move>, start: &[u32]) -> Vec<Move> {
+        let mut at = start.to_vec();
         let mut place = 0;
-        while place < steps.len() {
-            let (item, from, _) = steps[place];
+        while let Some(&(item, from, to)) = steps.get(place) {
             let next = steps[place + 1..].iter().position(|(other, ..)| *other == item);
-            if let Some(next) = next {
-                let mut without = steps.clone();
-                without[place + 1 + next].1 = from;
-                without.remove(place);
-                if self.is_right(&without, start) {
-                    steps = without;
-                    continue;
+            match next.map(|next| place + 1 + next) {
+                Some(next) if self.can_stay(item, &steps[place + 1..next], &mut at) => {
+                    steps[next].1 = from;
+                    steps.remove(place);
+                }
+                Some(_) | None => {
+                    at[item] = to;
+                    place += 1;
                 }
             }
-            place += 1;
         }
         steps
     }
 
-    fn is_right(&self, steps: &[Move], start: &[u32]) -> bool {
-        let mut at = start.to_vec();
-        steps.iter().all(|&(item, _, to)| {
-            let right = self.broken_by(&mut at, item, to).is_none();
-            at[item] = to;
-            right
-        })
+    /// Whether the item may be where it is while the others make these steps, each of which is right if it is not. Only
+    /// what connects it to them can be broken by it.
+    fn can_stay(&self, item: usize, steps: &[Move], at: &mut [u32]) -> bool {
+        let reasons: Vec<_> = self.must_hold(item).map(|reason| &self.problem.reasons[reason]).collect();
+        let others: BTreeSet<usize> = reasons.iter().filter_map(|reason| reason.other(item)).collect();
+        let mut moved = Vec::new();
+        let can = steps.iter().filter(|(other, ..)| others.contains(other)).all(|&(other, _, to)| {
+            moved.push((other, std::mem::replace(&mut at[other], to)));
+            reasons.iter().filter(|reason| reason.other(item) == Some(other)).all(|reason| reason.holds(at))
+        });
+        moved.into_iter().rev().for_each(|(other, from)| at[other] = from);
+        can
     }
 
     /// Who waits for whom: from the first that is stuck on, until somebody comes again.

@@ -1,6 +1,7 @@
 //! What is known, offered, declared and wished, as items with their versions and as reasons.
 //!
-//! Invariant: the version in use is always among an item's versions, and every wish allows it.
+//! Invariant: the version in use is always among an item's versions, and every wish allows it. Of what is not there yet the
+//! version that would be bought, were it alone, stands for the one in use.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,8 +24,10 @@ pub(super) struct Item {
     pub(super) offering: OfferingName,
     /// Those that are offered and the one in use, oldest first.
     pub(super) versions: Vec<Version>,
-    /// The one in use.
+    /// The one in use, or that would be bought, were it alone.
     pub(super) current: u32,
+    /// It is not there yet: nothing is in use, and nothing has to stay.
+    pub(super) fresh: bool,
     /// The newest that is offered, without what is not finished unless there is nothing else.
     pub(super) newest: u32,
     /// Whether it was asked to change.
@@ -44,11 +47,14 @@ pub(super) struct Problem {
     pub(super) of_item: Vec<Vec<usize>>,
     /// Ranges that are broken now and stay so, because they are in a conflict.
     pub(super) dropped: BTreeSet<usize>,
+    /// It is asked what to buy, and not what to upgrade.
+    pub(super) buys: bool,
 }
 
 /// A service that is bought, by what is known and declared.
 struct Bought<'a> {
     spec: &'a Service,
+    fresh: bool,
     placement: Option<&'a Placement>,
     offering: Option<&'a Offering>,
     /// The versions of it that can be had.
@@ -61,8 +67,9 @@ impl Problem {
         estate: &Estate,
         catalogs: &BTreeMap<ProviderName, Arc<Catalog>>,
         wish: &Wish,
+        fresh: &BTreeMap<ServiceName, Placement>,
     ) -> Self {
-        let all = bought(known, estate, catalogs);
+        let all = bought(known, estate, catalogs, fresh);
         let mut items: Vec<Item> = all.values().filter_map(|bought| item(bought, wish)).collect();
         let places: BTreeMap<ServiceName, usize> =
             items.iter().enumerate().map(|(place, item)| (item.name.clone(), place)).collect();
@@ -79,6 +86,9 @@ impl Problem {
         let mut reasons = Vec::new();
         for (place, item) in items.iter().enumerate() {
             let bought = &all[&item.name];
+            if item.fresh {
+                continue;
+            }
             let durable = bought.spec.data.durable.unwrap_or_else(|| bought.offering.is_some_and(|o| o.durable));
             wishes(item, place, durable, wish, &mut reasons);
         }
@@ -89,17 +99,20 @@ impl Problem {
         for (number, reason) in reasons.iter().enumerate() {
             reason.items().for_each(|item| of_item[item].push(number));
         }
-        let mut problem = Self { items, reasons, of_item, dropped: BTreeSet::new() };
-        problem.leave_out_others(wish);
+        let mut problem = Self { items, reasons, of_item, dropped: BTreeSet::new(), buys: !fresh.is_empty() };
+        problem.leave_out_others(wish, fresh);
         problem
     }
 
     /// What is broken among those that nobody asked for is not what was asked about.
-    fn leave_out_others(&mut self, wish: &Wish) {
+    fn leave_out_others(&mut self, wish: &Wish, fresh: &BTreeMap<ServiceName, Placement>) {
         let Some(only) = &wish.only else { return };
+        // Of what is bought this is asked, and not of what else the estate file wants changed.
+        let is_meant =
+            |name: &ServiceName| if fresh.is_empty() { only.contains(name) } else { fresh.contains_key(name) };
         let is_asked = |reason: &Reason| {
-            reason.items().any(|item| self.items[item].asked)
-                || reason.consumer.as_ref().is_some_and(|consumer| only.contains(consumer))
+            reason.items().any(|item| is_meant(&self.items[item].name))
+                || reason.consumer.as_ref().is_some_and(is_meant)
         };
         let others = (0..self.reasons.len()).filter(|number| {
             let reason = &self.reasons[*number];
@@ -226,6 +239,7 @@ fn bought<'a>(
     known: &'a Knowledge,
     estate: &'a Estate,
     catalogs: &'a BTreeMap<ProviderName, Arc<Catalog>>,
+    fresh: &'a BTreeMap<ServiceName, Placement>,
 ) -> BTreeMap<&'a ServiceName, Bought<'a>> {
     let declared = estate.services.values().map(|spec| (known.services.get(&spec.name), spec));
     let sold = known.services.values().filter(|service| {
@@ -235,7 +249,8 @@ fn bought<'a>(
     let sold = sold.map(|service| (Some(service), &service.spec));
     let placement_of = |service: Option<&'a Box<ServiceKnowledge>>| service.and_then(|s| s.placement.as_ref());
     let all = declared.chain(sold).map(|(service, spec)| {
-        let placement = placement_of(service);
+        let to_be = fresh.get(&spec.name);
+        let placement = to_be.or_else(|| placement_of(service));
         let sold = placement.and_then(|placement| {
             let catalog = catalogs.get(&placement.provider).or_else(|| known.catalogs.get(&placement.provider))?;
             let offering = catalog.offerings.get(&placement.offering)?;
@@ -244,7 +259,7 @@ fn bought<'a>(
             Some((offering, plan.map_or(&[][..], |plan| catalog.versions_for(&spec.name, offering, plan))))
         });
         let (offering, offered) = (sold.map(|(offering, _)| offering), sold.map_or(&[][..], |(_, offered)| offered));
-        (&spec.name, Bought { spec: spec.as_ref(), placement, offering, offered })
+        (&spec.name, Bought { spec: spec.as_ref(), fresh: to_be.is_some(), placement, offering, offered })
     });
     all.collect()
 }
@@ -265,6 +280,7 @@ fn item(bought: &Bought<'_>, wish: &Wish) -> Option<Item> {
         offering: placement.offering.clone(),
         current: u32::try_from(current).ok()?,
         newest: u32::try_from(newest).ok()?,
+        fresh: bought.fresh,
         asked: wish.only.as_ref().is_none_or(|only| only.contains(&bought.spec.name)),
         rank: 0,
         turn: 0,

@@ -28,7 +28,11 @@ pub(super) fn no_versions(problem: &Problem, core: &[usize]) -> String {
         _ => format!("No versions of {names} satisfy all of that together"),
     };
     let come_in: Vec<String> = items.iter().map(|item| offered(&problem.items[*item])).collect();
-    let stay = if items.len() == 1 { "it stays as it is" } else { "they stay as they are" };
+    let stay = match items.len() {
+        _ if problem.buys => "nothing is bought",
+        1 => "it stays as it is",
+        _ => "they stay as they are",
+    };
     format!(
         "{}. {together}: {}. Until that is changed, {stay}.\n\n{}",
         bounded(told),
@@ -73,15 +77,19 @@ pub(super) fn same_moment(problem: &Problem, target: &[u32], stuck: &Stuck) -> S
 }
 
 /// That it was not found out.
-pub(super) fn too_many(names: &[ServiceName]) -> String {
+pub(super) fn too_many(names: &[ServiceName], buys: bool) -> String {
     let few = listed(names.iter().take(VERSIONS_SHOWN).map(ServiceName::as_str), "and");
     let more = match names.len().saturating_sub(VERSIONS_SHOWN) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
+    let (stay, do_less) = match buys {
+        true => ("Nothing is bought", "Declare fewer new services at once"),
+        false => ("They stay as they are", "Upgrade fewer services at once"),
+    };
     format!(
         "There are too many combinations of the versions of {few}{more}: it was not found out whether any satisfies all \
-         ranges. They stay as they are.\n\nUpgrade fewer services at once, or narrow their `version` in the estate file."
+         ranges. {stay}.\n\n{do_less}, or narrow their `version` in the estate file."
     )
 }
 
@@ -212,6 +220,7 @@ fn remedy(problem: &Problem, reasons: &[usize]) -> String {
             Kind::Accepts { by, .. } => (&mut widen, format!("what the offering `{by}` accepts, if that works")),
             Kind::Series => (&mut others, format!("let `{name}` go to another series of versions")),
             Kind::Rejected(_) => (&mut others, format!("have `{name}` try again what was taken back")),
+            Kind::NotAsked if problem.buys => (&mut others, format!("upgrade `{name}` first: `ostler upgrade {name}`")),
             Kind::NotAsked => (&mut others, format!("upgrade `{name}` together with them")),
             Kind::Held => (&mut others, format!("solve the other conflict about `{name}`")),
             Kind::Kept => continue,
@@ -237,7 +246,7 @@ fn remedy(problem: &Problem, reasons: &[usize]) -> String {
 /// "`db` comes in 15.18 (in use), 16.4".
 fn offered(item: &Item) -> String {
     let all = item.versions.iter().enumerate().rev().map(|(place, version)| {
-        let in_use = if place == item.current as usize { " (in use)" } else { "" };
+        let in_use = if !item.fresh && place == item.current as usize { " (in use)" } else { "" };
         format!("{version}{in_use}")
     });
     let mut shown: Vec<String> = all.clone().take(VERSIONS_SHOWN).collect();

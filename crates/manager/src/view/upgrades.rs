@@ -18,6 +18,9 @@ pub struct AvailableView {
     /// Its data has to be dumped and restored for it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub data: bool,
+    /// Its data is backed up before anything is touched.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub backup: bool,
     /// The estate file asks for it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub declared: bool,
@@ -54,6 +57,9 @@ pub struct UpgradeView {
     pub wave: u32,
     /// How many have passed their gates.
     pub passed: u32,
+    /// How many waves there are altogether.
+    #[serde(default)]
+    pub waves: u32,
     /// The instances that waves have reached.
     pub reached: Vec<InstanceId>,
     /// How many instances no wave has reached.
@@ -61,6 +67,14 @@ pub struct UpgradeView {
     /// Until when the present wave is watched; RFC 3339. `None` while it does not serve as a whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watched_until: Option<String>,
+    /// When it is over, by what was learned of this service's upgrades, if all goes well and nothing is waited for; RFC
+    /// 3339. `None` where nothing was learned yet, or it waits for something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over_by: Option<String>,
+    /// When the present window closes: what is left then goes on in the next one; RFC 3339. `None` where it has no end, or
+    /// plays no role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_until: Option<String>,
     /// Its data is dumped and restored.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub data: bool,
@@ -107,6 +121,7 @@ pub(super) fn available(known: &Knowledge, service: &ServiceKnowledge, now: Time
         from: named(&step.from),
         to: named(&step.to),
         data: step.data,
+        backup: known.is_backed_up_before_upgrade(service, step.data),
         declared: step.declared,
         waits: waits(known, service, step, now).map(|waits| waits.in_words(now)),
         place: place + 1,
@@ -124,6 +139,13 @@ pub(super) fn upgrade_view(known: &Knowledge, service: &ServiceKnowledge, now: T
     let soak = declared(known).soak.get();
     let watched_until =
         it.serves_since.filter(|_| it.passed < it.wave && it.returns.is_none()).map(|since| since + soak);
+    let rest = service.rest_of_upgrade(it, declared(known).soak.get(), now);
+    let goes_on = it.returns.is_none() && !it.back && it.held.is_none();
+    let closed = closed(known, it.is_urgent(), now).is_some();
+    let waits = it.passed == it.wave && !it.data && (closed || backs_up(service, it));
+    let over_by = rest.lasts.filter(|_| goes_on && !waits).map(|lasts| now + lasts);
+    let window_until =
+        if goes_on && !it.is_urgent() && !closed { declared(known).calendar.open_until(now) } else { None };
     Some(UpgradeView {
         from: named(&it.from),
         to: named(&it.to),
@@ -132,14 +154,23 @@ pub(super) fn upgrade_view(known: &Knowledge, service: &ServiceKnowledge, now: T
         now: step_in_words(known, service, it, now),
         wave: it.wave,
         passed: it.passed,
+        waves: rest.waves,
         reached: active().filter(|number| it.reached.contains(number)).map(|n| service.instance_id(n)).collect(),
         left: active().filter(|number| it.holds_back(*number)).count(),
         watched_until: watched_until.map(Timestamp::to_seconds),
+        over_by: over_by.map(Timestamp::to_seconds),
+        window_until: window_until.map(Timestamp::to_seconds),
         data: it.data,
         returns: it.returns.clone(),
         question: it.held.as_ref().map(|(question, _)| question.clone()),
         answer: it.held.as_ref().map(|(_, answer)| answer.clone()),
     })
+}
+
+/// Whether the backup is not there yet that has to be there before anything is touched.
+fn backs_up(service: &ServiceKnowledge, it: &Upgrading) -> bool {
+    let is_made = |name: &String| service.backups.iter().any(|(_, backup)| backup.name == *name);
+    it.wave == 0 && it.backup.as_ref().is_some_and(|name| !is_made(name))
 }
 
 fn step_in_words(known: &Knowledge, service: &ServiceKnowledge, it: &Upgrading, now: Timestamp) -> String {
@@ -149,7 +180,7 @@ fn step_in_words(known: &Knowledge, service: &ServiceKnowledge, it: &Upgrading, 
     if it.returns.is_some() || it.back {
         return "every instance becomes what it was".to_owned();
     }
-    if it.wave == 0 && it.backup.as_ref().is_some_and(|name| !service.backups.iter().any(|(_, b)| b.name == *name)) {
+    if backs_up(service, it) {
         return "its data is backed up first".to_owned();
     }
     if it.passed == it.wave {

@@ -12,6 +12,7 @@ use ostler_model::estate::{Estate, Service};
 use ostler_model::ids::ServiceName;
 use ostler_model::outcome::FailureClass;
 use ostler_model::time::{Span, Timestamp};
+use ostler_model::window::Calendar;
 
 use crate::support::{START, estate, given, here, instance, name, service};
 use crate::world::World;
@@ -226,8 +227,10 @@ fn a_drill_counts_against_nobody() {
 #[test]
 fn the_schedule_keeps_to_its_windows() {
     let drills = Drills {
-        window: vec!["Sun 01:30 - 03:30 Europe/Berlin".parse().unwrap(), "Wed 22:00 - 23:00".parse().unwrap()],
-        freeze: vec!["2026-02-01 - 2026-02-14".parse().unwrap()],
+        calendar: Calendar {
+            window: vec!["Sun 01:30 - 03:30 Europe/Berlin".parse().unwrap(), "Wed 22:00 - 23:00".parse().unwrap()],
+            freeze: vec!["2026-02-01 - 2026-02-14".parse().unwrap()],
+        },
         every: Some(Span::seconds(3 * 86_400)),
         faults: vec![Fault::Kill, Fault::Refuse],
         ..Drills::default()
@@ -266,7 +269,7 @@ fn the_schedule_keeps_to_its_windows() {
 fn not_more_in_one_window_than_declared() {
     for (at_most, expected) in [(1, 1), (2, 2), (50, 7)] {
         let drills = Drills {
-            window: vec!["Mon 12:00 - 18:30".parse().unwrap()],
+            calendar: Calendar { window: vec!["Mon 12:00 - 18:30".parse().unwrap()], freeze: Vec::new() },
             every: Some(Span::seconds(3600)),
             at_most,
             ..Drills::default()
@@ -281,7 +284,7 @@ fn not_more_in_one_window_than_declared() {
 #[test]
 fn without_the_table_nothing_is_scheduled() {
     let drills = Drills {
-        window: vec!["00:00 - 24:00".parse().unwrap()],
+        calendar: Calendar { window: vec!["00:00 - 24:00".parse().unwrap()], freeze: Vec::new() },
         every: Some(Span::seconds(3600)),
         ..Drills::default()
     };

@@ -106,8 +106,8 @@ pub(crate) fn read_drills(text: &str) -> Drills {
         let window = || vec![value.replace('_', " ").parse().unwrap()];
         match key {
             "every" => drills.every = Some(value.parse().unwrap()),
-            "window" => drills.window = window(),
-            "freeze" => drills.freeze = window(),
+            "window" => drills.calendar.window = window(),
+            "freeze" => drills.calendar.freeze = window(),
             "faults" => drills.faults = value.split(',').map(|fault| fault.parse().unwrap()).collect(),
             "services" => drills.services = value.split(',').map(name).collect(),
             "at-most" => drills.at_most = value.parse().unwrap(),

@@ -329,7 +329,10 @@ impl Story {
             }
             if let Some(upgrade) = &service.upgrade {
                 let UpgradeView { from, to, now, .. } = upgrade;
-                let _ = writeln!(self.text, "    is upgraded from {from} to {to}: {now}");
+                let over = upgrade.over_by.as_ref().map_or_else(String::new, |at| format!("; over by {at}"));
+                let window = upgrade.window_until.as_ref().map_or_else(String::new, |at| format!("; closes at {at}"));
+                let waves = format!("wave {} of {}", upgrade.wave, upgrade.waves);
+                let _ = writeln!(self.text, "    is upgraded from {from} to {to}: {waves}: {now}{over}{window}");
                 if let (Some(question), Some(answer)) = (&upgrade.question, &upgrade.answer) {
                     let _ = writeln!(self.text, "      {question}\n      {answer}");
                 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::ServiceName;
 use crate::time::{Span, Timestamp};
-use crate::window::Window;
+use crate::window::Calendar;
 
 /// No fault lasts longer than this, whatever is declared: what cannot be undone by ostler ends by itself soon.
 pub const LASTS_MAX: Span = Span::seconds(600);
@@ -122,12 +122,9 @@ impl FromStr for Fault {
 /// What is declared of drills.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drills {
-    /// When they may be made; at any time if empty, which only people do.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub window: Vec<Window>,
-    /// When they may not.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub freeze: Vec<Window>,
+    /// When they may be made. Without a window only people make one.
+    #[serde(flatten)]
+    pub calendar: Calendar,
     /// How often each service is drilled by itself; only people do if `None`. There is a window then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every: Option<Span>,
@@ -149,8 +146,7 @@ pub struct Drills {
 impl Default for Drills {
     fn default() -> Self {
         Self {
-            window: Vec::new(),
-            freeze: Vec::new(),
+            calendar: Calendar::default(),
             every: None,
             faults: vec![Fault::Kill, Fault::Hang],
             services: BTreeSet::new(),
@@ -165,41 +161,17 @@ impl Default for Drills {
 }
 
 impl Drills {
-    /// Whether drills may be made at `at`.
-    pub fn is_open(&self, at: Timestamp) -> bool {
-        let frozen = self.freeze.iter().any(|window| window.open_at(at).is_some());
-        !frozen && (self.window.is_empty() || self.opened(at).is_some())
-    }
-
-    /// When the window opened that is open at `at`.
-    pub fn opened(&self, at: Timestamp) -> Option<Timestamp> {
-        self.window.iter().filter_map(|window| window.open_at(at)).map(|opening| opening.from).min()
-    }
-
-    /// Whether a drill that begins at `at` is over before its window is, and before anything is frozen.
+    /// Whether a drill that the schedule begins at `at` is over before its window is, and before anything is frozen.
     pub fn has_room(&self, at: Timestamp, lasts: Duration) -> bool {
-        let until = at + lasts;
-        let fits = |window: &Window| window.open_at(at).is_some_and(|opening| until <= opening.until);
-        let frozen = |window: &Window| window.openings(at, until).next().is_some();
-        self.window.iter().any(fits) && !self.freeze.iter().any(frozen)
+        !self.calendar.window.is_empty() && self.calendar.has_room(at, lasts)
     }
 
-    /// How long what begins at `at` may take: until its window is over, or until something is frozen.
+    /// How long what the schedule begins at `at` may take: until the windows are over, or until something is frozen.
     pub fn room(&self, at: Timestamp) -> Duration {
-        let until = self.window.iter().filter_map(|window| window.open_at(at)).map(|opening| opening.until).max();
-        let Some(until) = until else { return Duration::ZERO };
-        let thaw = |window: &Window| window.openings(at, until).next().map(|opening| opening.from);
-        self.freeze.iter().filter_map(thaw).fold(until, Timestamp::min).since(at)
-    }
-
-    /// The next time after `at` at which it can be worth while to look again.
-    pub fn next(&self, at: Timestamp) -> Option<Timestamp> {
-        let edges = self.window.iter().filter_map(|window| {
-            let opening = window.next(at)?;
-            if opening.from > at { Some(opening.from) } else { Some(window.next(opening.until)?.from) }
-        });
-        let thaws = self.freeze.iter().filter_map(|window| Some(window.open_at(at)?.until));
-        edges.chain(thaws).filter(|time| *time > at).min()
+        match self.calendar.opened(at) {
+            Some(_) => self.calendar.open_until(at).map_or(RESTORE_MAX.get(), |until| until.since(at)),
+            None => Duration::ZERO,
+        }
     }
 
     /// Whether the schedule drills this service.
@@ -218,7 +190,8 @@ mod tests {
 
     fn drills(window: &[&str], freeze: &[&str]) -> Drills {
         let windows = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
-        Drills { window: windows(window), freeze: windows(freeze), ..Drills::default() }
+        let calendar = Calendar { window: windows(window), freeze: windows(freeze) };
+        Drills { calendar, ..Drills::default() }
     }
 
     #[test]
@@ -245,11 +218,11 @@ mod tests {
             ("2026-11-29T03:59:01Z", true, false),
             ("2026-11-29T04:00:00Z", false, false),
         ] {
-            assert_eq!((drills.is_open(at(time)), drills.has_room(at(time), minute)), (open, room), "{time}");
+            assert_eq!((drills.calendar.is_open(at(time)), drills.has_room(at(time), minute)), (open, room), "{time}");
         }
-        assert_eq!(drills.next(at("2026-11-28T00:00:00Z")), Some(at("2026-11-29T02:00:00Z")));
-        assert_eq!(drills.next(at("2026-11-29T03:10:00Z")), Some(at("2026-11-29T03:30:00Z")));
-        assert_eq!(drills.next(at("2026-11-29T03:40:00Z")), Some(at("2026-12-06T02:00:00Z")));
+        assert_eq!(drills.calendar.next(at("2026-11-28T00:00:00Z")), Some(at("2026-11-29T02:00:00Z")));
+        assert_eq!(drills.calendar.next(at("2026-11-29T03:10:00Z")), Some(at("2026-11-29T03:30:00Z")));
+        assert_eq!(drills.calendar.next(at("2026-11-29T03:40:00Z")), Some(at("2026-12-06T02:00:00Z")));
     }
 
     /// On the night on which clocks go back in Berlin, 02:30 comes twice: a window from then on is the shorter one.
@@ -263,7 +236,7 @@ mod tests {
             ("2026-10-25T02:59:59Z", true),
             ("2026-10-25T03:00:00Z", false),
         ] {
-            assert_eq!(drills.is_open(at(time)), open, "{time}");
+            assert_eq!(drills.calendar.is_open(at(time)), open, "{time}");
         }
     }
 
@@ -271,8 +244,8 @@ mod tests {
     fn without_a_window_people_may_at_any_time_and_the_schedule_never() {
         let drills = drills(&[], &["2026-12-20 - 2027-01-02"]);
         let time = at("2026-11-29T02:00:00Z");
-        assert!(drills.is_open(time) && !drills.has_room(time, Duration::from_secs(1)));
-        assert!(!drills.is_open(at("2026-12-24T18:00:00Z")));
+        assert!(drills.calendar.is_open(time) && !drills.has_room(time, Duration::from_secs(1)));
+        assert!(!drills.calendar.is_open(at("2026-12-24T18:00:00Z")));
         assert!(!drills.schedules(&"db".parse().unwrap()));
     }
 }

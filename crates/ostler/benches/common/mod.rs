@@ -3,6 +3,7 @@
 
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -97,6 +98,16 @@ pub fn kill(pid: u32) {
     let _ = kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::KILL);
 }
 
+/// Asks it to end.
+pub fn terminate(pid: u32) {
+    let _ = kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::TERM);
+}
+
+/// Asks it to read its settings again.
+pub fn hang_up(pid: u32) {
+    let _ = kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::HUP);
+}
+
 /// One service of tiny servers in an estate file.
 pub fn service(name: &str, tiny: &Path, more: &str) -> String {
     format!("[service.{name}]\noffering = \"program\"\nrun = [\"{}\"]\n{more}\n", tiny.display())
@@ -118,13 +129,36 @@ pub struct Instance {
 impl Estate {
     /// Brings it up, and tells how long that took.
     pub fn up(services: &str) -> (Self, Duration) {
-        let folder = tempfile::tempdir().unwrap();
-        let text = format!("[estate]\nname = \"bench\"\n\n[provider.here]\nkind = \"host\"\n\n{services}");
-        std::fs::write(folder.path().join("ostler.toml"), text).unwrap();
-        let estate = Self { folder };
+        let estate = Self::written(services);
         let begun = Instant::now();
         estate.ostler(&["up", "--detach", "--json"]);
         (estate, begun.elapsed())
+    }
+
+    /// Brings it up, with what was laid into its folder before.
+    pub fn prepared(prepare: impl FnOnce(&Path), services: &str) -> Self {
+        let estate = Self::written(services);
+        prepare(estate.folder());
+        estate.ostler(&["up", "--detach", "--json"]);
+        estate
+    }
+
+    fn written(services: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // Servers that refuse to be root have to get at what is theirs.
+        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        let text = format!("[estate]\nname = \"bench\"\n\n[provider.here]\nkind = \"host\"\n\n{services}");
+        std::fs::write(folder.path().join("ostler.toml"), text).unwrap();
+        Self { folder }
+    }
+
+    /// Where its file is.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        serde_json::from_slice(&self.ostler(&[arguments, &["--json"]].concat())).unwrap()
     }
 
     pub fn ostler(&self, arguments: &[&str]) -> Vec<u8> {

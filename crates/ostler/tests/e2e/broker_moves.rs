@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
-use crate::failover::{counted, fill, kill_ostler, sql};
-use crate::harness::{Caller, Ostler, bookshop, http, signal, wait_until};
+use crate::failover::{counted, fill, sql};
+use crate::harness::kills::Killed;
+use crate::harness::{Caller, Ostler, bookshop, http, wait_until};
 use crate::selling::Seller;
 
 const POSTGRESQL: &str = "offer = [\"postgresql\"]";
@@ -185,7 +186,7 @@ fn a_dead_brokers_data_comes_from_the_backup_and_its_return_splits_nothing() {
     assert_eq!((who_answers(&buyer, &sellers), counted(&buyer)), ("globex".to_owned(), backed_up.clone()));
     assert_eq!(instances(&buyer)[0].1, "retained");
     // Ostler's own death does not open it again either.
-    kill_ostler(&buyer);
+    buyer.kill_all_of_it();
     buyer.ok(&["up", "--detach", "ostler.toml"]);
     buyer.until_settled();
     assert_eq!((who_answers(&buyer, &sellers), counted(&buyer)), ("globex".to_owned(), backed_up.clone()));
@@ -219,11 +220,11 @@ fn killed_at_any_step_a_move_from_broker_to_broker_goes_on() {
     let sellers = [&acme, &globex];
     let buyer = Ostler::up(&estate(&sellers, ""));
     let before = fill(&buyer);
-    // The time of a kill comes from the facts themselves, so that every step is met on any machine.
     for (round, facts) in [0, 2, 4, 7, 10, 13, 16, 19, 22, 25].into_iter().enumerate() {
         let (from, to) = if round % 2 == 0 { (&acme, &globex) } else { (&globex, &acme) };
         assert_eq!(buyer.service("db")["provider"], from.name);
-        kill_in_a_move(&buyer, to.name, facts, round % 3 == 0);
+        let killed = if round % 3 == 0 { Killed::All } else { Killed::Manager };
+        buyer.kill_in_a_move(&["failover", "db", "--to", to.name, "--yes"], facts, killed);
         let what = format!("killed after {facts} facts on the way to {}", to.name);
         assert_eq!(buyer.service("db")["provider"], to.name, "{what}");
         assert_eq!((who_answers(&buyer, &sellers), counted(&buyer)), (to.name.to_owned(), before.clone()), "{what}");
@@ -239,31 +240,4 @@ fn killed_at_any_step_a_move_from_broker_to_broker_goes_on() {
         buyer.ok(&["discard", &old, "--yes"]);
         assert_eq!((from.sold(), to.sold()), (vec![], vec![2]), "{what}");
     }
-}
-
-/// Moves the database, and kills ostler once so many facts have come of it: its manager, or all of it.
-fn kill_in_a_move(buyer: &Ostler, to: &str, facts: u64, all: bool) {
-    let from = buyer.journal_end();
-    let mut command = buyer.command(&["failover", "db", "--to", to, "--yes"]);
-    let mut asked = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let newest = |of: &[&str]| {
-        let newest = buyer.run(&[&["journal", "-n", "1", "--json"], of].concat());
-        (newest.code == 0).then(|| newest.json()[0]["position"].as_u64()).flatten()
-    };
-    wait_until("the move has come so far", || {
-        let began = newest(&["--kind", "move-began"]).filter(|began| *began > from);
-        began.zip(newest(&[])).is_some_and(|(began, end)| end >= began + facts)
-    });
-    if all {
-        kill_ostler(buyer);
-        buyer.ok(&["up", "--detach", "ostler.toml"]);
-    } else {
-        buyer.own_processes("manager").into_iter().for_each(|pid| signal(pid, "KILL"));
-    }
-    wait_until("whoever asked is done", || asked.try_wait().unwrap().is_some());
-    buyer.until("the move is over", |status| {
-        let services = status["services"].as_array().unwrap();
-        let db = services.iter().find(|service| service["name"] == "db").unwrap();
-        db["moving"].is_null() && status["settled"] == true
-    });
 }

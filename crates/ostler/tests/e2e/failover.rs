@@ -6,6 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::harness::kills::Killed;
 use crate::harness::{Caller, Ostler, Said, bookshop, finish, http, kill, signal, wait_until};
 
 const ROWS: u64 = 100_000;
@@ -68,16 +69,6 @@ fn state(ostler: &Ostler, id: &str) -> String {
     found.unwrap_or_else(|| panic!("no {id}: {service}"))["state"].as_str().unwrap().to_owned()
 }
 
-/// Each may bring another back between two kills, so it is repeated until none is left.
-pub(crate) fn kill_ostler(ostler: &Ostler) {
-    wait_until("none of ostler's own processes is left", || {
-        let roles = ["keeper", "manager", "gateway"];
-        let own: Vec<u32> = roles.iter().flat_map(|role| ostler.own_processes(role)).collect();
-        own.iter().for_each(|pid| signal(*pid, "KILL"));
-        own.is_empty()
-    });
-}
-
 #[test]
 fn a_hundred_thousand_rows_are_moved_and_nothing_is_lost() {
     let ostler = Ostler::up(&two_places(""));
@@ -109,7 +100,7 @@ fn a_hundred_thousand_rows_are_moved_and_nothing_is_lost() {
     assert_eq!(ostler.service("db")["provider"], "there");
 
     // What is fenced stays so, whoever is killed and whatever comes back.
-    kill_ostler(&ostler);
+    ostler.kill_all_of_it();
     ostler.ok(&["up", "--detach", "ostler.toml"]);
     assert_eq!((who_answers(&ostler), counted(&ostler)), ("db-2".to_owned(), before.clone()));
     assert_eq!(running(&ostler), ["db-2"]);
@@ -199,33 +190,11 @@ fn a_restore_that_fails_is_asked_about_and_can_be_taken_back() {
 fn killed_at_any_step_a_move_goes_on_and_nothing_is_doubled_or_lost() {
     let ostler = Ostler::up(&two_places(""));
     let before = fill(&ostler);
-    // A move is about thirty facts. The time of a kill comes from the facts themselves, so that every step is met on any machine.
+    // A move is about thirty facts.
     for (round, facts) in [0, 1, 3, 7, 10, 13, 16, 19, 22].into_iter().enumerate() {
         ostler.until_settled();
-        let from = ostler.journal_end();
-        let mut command = ostler.command(&["failover", "db", "--yes"]);
-        let mut asked =
-            command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
-        let newest = |of: &[&str]| {
-            let newest = ostler.run(&[&["journal", "-n", "1", "--json"], of].concat());
-            (newest.code == 0).then(|| newest.json()[0]["position"].as_u64()).flatten()
-        };
-        wait_until("the move has come so far", || {
-            let began = newest(&["--kind", "move-began"]).filter(|began| *began > from);
-            began.zip(newest(&[])).is_some_and(|(began, end)| end >= began + facts)
-        });
-        if round % 2 == 0 {
-            ostler.own_processes("manager").into_iter().for_each(|pid| signal(pid, "KILL"));
-        } else {
-            kill_ostler(&ostler);
-            ostler.ok(&["up", "--detach", "ostler.toml"]);
-        }
-        wait_until("whoever asked is done", || asked.try_wait().unwrap().is_some());
-        ostler.until("the move is over", |status| {
-            let services = status["services"].as_array().unwrap();
-            let db = services.iter().find(|service| service["name"] == "db").unwrap();
-            db["moving"].is_null() && status["settled"] == true
-        });
+        let killed = if round % 2 == 0 { Killed::Manager } else { Killed::All };
+        ostler.kill_in_a_move(&["failover", "db", "--yes"], facts, killed);
         let place = if round % 2 == 0 { "there" } else { "here" };
         let db = ostler.service("db");
         let newest = format!("db-{}", round + 2);

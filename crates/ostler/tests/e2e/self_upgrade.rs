@@ -3,6 +3,7 @@
 //! Another build is this program with something behind it, which gives it another digest; what does not work is one with
 //! a word behind it that it heeds (`faulty.rs`).
 
+use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
@@ -138,19 +139,56 @@ fn a_build_that_does_not_come_up_is_taken_back_and_callers_do_not_notice() {
 fn a_build_that_does_not_hold_is_taken_back_in_its_probation() {
     let ostler = two();
     let pids = ostler.all_pids();
-    for word in ["manager-ends-later", "gateway-ends-later"] {
+    for (word, why) in [
+        ("manager-ends-later", "its manager ended 3 times within its probation"),
+        ("gateway-ends-later", "its gateway ended 3 times within its probation"),
+        ("manager-hangs-later", "its manager did not answer for 5 s within its probation"),
+    ] {
         let path = build(&ostler, word);
         let said = ostler.run(&["self-upgrade", path.to_str().unwrap(), "--within", "5s"]);
         assert!(said.code == 0 || said.err.contains("was taken back"), "{word}: {said}");
-        let name = word.split('-').next().unwrap();
-        let why = format!("its {name} ended 3 times within its probation");
         wait_until("it is taken back", || {
             let said = ostler.run(&["status", "--json"]);
             said.code == 0 && said.json()["ostler"]["upgrade"].is_null()
         });
         assert_as_before(&ostler, &pids);
-        wait_until("it is recorded", || steps(&ostler).last() == Some(&why));
+        wait_until("it is recorded", || steps(&ostler).last().is_some_and(|step| step == why));
     }
+}
+
+/// The new image has all sockets and process handles by then, and has to give them back.
+#[test]
+fn a_keeper_that_fails_after_it_was_executed_is_the_former_one_again_with_all_that_it_held() {
+    let ostler = two();
+    let (pids, before) = (ostler.all_pids(), own(&ostler));
+    let held = |pid: u32| -> BTreeSet<String> {
+        let folder = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+        let links = folder.filter_map(|entry| fs::read_link(entry.path()).ok());
+        let text = links.map(|link| link.display().to_string());
+        text.filter(|link| link.starts_with("socket:") || link.ends_with("keeper.lock")).collect()
+    };
+    let listening: BTreeSet<String> = held(before[0]).intersection(&held(before[2])).cloned().collect();
+    assert!(!listening.is_empty(), "keeper and gateway hold the sockets of endpoints");
+    let calling = callers(&ostler);
+    let path = build(&ostler, "unfit");
+    let said = ostler.run(&["self-upgrade", path.to_str().unwrap(), "--within", "10s"]);
+    assert!(said.code == 1 && said.err.contains("its keeper did not come up: it says so itself"), "{said}");
+    assert_as_before(&ostler, &pids);
+    let keeper = own(&ostler)[0];
+    assert_eq!(keeper, before[0], "it is the same process, twice another image");
+    assert!(listening.is_subset(&held(keeper)), "{listening:?} of {:?}", held(keeper));
+    let exe = fs::read_link(format!("/proc/{keeper}/exe")).unwrap();
+    assert_ne!(fs::read(exe).unwrap(), fs::read(&path).unwrap());
+    calling.iter().for_each(Caller::until_next);
+    for caller in calling {
+        caller.stop_without_failure();
+    }
+    // What it starts again is its own child still, and it knows how the one before ended.
+    let web = ostler.pids("web")[0];
+    kill(web);
+    ostler.until_replaced("web", 0, web);
+    assert!(ostler.ok(&["why", "web"]).out.contains("signal 9 (SIGKILL)"));
+    Caller::getting(ostler.endpoint("web"), "/readyz").stop_without_failure();
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::failover::{counted, fill, sql};
 use crate::harness::{Caller, NOWHERE, Ostler, bookshop, exchange, head, kill, lonely, signal, wait_until};
 
 /// Somebody who sells what this machine offers.
@@ -375,6 +376,48 @@ fn what_is_newer_here_is_had_by_a_buyer_who_asks_for_it_and_by_nobody_else() {
     });
     assert_eq!(seller.ostler.service(name)["version"], "16.11");
     buyer.until_settled();
+}
+
+/// From the catalog that says so to the server that is another one: the buyer sees, asks, waits, and looks.
+#[test]
+fn what_its_provider_keeps_up_to_date_is_put_to_use_by_its_buyer() {
+    let seller = Seller::open_here("offer = [\"postgresql\"]", |ostler| {
+        format!("versions = \"{}\"\n", ostler.postgresql_versions(&["16.2"]).display())
+    });
+    let db = "\"postgresql\"\nplan = \"standard-16\"\nprefer = [\"acme\"]\n";
+    let text = bookshop("", "").replacen("instances = 2", "instances = 1", 1).replacen("\"postgresql\"\n", db, 1);
+    let estate = text + &seller.provider(seller.door) + "\n[upgrade]\nsoak = \"1s\"\n";
+    let buyer = Ostler::up(&estate);
+    let before = fill(&buyer);
+    let sold = seller.ostler.status()["services"][0]["name"].as_str().unwrap().to_owned();
+    let is_served_by = || sql(&buyer, "select current_setting('server_version')").unwrap();
+    assert!(is_served_by().starts_with("16.2"));
+
+    seller.ostler.put_postgresql("16.11");
+    wait_until("the newer one is on the shelf", || {
+        let (_, catalog) = seller.ask("GET", "/v2/catalog", SHOP, "2.17");
+        catalog.to_string().contains("16.11.0")
+    });
+    buyer.ok(&["apply", "ostler.toml"]);
+    let newer = buyer.json(&["upgrade", "--preview"]);
+    let available = &newer["services"][0]["available"];
+    assert!(available["to"].as_str().unwrap().contains("16.11"), "{newer}");
+    assert!(available["waits"].as_str().unwrap().contains("nobody has asked for it"), "{newer}");
+    assert_eq!(seller.ostler.service(&sold)["version"], "16.2", "nobody has asked for it");
+
+    let visitor = Caller::getting(buyer.endpoint("web"), "/style.css"); // what needs no database is served all the time
+    let done = buyer.json(&["upgrade", "db", "--yes"]);
+    assert!(done["services"][0]["upgraded"]["to"].as_str().unwrap().contains("16.11"), "{done}");
+    assert_eq!(seller.ostler.service(&sold)["version"], "16.11");
+    assert!(is_served_by().starts_with("16.11"));
+    assert_eq!(counted(&buyer), before);
+    visitor.stop_without_failure();
+    assert!(buyer.run(&["upgrade", "--preview"]).out.contains("Nothing is newer"), "it is what is on the shelf");
+    // What a broker has made newer it does not make older again.
+    let back = buyer.run(&["rollback", "db", "--yes"]);
+    assert!(back.code == 1 && back.err.contains("is not to be had any more"), "{back}");
+    buyer.until_settled();
+    assert_eq!((seller.ostler.service(&sold)["version"].clone(), counted(&buyer)), ("16.11".into(), before));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::harness::{NOWHERE, Ostler, head, kill, wait_until};
+use crate::harness::{NOWHERE, Ostler, head, kill, lonely, wait_until};
 
 /// How often it was noticed that a catalog has changed.
 fn catalogs_seen(ostler: &Ostler) -> usize {
@@ -68,6 +68,35 @@ fn of_versions_side_by_side_the_one_that_is_asked_for_runs() {
     ostler.write("other.toml", &estate("16").replace("/versions", "/nowhere"));
     let refused = ostler.run(&["preview", "other.toml"]);
     assert!(refused.code == 1 && refused.err.contains("cannot read the folder of versions"), "{refused}");
+}
+
+#[test]
+fn what_is_bought_first_goes_together_and_what_does_not_is_told_before_anything_is_bought() {
+    let ostler = Ostler::new();
+    let folder = ostler.postgresql_versions(&["15", "16.2", "17.10"]);
+    let estate = |relied: &str| {
+        format!(
+            "{}versions = \"{}\"\n\n[service.db]\noffering = \"postgresql\"\n{}",
+            head("shop"),
+            folder.display(),
+            lonely("web", &format!("needs = [\"db\"]\ncontract = [{relied}]\nenv = {{ {NOWHERE} }}"))
+        )
+    };
+    let both = "{ need = \"db\", version = \">=16\" }, { need = \"db\", version = \"<16\" }";
+    ostler.write("ostler.toml", &estate(both));
+    for command in [&["preview", "ostler.toml"][..], &["up", "--detach", "ostler.toml"]] {
+        let refused = ostler.run(command);
+        assert_eq!(refused.code, 1, "{refused}");
+        assert!(refused.err.contains("`web` relies on `db` `<16` by its contract"), "{refused}");
+        assert!(refused.err.contains("No version of `db` is both") && refused.err.contains("help: widen"), "{refused}");
+    }
+    assert!(!ostler.home.join("instances/db-1").exists());
+    ostler.write("ostler.toml", &estate("{ need = \"db\", version = \"<17\" }"));
+    let shown = ostler.json(&["preview", "ostler.toml"]);
+    let bought = shown["bought"].as_array().unwrap().iter().find(|bought| bought["service"] == "db").unwrap();
+    assert_eq!(bought["version"], "16.2", "{shown}");
+    ostler.ok(&["up", "--detach", "ostler.toml"]);
+    assert_eq!(ostler.service("db")["version"], "16.2");
 }
 
 #[test]

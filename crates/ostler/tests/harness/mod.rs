@@ -19,6 +19,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 pub(crate) mod http;
+pub(crate) mod kills;
 
 /// How long anything that must happen may take.
 pub(crate) const WITHIN: Duration = Duration::from_secs(60);

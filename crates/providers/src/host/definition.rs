@@ -325,6 +325,9 @@ pub(super) struct Restore {
 pub(super) struct Outside {
     /// By which schemes of a binding's URI it is known.
     pub(super) schemes: Vec<Spanned<String>>,
+    /// Asks the server for its version: what is first on its standard output. The programs of the same series are used
+    /// then, and others only where these are not here.
+    pub(super) version: Option<Step>,
     /// As [`Definition::backup`], with `at.…` in the place of `instance.…`.
     #[serde(default)]
     pub(super) backup: Vec<Step>,

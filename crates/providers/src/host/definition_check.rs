@@ -269,15 +269,19 @@ impl Checker<'_> {
             // Nothing of an instance of this machine's is there.
             let common = std::mem::take(&mut self.common);
             self.common = common.iter().filter(|name| !is_of_instance(name)).cloned().collect();
-            let texts = outside.backup.iter().chain(&outside.restore).flat_map(texts_of);
+            let texts = outside.version.iter().chain(&outside.backup).chain(&outside.restore).flat_map(texts_of);
             let named: BTreeSet<&str> = texts.filter_map(|reference| reference.strip_prefix("texts.")).collect();
             for name in named {
                 if let Some(text) = d.texts.get(name) {
                     self.text(text, &[]);
                 }
             }
-            self.steps(&outside.backup, &OUTSIDE_NAMES, true);
-            self.steps(&outside.restore, &OUTSIDE_NAMES, true);
+            let programs = d.find.iter().flat_map(|find| &find.programs).map(|name| format!("newest.{name}"));
+            let programs: Vec<String> = programs.collect();
+            let names: Vec<&str> = OUTSIDE_NAMES.into_iter().chain(programs.iter().map(String::as_str)).collect();
+            outside.version.iter().for_each(|step| self.steps(std::slice::from_ref(step), &names, false));
+            self.steps(&outside.backup, &names, true);
+            self.steps(&outside.restore, &names, true);
             self.common = common;
         }
         if let Some(restore) = &d.restore {

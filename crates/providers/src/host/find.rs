@@ -150,7 +150,7 @@ pub(super) fn is_executable(path: &Path) -> bool {
 }
 
 /// The version that follows `after` in what a program said.
-fn read_version(said: &str, after: &str) -> Option<Version> {
+pub(super) fn read_version(said: &str, after: &str) -> Option<Version> {
     let rest = said[said.find(after)? + after.len()..].trim_start();
     let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && !"+-.".contains(c)).unwrap_or(rest.len());
     let text = rest[..end].trim_end_matches(['.', '-', '+']);

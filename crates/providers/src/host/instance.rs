@@ -200,6 +200,12 @@ impl Workshop<'_> {
         Ok(counted)
     }
 
+    /// Carries out one step, once; what it said on its standard output.
+    pub(super) async fn ask(&self, step: &Step, scope: &Scope<'_>) -> Result<String, Failure> {
+        let ended = steps::run(self.command(step, scope, &BackupFile::None, step.timeout.get())?).await;
+        ended.map(|ended| ended.stdout).map_err(|error| self.failure(scope, &error.to_string()))
+    }
+
     async fn one(&self, step: &Step, scope: &Scope<'_>, backup: &BackupFile<'_>) -> Result<Counted, Failure> {
         let Some(text) = &step.secret_file else { return self.repeat(step, scope, backup).await };
         let mut scope = scope.clone();

@@ -1,7 +1,8 @@
 //! Backups over a binding: of what is bought elsewhere, with this machine's client programs and nothing but credentials.
 //!
 //! Invariant: what is written is in the format of this machine's offering of the same kind, so that it can be restored at
-//! any provider and proven here.
+//! any provider and proven here. A server is read by programs of its own series or newer ones, and written by those of its
+//! own where they are here.
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use super::Definitions;
 use super::backup::write_backup;
 use super::definition::{self, Definition};
 use super::failure::{io_at, needs_person};
-use super::find::{Finder, Found};
+use super::find::{Finder, Found, read_version};
 use super::folder::Folder;
 use super::instance::{BackupFile, Workshop, short};
 use super::scope::{Scope, generate};
@@ -67,9 +68,10 @@ impl Outside {
     /// If nothing is known of such credentials, or it cannot be done.
     pub async fn backup(&self, instance: &InstanceId, credentials: &Credentials, to: &Path) -> Result<Dumped, Failure> {
         let operation = format!("back up instance `{instance}`");
-        let tools = self.tools(&operation, credentials).await?;
+        let mut tools = self.tools(&operation, credentials).await?;
         let work = self.work_folder(instance)?;
         let workshop = Workshop { folder: &work.0, owner: None, operation, elsewhere: true };
+        tools.fit(&workshop, credentials, For::Backup).await?;
         let scope = tools.scope(instance, credentials)?;
         let counted = write_backup(&workshop, &tools.how.backup, scope, &work.0.root, to).await?;
         Ok(Dumped { kind: tools.kind, version: tools.found.version, counted })
@@ -81,9 +83,10 @@ impl Outside {
     /// If nothing is known of such credentials, or it cannot be done.
     pub async fn restore(&self, instance: &InstanceId, credentials: &Credentials, from: &Path) -> Result<(), Failure> {
         let operation = format!("restore a backup into instance `{instance}`");
-        let tools = self.tools(&operation, credentials).await?;
+        let mut tools = self.tools(&operation, credentials).await?;
         let work = self.work_folder(instance)?;
         let workshop = Workshop { folder: &work.0, owner: None, operation, elsewhere: true };
+        tools.fit(&workshop, credentials, For::Restore).await?;
         let mut scope = tools.scope(instance, credentials)?;
         scope.set("backup.file", from.display().to_string());
         scope.set("work.folder", work.0.root.display().to_string());
@@ -103,12 +106,12 @@ impl Outside {
         let (kind, definition) =
             known.ok_or_else(|| unknown(format!("no offering of this machine knows how to, for `{scheme}://`")))?;
         let how = definition.outside.clone().expect("it has schemes, and so it is there");
-        let newest = self.finder.all(definition).await.pop();
+        let all = self.finder.all(definition).await;
         let install = definition.find.as_ref().map(|find| find.install.clone()).unwrap_or_default();
-        let found = newest.ok_or_else(|| {
+        let newest = all.last().cloned().ok_or_else(|| {
             needs_person(format!("cannot {operation}: this machine does not have the programs of {kind}"), install)
         })?;
-        Ok(Tools { kind: kind.clone(), definition: definition.clone(), how, found })
+        Ok(Tools { kind: kind.clone(), definition: definition.clone(), how, found: newest.clone(), newest, all })
     }
 
     fn work_folder(&self, instance: &InstanceId) -> Result<Work, Failure> {
@@ -124,10 +127,62 @@ struct Tools {
     kind: OfferingName,
     definition: Arc<Definition>,
     how: definition::Outside,
+    /// Those that are used.
     found: Found,
+    /// Those of the newest version: they understand what all others wrote.
+    newest: Found,
+    /// All that there are, oldest first.
+    all: Vec<Found>,
+}
+
+/// What programs are needed for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum For {
+    Backup,
+    Restore,
 }
 
 impl Tools {
+    /// Takes the programs that go with the server: of its own series, or else the next newer ones. What is older than a
+    /// server does not know how to read it, but can write into it.
+    async fn fit(&mut self, workshop: &Workshop<'_>, credentials: &Credentials, what: For) -> Result<(), Failure> {
+        let Some(step) = self.how.version.clone() else { return Ok(()) };
+        let said = workshop.ask(&step, &self.scope(&workshop.folder.instance, credentials)?).await?;
+        let server = read_version(&said, "").ok_or_else(|| {
+            let said: String = said.trim().chars().take(80).collect();
+            let operation = &workshop.operation;
+            needs_person(
+                format!("cannot {operation}: its server says no version, but `{said}`"),
+                "see whether the binding leads to the right server",
+            )
+        })?;
+        let series = self.definition.find.as_ref().map_or(1, |find| find.series.max(1));
+        let version = |found: &&Found| found.version.clone();
+        let of_series =
+            self.all.iter().rev().find(|found| version(found).is_some_and(|v| v.begins_as(&server, series)));
+        let newer = || self.all.iter().find(|found| version(found).is_some_and(|v| v > server));
+        let older = || Some(&self.newest).filter(|_| what == For::Restore);
+        match of_series.or_else(newer).or_else(older) {
+            Some(found) => {
+                self.found = found.clone();
+                Ok(())
+            }
+            None => {
+                let all: Vec<String> =
+                    self.all.iter().filter_map(|found| Some(found.version.as_ref()?.to_string())).collect();
+                let (operation, kind, all) = (&workshop.operation, &self.kind, all.join(", "));
+                let install = self.definition.find.as_ref().map(|find| find.install.clone()).unwrap_or_default();
+                Err(needs_person(
+                    format!(
+                        "cannot {operation}: its server is {kind} {server}, and this machine has only the programs of {all}, \
+                         which do not read it"
+                    ),
+                    format!("install those of {server}, or newer ones. {install}"),
+                ))
+            }
+        }
+    }
+
     fn scope(&self, instance: &InstanceId, credentials: &Credentials) -> Result<Scope<'_>, Failure> {
         let mut scope = Scope::new(&self.definition);
         let service = instance.service();
@@ -135,6 +190,9 @@ impl Tools {
         scope.set("service.id", short(service));
         if let Some(find) = &self.definition.find {
             self.found.set(&mut scope, find);
+            for program in &find.programs {
+                scope.set(format!("newest.{program}"), self.newest.folder.join(program).display().to_string());
+            }
         }
         scope.set_credentials("at.", credentials);
         for field in ["host", "port", "username", "password", "database"] {

@@ -133,6 +133,67 @@ async fn what_is_bought_is_backed_up_and_restored_over_a_binding() {
     }
 }
 
+/// What `scripts/setup.sh test` brings beside the system's own PostgreSQL.
+fn two_majors(folder: &Path) -> Definitions {
+    let newer = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/test-tools/postgresql/17.10");
+    let newer = newer.canonicalize().expect("PostgreSQL 17 is missing: run `scripts/setup.sh test`");
+    std::fs::create_dir_all(folder.join("postgresql")).unwrap();
+    std::os::unix::fs::symlink(newer, folder.join("postgresql/17.10")).unwrap();
+    Definitions::builtin().unwrap().with_versions(folder)
+}
+
+/// The newest programs say to an older server what it does not know (`SET transaction_timeout`).
+#[tokio::test]
+async fn a_server_is_read_and_written_by_programs_that_it_understands() {
+    let folder = tempfile::Builder::new().prefix("ostler-versions").tempdir_in("/tmp").unwrap();
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let machine = Machine::with(two_majors(folder.path()));
+    let outside = Outside::new(two_majors(&folder.path().join("outside")), machine.home.path().join("work"));
+    let catalog = machine.provider.catalog().await.unwrap();
+    let versions = &catalog.offerings[&"postgresql".parse().unwrap()].versions;
+    let (oldest, newest) = (versions.first().unwrap(), versions.last().unwrap());
+    assert!(oldest.major() < 17 && newest.major() == 17, "{versions:?}");
+    let mut bindings = Vec::new();
+    for (instance, version) in [("old-1", oldest), ("new-1", newest)] {
+        let mut order = machine.order(instance, "postgresql").await;
+        order.placement.version = Some(version.clone());
+        let address = machine.up(&mut order).await;
+        let web = bind(&machine, &order, "web", address).await;
+        bindings.push((order, web));
+    }
+    let [(old, old_web), (new, new_web)] = &bindings[..] else { panic!("there are two") };
+    let rows = "create table books as select g as id, 'SET transaction_timeout = 0;'::text as title \
+                from generate_series(1, 50) g";
+    query(old_web, rows).await.unwrap();
+    let all = "select count(*) || min(title) from books";
+
+    // There and back at the old one; and from it to the new one.
+    let file = machine.home.path().join("monday");
+    let made = outside.backup(&old.instance, old_web, &file).await.unwrap();
+    assert_eq!(made.version.as_ref(), Some(oldest));
+    query(old_web, "delete from books").await.unwrap();
+    outside.restore(&old.instance, old_web, &file).await.unwrap();
+    let expected = query(old_web, all).await.unwrap();
+    assert_eq!(query(old_web, "select count(*) from books").await.unwrap(), ["50"]);
+    outside.restore(&new.instance, new_web, &file).await.unwrap();
+    assert_eq!(query(new_web, all).await.unwrap(), expected);
+
+    // What the newer one made is only read by newer programs, and the older server takes it all the same.
+    let file = machine.home.path().join("tuesday");
+    let made = outside.backup(&new.instance, new_web, &file).await.unwrap();
+    assert_eq!(made.version.as_ref(), Some(newest));
+    query(old_web, "drop table books").await.unwrap();
+    outside.restore(&old.instance, old_web, &file).await.unwrap();
+    assert_eq!(query(old_web, all).await.unwrap(), expected);
+
+    // What is older than a server does not read it: that is said, with what would.
+    let only_old = Outside::new(Definitions::builtin().unwrap(), machine.home.path().join("work"));
+    let failure = only_old.backup(&new.instance, new_web, &file).await.unwrap_err();
+    assert_eq!(failure.class, FailureClass::NeedsPerson);
+    let (detail, remedy) = (&failure.detail, &failure.remedy);
+    assert!(detail.contains(&format!("its server is postgresql {newest}")) && remedy.contains("or newer"), "{failure}");
+}
+
 #[tokio::test]
 async fn only_what_is_known_from_outside_is_dealt_with_from_there() {
     let home = tempfile::tempdir().unwrap();

@@ -227,7 +227,7 @@ impl Witness {
         let at = scene.known.latest;
         let declared = scene.known.estate.as_ref().and_then(|estate| estate.drill.as_deref());
         let is_meant = matches!(&drill.by, By::Person { despite: Some(_) });
-        if !is_meant && declared.is_some_and(|declared| !declared.is_open(at)) {
+        if !is_meant && declared.is_some_and(|declared| !declared.calendar.is_open(at)) {
             let what = format!("{} is drilled at {}, when no window is open", drill.service, at.to_seconds());
             self.broken(Promise::DrillInWindow, scene.now, what);
         }

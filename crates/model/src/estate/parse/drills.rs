@@ -7,7 +7,7 @@ use crate::diagnostics::shown;
 use crate::estate::drills::{Drills, Fault, LASTS_MAX, LASTS_MIN};
 use crate::ids::ServiceName;
 use crate::time::Span;
-use crate::window::Window;
+use crate::window::{Calendar, Window};
 
 const DRILL: &[Key] = &[
     ("window", r#"window = ["Sun 02:00 - 04:00 Europe/Berlin"]"#),
@@ -33,7 +33,7 @@ pub(super) fn read(reader: &mut Reader<'_>, names: &BTreeSet<ServiceName>, value
         let entries = fields.optional(key).and_then(|value| value.some_list(reader)).unwrap_or_default();
         entries.into_iter().filter_map(|entry| entry.parsed::<Window>(reader)).collect::<Vec<_>>()
     };
-    let (window, freeze) = (windows("window"), windows("freeze"));
+    let calendar = Calendar { window: windows("window"), freeze: windows("freeze") };
     let every = fields
         .optional("every")
         .and_then(|value| value.span_of_time(reader, Span::seconds(HOUR)..=Span::seconds(366 * DAY)));
@@ -50,7 +50,7 @@ pub(super) fn read(reader: &mut Reader<'_>, names: &BTreeSet<ServiceName>, value
     let lasts = length("lasts", LASTS_MIN..=LASTS_MAX).unwrap_or(usual.lasts);
     let valid = length("valid", Span::seconds(HOUR)..=Span::seconds(366 * DAY)).unwrap_or(usual.valid);
     let (at_most, keep) = (at_most.unwrap_or(usual.at_most), keep.unwrap_or(usual.keep));
-    Some(Drills { window, freeze, every, faults, services, at_most, keep, lasts, valid })
+    Some(Drills { calendar, every, faults, services, at_most, keep, lasts, valid })
 }
 
 fn read_faults(reader: &mut Reader<'_>, value: Value<'_>) -> Vec<Fault> {
