@@ -151,6 +151,7 @@ fn changed_keys(former: &Service, new: &Service) -> Vec<String> {
         slo,
         failover,
         failures: _, // only the simulator reads them: nothing that runs changes
+        own: _,      // as little changes by what is assumed of owning it
     } = new;
     [
         ("offering", &former.offering == offering),

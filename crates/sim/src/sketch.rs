@@ -259,6 +259,7 @@ impl Sketch {
             drill: Some(Box::new(drills())),
             upgrade: None,
             accounts: Default::default(),
+            own: Default::default(),
         };
         Town {
             estate: Arc::new(estate),
@@ -341,6 +342,7 @@ impl ServiceSketch {
             slo: None,
             failover: Default::default(),
             failures: Failures::default(),
+            own: Default::default(),
         }
     }
 }

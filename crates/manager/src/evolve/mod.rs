@@ -370,8 +370,10 @@ fn declare_again(known: &mut Knowledge, name: &ServiceName, estate: &Estate) {
     service.endpoint.try_again(); // whoever gives the file again may have freed the address
     service.ending = None; // what is declared again is kept, as much of it as is left
     service.scale = None;
-    // How often it is expected to fail is for simulations: nothing is tried again because of that.
-    let same = Service { failures: service.spec.failures.clone(), ..Service::clone(new) } == *service.spec;
+    // How often it is expected to fail, and what owning it would cost, is for looks ahead: nothing is tried again because
+    // of that.
+    let (failures, own) = (service.spec.failures.clone(), service.spec.own.clone());
+    let same = Service { failures, own, ..Service::clone(new) } == *service.spec;
     if same {
         service.spec = new.clone();
         return;

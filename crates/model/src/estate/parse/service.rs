@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::failures::{self, Whose};
 use super::reader::{Fields, Key, Reader, Value, listed};
 use super::templates::References;
-use super::{backups, contracts, failover, parameters, slo, values};
+use super::{backups, contracts, failover, own, parameters, slo, values};
 use crate::catalog::Limits;
 use crate::diagnostics::shown;
 use crate::estate::{DataPolicy, INSTANCES_MAX, Listen, ProbeOverride, Protocol, Service, StopPolicy};
@@ -43,6 +43,7 @@ const SERVICE: &[Key] = &[
     ("slo", r#"slo = { availability = "99.9%", latency_p99 = "100ms", over = "30d" }"#),
     ("failover", r#"failover = { loses_at_most = "30m", keep_old = "30d" }"#),
     ("failures", r#"failures = { crash = "60d" }"#),
+    ("own", r#"own = { care = "4..8", outage_hour = "500" }"#),
 ];
 const PROBE: &[Key] = &[
     ("ready", r#"ready = { http = "/readyz" }"#),
@@ -128,6 +129,10 @@ pub(super) fn read(reader: &mut Reader<'_>, names: &Names<'_>, name: ServiceName
         failures: fields
             .optional("failures")
             .map(|value| failures::read(reader, &format!("service.{name}.failures"), Whose::Service, value))
+            .unwrap_or_default(),
+        own: fields
+            .optional("own")
+            .map(|value| own::read(reader, &format!("service.{name}.own"), value))
             .unwrap_or_default(),
     };
     // Without an offering the rest is read all the same, for its errors.
