@@ -24,6 +24,8 @@ pub enum Per {
     Once,
     /// A gigabyte (10^9 bytes) kept for a month.
     GigabyteMonth,
+    /// A gigabyte (10^9 bytes) that passes through the service's endpoint, whichever way.
+    Gigabyte,
 }
 
 impl Per {
@@ -37,6 +39,7 @@ impl Per {
             "day" | "daily" | "days" => Self::Day,
             "hour" | "hourly" | "hours" | "hr" | "h" => Self::Hour,
             "once" | "one-time" | "one time" | "onetime" | "setup" | "setup fee" => Self::Once,
+            "gb" | "gigabyte" | "gigabytes" | "gb traffic" | "gb transferred" | "gb of traffic" => Self::Gigabyte,
             _ => return None,
         })
     }
@@ -50,6 +53,7 @@ impl Per {
             Self::Hour => "an hour",
             Self::Once => "once",
             Self::GigabyteMonth => "a gigabyte and month",
+            Self::Gigabyte => "a gigabyte",
         }
     }
 }
@@ -164,7 +168,9 @@ mod tests {
             ("annually", Some(Per::Year)),
             ("one-time", Some(Per::Once)),
             ("1GB of messages over 20GB", None),
-            ("GB", None),
+            ("GB", Some(Per::Gigabyte)),
+            ("per GB", Some(Per::Gigabyte)),
+            ("GB out", None),
             ("", None),
         ] {
             assert_eq!(Per::read(text), per, "{text}");
@@ -189,6 +195,10 @@ mod tests {
         assert_eq!(shown(&dollars, &accounts), "8 GBP for `MONTHLY`: `[estate] rates` does not say what GBP is worth");
         accounts.rates.insert(Currency::try_from("USD".to_owned()).unwrap(), "0.92".parse().unwrap());
         assert_eq!(shown(&dollars, &accounts), "10 USD a month at 0.92");
-        assert_eq!(shown(&cost(&[("EUR", "1")], "GB"), &accounts), "1 EUR for `GB`: what `GB` counts is not measured");
+        assert_eq!(shown(&cost(&[("EUR", "1")], "GB"), &accounts), "1 EUR a gigabyte at 1");
+        assert_eq!(
+            shown(&cost(&[("EUR", "1")], "CPU"), &accounts),
+            "1 EUR for `CPU`: what `CPU` counts is not measured"
+        );
     }
 }

@@ -11,6 +11,7 @@
 //! - Currencies are never mixed: what has no stated rate is listed as not counted.
 
 mod apportion;
+mod carried;
 mod charge;
 mod fit;
 mod focus;
@@ -23,6 +24,7 @@ mod usage;
 mod views;
 
 pub use apportion::apportion;
+pub use carried::{Bytes, CarriedBytes};
 pub use charge::{Charge, Per, Term};
 pub use fit::{Way, ways_to_fit};
 pub use focus::{COLUMNS, focus};

@@ -34,8 +34,8 @@ impl Monthly {
     }
 }
 
-/// What the instances that are there, or are known to become there, cost in a month of average length. Backups are left
-/// out: how large they become nobody knows before.
+/// What the instances that are there, or are known to become there, cost in a month of average length. Backups and
+/// what passes through endpoints are left out: how much that becomes nobody knows before.
 pub fn monthly(known: &Knowledge, estate: &Estate) -> Monthly {
     let mut sum = Monthly::default();
     for (name, service) in &known.services {
@@ -58,6 +58,8 @@ pub fn monthly(known: &Knowledge, estate: &Estate) -> Monthly {
 impl Monthly {
     fn add(&mut self, service: &ServiceName, place: &Placement, term: &Term) {
         match term {
+            // How much will pass through it nobody knows before.
+            Term::Charged(Charge { per: Per::Gigabyte, .. }) => {}
             Term::Charged(charge) => {
                 let to = if charge.per == Per::Once { &mut self.once } else { &mut self.services };
                 *to.entry(service.clone()).or_default() += of_charge(charge);
@@ -110,7 +112,7 @@ pub(crate) fn terms_of_plan(
 pub(crate) fn of_charge(charge: &Charge) -> Decimal {
     let amount = charge.amount.get() * charge.rate.get();
     match charge.per {
-        Per::Month | Per::Once | Per::GigabyteMonth => amount,
+        Per::Month | Per::Once | Per::GigabyteMonth | Per::Gigabyte => amount,
         Per::Year => amount / Decimal::from(12),
         Per::Day => amount * Decimal::from(HOURS) / Decimal::from(24),
         Per::Hour => amount * Decimal::from(HOURS),
@@ -120,7 +122,7 @@ pub(crate) fn of_charge(charge: &Charge) -> Decimal {
 /// What one instance of a plan costs a month; `None` if not all of it can be counted.
 pub(crate) fn of_terms(terms: &[Term]) -> Option<Decimal> {
     terms.iter().try_fold(Decimal::ZERO, |sum, term| match term {
-        Term::Charged(Charge { per: Per::Once, .. }) => Some(sum),
+        Term::Charged(Charge { per: Per::Once | Per::Gigabyte, .. }) => Some(sum),
         Term::Charged(charge) => Some(sum + of_charge(charge)),
         Term::NotCounted { .. } => None,
     })

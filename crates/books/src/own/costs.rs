@@ -38,6 +38,8 @@ pub enum Part {
     Upgrades,
     /// The plan's price.
     Plans,
+    /// What passes through its endpoint, where the plan has a price for that.
+    Traffic,
     /// What is paid once for a plan.
     Fees,
     /// Hours in which it is out.
@@ -46,7 +48,7 @@ pub enum Part {
 
 impl Part {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Machines,
         Self::Worth,
         Self::Setup,
@@ -56,6 +58,7 @@ impl Part {
         Self::Care,
         Self::Upgrades,
         Self::Plans,
+        Self::Traffic,
         Self::Fees,
         Self::Outages,
     ];
@@ -72,6 +75,7 @@ impl Part {
             Self::Care => "people who look after it",
             Self::Upgrades => "upgrades",
             Self::Plans => "the plan",
+            Self::Traffic => "bytes through its endpoint",
             Self::Fees => "paid once",
             Self::Outages => "outages",
         }
@@ -94,6 +98,8 @@ pub(super) struct Costs<N> {
 pub(super) struct Price<N> {
     /// An instance and month.
     pub(super) monthly: N,
+    /// A gigabyte through the endpoint.
+    pub(super) gigabyte: N,
     /// Once, when an instance is bought.
     pub(super) once: N,
     /// For how many hours a year it is out.
@@ -220,6 +226,8 @@ pub(super) fn bought<N: Number>(figures: &Figures<N>, price: Price<N>) -> Costs<
         let more = if instances > former { instances - former } else { N::whole(0) };
         let plans_dearer = power(figures.grown(A::PriceRise), year as u32); // of seven years
         costs.set(Part::Plans, year, instances * price.monthly * months * plans_dearer * middle);
+        let gigabytes = figures.get(A::Traffic) * power(figures.grown(A::Growth), year as u32); // of seven years
+        costs.set(Part::Traffic, year, gigabytes * price.gigabyte * months * plans_dearer * middle);
         costs.set(Part::Fees, year, more * price.once * plans_dearer * weights.begins[year]);
         costs.set(Part::Care, year, paid(figures.get(A::CareBought) * months * hour));
         costs.set(Part::Outages, year, paid(price.away * figures.get(A::OutageHour)));

@@ -10,6 +10,8 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use super::costs::HOURS;
+use crate::carried::Bytes;
+use crate::ledger::Ledger;
 
 /// What was seen for less long says nothing yet of a year.
 pub const WATCHED_DAYS_MIN: u64 = 30;
@@ -34,8 +36,20 @@ pub struct OutagesSeen {
 pub struct Measured {
     /// Of the service itself, where its service level is declared and so measured.
     pub service: Option<OutagesSeen>,
+    /// What passes through its endpoint, where that was counted for long enough.
+    #[serde(default)]
+    pub traffic: Option<TrafficSeen>,
     /// Of what is bought of each provider.
     pub providers: BTreeMap<ProviderName, OutagesSeen>,
+}
+
+/// What passes through a service's endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrafficSeen {
+    /// In a month of average length, both ways, in 10^9 bytes.
+    pub gigabytes_a_month: Decimal,
+    /// For how many days it was counted.
+    pub days: u64,
 }
 
 impl OutagesSeen {
@@ -68,7 +82,7 @@ impl OutagesSeen {
 }
 
 /// What is known of `service` and of everybody from whom something is bought.
-pub fn measured(known: &Knowledge, service: &ServiceName, now: Timestamp) -> Measured {
+pub fn measured(known: &Knowledge, ledger: &Ledger, service: &ServiceName, now: Timestamp) -> Measured {
     let providers = known.evidence.iter().filter_map(|(name, evidence)| {
         let seen = evidence.at(now).delivered()?;
         let watched = Duration::from_millis(seen.watched_ms);
@@ -85,5 +99,18 @@ pub fn measured(known: &Knowledge, service: &ServiceName, now: Timestamp) -> Mea
         let seen = service.level.as_ref()?.outages(service.spec.slo.as_ref()?, now);
         Some(OutagesSeen { provider, watched: seen.measured, away: seen.away, times: Some(seen.times) })
     });
-    Measured { service: of_service, providers: providers.collect() }
+    Measured { service: of_service, traffic: traffic(ledger, service), providers: providers.collect() }
+}
+
+fn traffic(ledger: &Ledger, service: &ServiceName) -> Option<TrafficSeen> {
+    let spans = &ledger.carried.get(service)?.spans;
+    let (from, until) = (spans.first()?.from, spans.iter().map(|span| span.until).max()?);
+    let watched = until.since(from).as_secs();
+    if watched < WATCHED_DAYS_MIN * DAY_SECONDS {
+        return None;
+    }
+    let bytes = spans.iter().fold(Bytes::default(), |sum, span| sum.plus(span.bytes)).both();
+    let months = Decimal::from(watched) / Decimal::from(3_600 * 730_u64);
+    let gigabytes_a_month = (Decimal::from(bytes) / Decimal::from(1_000_000_000) / months).round_dp(4).normalize();
+    Some(TrafficSeen { gigabytes_a_month, days: watched / DAY_SECONDS })
 }

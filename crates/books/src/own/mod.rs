@@ -19,7 +19,7 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 pub use self::costs::Part;
-pub use self::measured::{Measured, OutagesSeen, WATCHED_DAYS_MIN, measured};
+pub use self::measured::{Measured, OutagesSeen, TrafficSeen, WATCHED_DAYS_MIN, measured};
 pub use self::stated::{LeftOut, Offer, Origin, Stated, offers, stated};
 
 use self::chance::Stream;
@@ -174,7 +174,8 @@ fn figures<N: Number>(stated: &[Stated], of: impl Fn(&Range) -> Decimal) -> Figu
 }
 
 fn price<N: Number>(offer: &Offer, away: Decimal) -> Price<N> {
-    Price { monthly: N::of(offer.monthly), once: N::of(offer.once), away: N::of(away) }
+    let of = N::of;
+    Price { monthly: of(offer.monthly), gigabyte: of(offer.gigabyte), once: of(offer.once), away: of(away) }
 }
 
 fn way(costs: &Costs<Decimal>, years: usize, drawn: &[Vec<f64>]) -> Way {
@@ -244,8 +245,11 @@ fn spread(drawn: &[f64]) -> Spread {
 fn volume(stated: &[Stated], offer: &Offer, years: usize) -> Option<u32> {
     let mut figures: Figures<f64> = figures(stated, Range::likely);
     let price = price(offer, offer.away.likely());
+    // With more instances more passes through them.
+    let traffic_of_one = figures.get(Assumption::Traffic) / figures.get(Assumption::Instances).max(1.0);
     (1..=VOLUME_MAX).find(|count| {
         figures.set(Assumption::Instances, f64::from(*count));
+        figures.set(Assumption::Traffic, traffic_of_one * f64::from(*count));
         // A ten-thousandth of a cent is an error of computing.
         owned(&figures).over(years) <= bought(&figures, price).over(years) + 1e-6
     })

@@ -58,6 +58,8 @@ pub struct Offer {
     pub plan: PlanName,
     /// What an instance costs a month of average length.
     pub monthly: Decimal,
+    /// What a gigabyte through the endpoint costs.
+    pub gigabyte: Decimal,
     /// What is paid once for an instance.
     pub once: Decimal,
     /// For how many hours a year a service bought there is out.
@@ -108,6 +110,10 @@ pub fn stated(estate: &Estate, service: &Service, measured: &Measured) -> Result
             }
             Assumption::Outages => count.clone(),
             Assumption::Heal => length.clone(),
+            Assumption::Traffic => measured.traffic.as_ref().map(|seen| {
+                let from = Origin::Measured(format!("what its endpoint carried, over {} days", seen.days));
+                (around(seen.gigabytes_a_month), from)
+            }),
             other => machine.and_then(|(name, cost)| of_machine(other, name, cost)),
         };
         let (range, origin) = match found {
@@ -227,7 +233,7 @@ pub fn offers(
     for candidate in candidates(&Knowledge::default(), estate, catalogs, &any, now) {
         let provider = candidate.provider;
         let kind = estate.providers.get(&provider).map(|provider| &provider.kind);
-        if matches!(kind, Some(ProviderKind::Host(_))) {
+        if matches!(kind, Some(ProviderKind::Host(_))) || !catalogs.contains_key(&provider) {
             continue;
         }
         let (plan, excluded) = match (candidate.plan, candidate.verdict) {
@@ -245,8 +251,9 @@ pub fn offers(
                 match of_terms(&terms) {
                     Some(monthly) => {
                         let (away, origin) = bought_away(estate, stated, measured, &provider);
-                        let (once, plan) = (paid_once(&terms), plan.clone());
-                        offers.push(Offer { provider, plan, monthly, once, away, origin });
+                        let (once, gigabyte) = (sum_of(&terms, Per::Once), sum_of(&terms, Per::Gigabyte));
+                        let plan = plan.clone();
+                        offers.push(Offer { provider, plan, monthly, gigabyte, once, away, origin });
                         continue;
                     }
                     None => not_counted(&terms),
@@ -255,15 +262,38 @@ pub fn offers(
         };
         left_out.push(LeftOut { provider, plan, why });
     }
+    for provider in estate.providers.values().filter(|provider| !catalogs.contains_key(&provider.name)) {
+        for plan in provider.pricing.prices.get(&service.offering).into_iter().flat_map(|plans| plans.keys()) {
+            if let Some(offer) = agreed(estate, service, stated, measured, (&provider.name, plan)) {
+                offers.push(offer);
+            }
+        }
+    }
     (offers, left_out)
 }
 
-fn paid_once(terms: &[Term]) -> Decimal {
-    let once = terms.iter().filter_map(|term| match term {
-        Term::Charged(charge) => (charge.per == Per::Once).then(|| of_charge(charge)),
+/// A plan whose price is agreed upon, of a provider that says nothing of what it offers: not yet, or not now.
+fn agreed(
+    estate: &Estate,
+    service: &Service,
+    stated: &[Stated],
+    measured: &Measured,
+    (provider, plan): (&ProviderName, &PlanName),
+) -> Option<Offer> {
+    let terms = terms_of_plan(estate, None, provider, &service.offering, plan);
+    let monthly = of_terms(&terms)?;
+    let (away, origin) = bought_away(estate, stated, measured, provider);
+    let (once, gigabyte) = (sum_of(&terms, Per::Once), sum_of(&terms, Per::Gigabyte));
+    Some(Offer { provider: provider.clone(), plan: plan.clone(), monthly, gigabyte, once, away, origin })
+}
+
+/// What all prices for that are together.
+fn sum_of(terms: &[Term], per: Per) -> Decimal {
+    let all = terms.iter().filter_map(|term| match term {
+        Term::Charged(charge) => (charge.per == per).then(|| of_charge(charge)),
         Term::NotCounted { .. } => None,
     });
-    once.sum()
+    all.sum()
 }
 
 fn not_counted(terms: &[Term]) -> String {

@@ -59,6 +59,7 @@ impl Sheet {
             plan: "small".parse().unwrap(),
             monthly: decimal(&self.assumed["plan_month"]),
             once: decimal(&self.assumed["plan_once"]),
+            gigabyte: decimal(&self.assumed["plan_gb"]),
             away: Range::certain((Decimal::ONE_HUNDRED - available) * Decimal::from(8760) / Decimal::ONE_HUNDRED),
             origin: Origin::Promised,
         }
@@ -102,6 +103,7 @@ fn it_is_as_the_spreadsheet_has_it() {
             ("own outages", &answer.own, Part::Outages),
             ("buy plans", buy, Part::Plans),
             ("buy fees", buy, Part::Fees),
+            ("buy traffic", buy, Part::Traffic),
             ("buy care", buy, Part::Care),
             ("buy outages", buy, Part::Outages),
         ] {
@@ -243,6 +245,7 @@ fn what_was_measured_long_enough_counts_before_what_is_guessed() {
     let estate = declared("", BROKER);
     let on = |service: Option<OutagesSeen>, provider: Option<OutagesSeen>| Measured {
         service,
+        traffic: None,
         providers: provider.into_iter().map(|seen| (seen.provider.clone(), seen)).collect(),
     };
     // 4 times and 8 hours in 73 days are 20 times a year, of two hours each.
@@ -288,7 +291,8 @@ fn plans_have_their_price_and_what_is_known_of_their_provider() {
     let promises = ask("[provider.acme.terms]\navailability = \"99.95%\"", &Measured::default()).0;
     assert_eq!(promises[1], "small at acme: 19.9 0 0..2.19..4.38");
     let of_acme = seen("acme", 365, 5, None);
-    let measured = Measured { service: None, providers: BTreeMap::from([(of_acme.provider.clone(), of_acme)]) };
+    let measured =
+        Measured { service: None, traffic: None, providers: BTreeMap::from([(of_acme.provider.clone(), of_acme)]) };
     let measured = ask("[provider.acme.terms]\navailability = \"99.95%\"", &measured).0;
     assert_eq!(measured[1], "small at acme: 19.9 0 2.5..5..10");
 }

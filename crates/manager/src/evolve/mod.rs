@@ -102,7 +102,11 @@ pub fn evolve(known: &mut Knowledge, fact: &Fact) {
         | FactKind::BackedOff { .. }
         | FactKind::Held { .. } => repair::take(known, &fact.kind, at),
         // For the record: they say what people and callers saw, and nothing follows from them.
-        FactKind::CallersAffected { .. } | FactKind::LossAccepted { .. } | FactKind::SelfUpgrade { .. } => {}
+        FactKind::CallersAffected { .. }
+        | FactKind::LossAccepted { .. }
+        | FactKind::SelfUpgrade { .. }
+        // That is for the books.
+        | FactKind::TrafficCounted { .. } => {}
         FactKind::Told { service, occasion: Occasion::Healed } => {
             with_service(known, service, |service| service.healed = Healed { told: Some(at), untold: 0 });
         }

@@ -91,6 +91,9 @@ assumptions! {
     /// By how much that grows a year.
     Growth "growth" Percent -90 200 Some("0..10..20"),
         "by how much that grows a year", "a guess: take your own forecast";
+    /// How many gigabytes pass through its endpoint a month, in the first year.
+    Traffic "traffic" Number 0 1_000_000_000 Some("0"),
+        "gigabytes through its endpoint a month", "nothing was counted for long enough";
     /// What money costs a year.
     Discount "discount" Percent 0 100 Some("4..7..10"),
         "what money costs a year: later costs weigh less", "a guess, about what capital costs companies";

@@ -43,16 +43,28 @@ fn read_range(reader: &mut Reader<'_>, assumption: Assumption, value: Value<'_>)
     let range = match Range::read(text, assumption.unit()) {
         Ok(range) => range,
         Err(error) => {
-            value.reject(reader, error.to_string());
+            reader.report(value.span(), error.to_string(), format!("write it like `{}`", written(assumption)));
             return None;
         }
     };
     let (least, most) = assumption.bounds();
     if range.low() < least || range.high() > most {
-        let sign = if assumption.unit() == Unit::Percent { "%" } else { "" };
+        let sign = sign(assumption);
         let cause = format!("`{assumption}` is not between {least}{sign} and {most}{sign}");
-        reader.report(value.span(), cause, format!("it is {}: write what lies between", assumption.in_words()));
+        let remedy = format!("it stands for {}; write it like `{}`", assumption.in_words(), written(assumption));
+        reader.report(value.span(), cause, remedy);
         return None;
     }
     Some(range)
+}
+
+fn sign(assumption: Assumption) -> &'static str {
+    if assumption.unit() == Unit::Percent { "%" } else { "" }
+}
+
+/// With its default, as it could stand in the file.
+fn written(assumption: Assumption) -> String {
+    let usual = assumption.usual().map_or("3".to_owned(), |usual| usual.to_string());
+    let figures: Vec<String> = usual.split("..").map(|figure| format!("{figure}{}", sign(assumption))).collect();
+    format!("{assumption} = \"{}\"", figures.join(".."))
 }
