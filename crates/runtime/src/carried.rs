@@ -1,8 +1,8 @@
 //! What endpoints have carried, as the gateway tells it every ten seconds, handed to the manager at a bounded rate.
 //!
 //! What is told are sums since a gateway began, so that it does no harm if some are not handed on, or if some are twice: see
-//! `FactKind::TrafficCounted`. Invariant: of one service at most one fact an hour follows from this, and one a minute more
-//! while somebody asks for the books.
+//! `FactKind::TrafficCounted`. Invariant: of one service at most one fact an hour follows from this, and one every 20
+//! seconds while somebody asks for the books again and again.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +19,7 @@ use crate::daemon::Loop;
 /// How often it is recorded.
 const EVERY: Duration = Duration::from_secs(3600);
 /// How often at the most, where somebody wants to know.
-const AT_LEAST_APART: Duration = Duration::from_secs(60);
+const AT_LEAST_APART: Duration = Duration::from_secs(20);
 
 /// Hands on what was carried.
 #[derive(Clone)]
@@ -75,7 +75,7 @@ impl Carried {
         });
     }
 
-    /// Somebody asks for the books: what is newer than a minute ago may wait, and all else is handed on.
+    /// Somebody asks for the books: what was handed on just now may wait, and all else is handed on.
     pub(crate) fn hand_on_all(&self) {
         let due: Vec<ServiceName> = {
             let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);

@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail like tests")]
 
+mod carried;
 mod exported;
+mod fit;
 mod own;
 mod town;
+mod validator;
 
 use ostler_books::{By, Ledger, NoBooks, Report, Statement};
 use ostler_manager::{FactKind, ResumeCause};

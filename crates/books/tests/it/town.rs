@@ -32,7 +32,7 @@ fn placement(provider: &str, plan: &str) -> Placement {
 }
 
 /// A plan, and what it costs.
-type Sold<'a> = (&'a str, &'a [(&'a str, &'a str, &'a str)]);
+pub(crate) type Sold<'a> = (&'a str, &'a [(&'a str, &'a str, &'a str)]);
 
 /// What a provider sells: plans with their costs as (amount, currency, unit).
 pub(crate) fn catalog(plans: &[Sold<'_>]) -> Catalog {
