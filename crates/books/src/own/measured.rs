@@ -66,6 +66,11 @@ impl OutagesSeen {
         Decimal::from(self.watched.as_secs().max(1)) / Decimal::from(u64::from(HOURS) * 3_600)
     }
 
+    /// What one outage, or one hour, in the time for which it was watched is a year.
+    pub(super) fn one_a_year(&self) -> Decimal {
+        Decimal::ONE / self.years()
+    }
+
     pub(super) fn hours_a_year(&self) -> Decimal {
         Decimal::from(self.away.as_secs()) / Decimal::from(3_600) / self.years()
     }

@@ -112,7 +112,7 @@ pub fn stated(estate: &Estate, service: &Service, measured: &Measured) -> Result
             Assumption::Heal => length.clone(),
             Assumption::Traffic => measured.traffic.as_ref().map(|seen| {
                 let from = Origin::Measured(format!("what its endpoint carried, over {} days", seen.days));
-                (around(seen.gigabytes_a_month), from)
+                (around(seen.gigabytes_a_month, Decimal::ZERO), from)
             }),
             other => machine.and_then(|(name, cost)| of_machine(other, name, cost)),
         };
@@ -158,10 +158,11 @@ fn usual(estate: &Estate, assumption: Assumption) -> Result<Range, NotWeighed> {
 /// A figure with where it comes from.
 type Found = Option<(Range, Origin)>;
 
-/// What was measured counts as half as much up to twice as much: what comes is not what was.
-fn around(figure: Decimal) -> Range {
+/// What was measured counts as half as much up to twice as much, or up to `more` than that: what comes is not what was, and
+/// that there was none does not say that there will be none.
+fn around(figure: Decimal, more: Decimal) -> Range {
     let rounded = |figure: Decimal| figure.round_dp(4).normalize();
-    let (low, high) = (rounded(figure / Decimal::TWO), rounded(figure * Decimal::TWO));
+    let (low, high) = (rounded(figure / Decimal::TWO), rounded((figure * Decimal::TWO).max(figure + more)));
     Range::new(low, rounded(figure), high).unwrap_or_else(|| Range::certain(figure))
 }
 
@@ -173,15 +174,15 @@ fn owned_outages(estate: &Estate, measured: &Measured) -> (Found, Found) {
     let seen = measured.service.as_ref().filter(|seen| is_machine(&seen.provider) && seen.is_enough());
     if let Some(seen) = seen {
         let from = Origin::Measured(format!("the service itself, over {} days", seen.days()));
-        let length = seen.each_hours().map(|hours| (around(hours), from.clone()));
-        return (Some((around(seen.times_a_year()), from)), length);
+        let length = seen.each_hours().map(|hours| (around(hours, Decimal::ZERO), from.clone()));
+        return (Some((around(seen.times_a_year(), seen.one_a_year()), from)), length);
     }
     // Of a provider only the share of the time is known: it counts as one long outage a year.
     let seen = measured.providers.iter().find(|(name, seen)| is_machine(name) && seen.is_enough());
     let found = seen.map(|(name, seen)| {
         let from = Origin::Measured(format!("everything at {name}, over {} days, as one outage a year", seen.days()));
         let once = (Range::certain(Decimal::ONE), from.clone());
-        (once, (around(seen.hours_a_year()), from))
+        (once, (around(seen.hours_a_year(), seen.one_a_year()), from))
     });
     found.map_or((None, None), |(count, length)| (Some(count), Some(length)))
 }
@@ -191,11 +192,11 @@ fn bought_away(estate: &Estate, stated: &[Stated], measured: &Measured, provider
     let of_it = measured.service.as_ref().filter(|seen| seen.provider == *provider && seen.is_enough());
     if let Some(seen) = of_it {
         let from = Origin::Measured(format!("the service itself, over {} days", seen.days()));
-        return (around(seen.hours_a_year()), from);
+        return (around(seen.hours_a_year(), seen.one_a_year()), from);
     }
     if let Some(seen) = measured.providers.get(provider).filter(|seen| OutagesSeen::is_enough(seen)) {
         let from = Origin::Measured(format!("everything at {provider}, over {} days", seen.days()));
-        return (around(seen.hours_a_year()), from);
+        return (around(seen.hours_a_year(), seen.one_a_year()), from);
     }
     let hours = |percent: Decimal| {
         ((Decimal::ONE_HUNDRED - percent) * Decimal::from(HOURS) / Decimal::ONE_HUNDRED).round_dp(4).normalize()

@@ -255,6 +255,10 @@ fn what_was_measured_long_enough_counts_before_what_is_guessed() {
     assert_eq!(found(&estate, &long, Assumption::Heal), format!("1..2..4 {from}"));
     let short = on(Some(seen("here", 29, 8, Some(4))), None);
     assert_eq!(found(&estate, &short, Assumption::Outages), "1..3..6 Default");
+    // That there was none in a fifth of a year does not say that there will be none.
+    let none = on(Some(seen("here", 73, 0, Some(0))), None);
+    assert_eq!(found(&estate, &none, Assumption::Outages), format!("0..0..5 {from}"));
+    assert_eq!(found(&estate, &none, Assumption::Heal), "0.5..2..6 Default");
     let elsewhere = on(Some(seen("acme", 73, 8, Some(4))), None);
     assert_eq!(found(&estate, &elsewhere, Assumption::Outages), "1..3..6 Default", "it was bought then");
     let machine = on(None, Some(seen("here", 365, 6, None)));

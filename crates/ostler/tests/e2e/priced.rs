@@ -95,7 +95,7 @@ fn what_a_broker_sells_is_in_preview_books_and_export_and_held_to_the_budget() {
     assert!(first < 4_000_000, "{first}");
     let dataset = ostler.ok(&["books", "--focus", "-"]).out;
     let priced = dataset.lines().find(|line| line.contains("bytes through its endpoint")).expect("it has a price");
-    assert!(priced.contains(",GB,") && priced.contains("acme/redis/small/100.0 EUR a gigabyte"), "{priced}");
+    assert!(priced.contains(",GB,") && priced.contains("acme/redis/small traffic/100.0 EUR a gigabyte"), "{priced}");
     let said = ostler.ok(&["books"]);
     assert!(said.out.contains("THROUGH THE ENDPOINT OF"), "{said}");
 
