@@ -3,10 +3,12 @@
 use anstyle::Style;
 use comfy_table::{Cell, CellAlignment, Table};
 use ostler_books::own::{DRAWS, Hangs, Offer, Origin, Part, Spread, Stated, VOLUME_MAX, Way, Weighed};
+use ostler_model::estate::Currency;
 use ostler_model::estate::own::{Range, Unit};
 use ostler_model::month::Month;
 use rust_decimal::Decimal;
 use rust_decimal::prelude::FromPrimitive;
+use serde_json::{Value, json};
 
 use super::Shown;
 use crate::show;
@@ -250,64 +252,18 @@ fn origin(stated: &Stated, service: &str) -> String {
 }
 
 /// For scripts.
-pub(super) fn in_json(shown: &Shown) -> serde_json::Value {
+pub(super) fn in_json(shown: &Shown) -> Value {
     let Shown { estate, service, answer, .. } = shown;
     let currency = &estate.currency;
-    let to_the_cent = |amount: Decimal| currency.to_the_cent(amount);
-    let drawn = |spread: &Spread| {
-        serde_json::json!({
-            "low": to_the_cent(cents(spread.low)),
-            "middle": to_the_cent(cents(spread.middle)),
-            "high": to_the_cent(cents(spread.high)),
-        })
-    };
-    let way = |way: &Way| {
-        let parts: serde_json::Map<String, serde_json::Value> = way
-            .parts
-            .iter()
-            .map(|(part, amount)| {
-                let name = serde_json::to_value(part).expect("it is a text").as_str().unwrap_or_default().to_owned();
-                (name, serde_json::json!(to_the_cent(*amount)))
-            })
-            .collect();
-        serde_json::json!({
-            "over": way.over.iter().map(|amount| to_the_cent(*amount)).collect::<Vec<_>>(),
-            "parts": parts,
-            "spread": way.spread.iter().map(drawn).collect::<Vec<_>>(),
-        })
-    };
-    let plans = answer.plans.iter().map(|plan| {
-        let mut value = way(&plan.way);
-        value["provider"] = serde_json::json!(plan.offer.provider);
-        value["plan"] = serde_json::json!(plan.offer.plan);
-        value["monthly"] = serde_json::json!(plan.offer.monthly.normalize());
-        value["gigabyte"] = serde_json::json!(plan.offer.gigabyte.normalize());
-        value["once"] = serde_json::json!(plan.offer.once.normalize());
-        value["away_hours"] = serde_json::json!(plan.offer.away);
-        value["away_from"] = serde_json::json!(plan.offer.origin);
-        value["owning_wins"] = serde_json::json!(plan.owning_wins);
-        value["volume"] = serde_json::json!(plan.volume);
-        value["month"] = serde_json::json!(plan.months.map(|months| after(shown.month, months)));
-        value
-    });
-    let hangs = answer.hangs.iter().map(|hangs| {
-        serde_json::json!({
-            "assumption": hangs.assumption.map_or("away", |assumption| assumption.as_str()),
-            "range": hangs.range,
-            "at_low": to_the_cent(hangs.at_low),
-            "at_high": to_the_cent(hangs.at_high),
-            "turns": hangs.turns(),
-        })
-    });
     let assumed = shown.stated.iter().map(|stated| {
-        serde_json::json!({
+        json!({
             "assumption": stated.assumption,
             "figure": ranged(&stated.range, stated.assumption.unit()),
             "origin": stated.origin,
             "source": origin(stated, service.name.as_str()),
         })
     });
-    serde_json::json!({
+    json!({
         "estate": estate.name,
         "service": service.name,
         "currency": currency,
@@ -315,11 +271,56 @@ pub(super) fn in_json(shown: &Shown) -> serde_json::Value {
         "years": answer.years,
         "seed": shown.seed,
         "draws": DRAWS,
-        "own": way(&answer.own),
-        "plans": plans.collect::<Vec<_>>(),
+        "own": way_in_json(&answer.own, currency),
+        "plans": answer.plans.iter().map(|plan| plan_in_json(plan, shown)).collect::<Vec<_>>(),
         "more": answer.more,
-        "hangs": hangs.collect::<Vec<_>>(),
+        "hangs": answer.hangs.iter().map(|hangs| hangs_in_json(hangs, currency)).collect::<Vec<_>>(),
         "assumed": assumed.collect::<Vec<_>>(),
         "left_out": shown.left_out,
+    })
+}
+
+fn way_in_json(way: &Way, currency: &Currency) -> Value {
+    let to_the_cent = |amount: Decimal| json!(currency.to_the_cent(amount));
+    let drawn = |spread: &Spread| {
+        let Spread { low, middle, high } = *spread;
+        let [low, middle, high] = [low, middle, high].map(|amount| to_the_cent(cents(amount)));
+        json!({ "low": low, "middle": middle, "high": high })
+    };
+    let mut parts = serde_json::Map::new();
+    for (part, amount) in &way.parts {
+        let name = json!(part).as_str().expect("a part is stored as its name").to_owned();
+        parts.insert(name, to_the_cent(*amount));
+    }
+    json!({
+        "over": way.over.iter().map(|amount| to_the_cent(*amount)).collect::<Vec<_>>(),
+        "parts": parts,
+        "spread": way.spread.iter().map(drawn).collect::<Vec<_>>(),
+    })
+}
+
+fn plan_in_json(plan: &Weighed, shown: &Shown) -> Value {
+    let mut value = way_in_json(&plan.way, &shown.estate.currency);
+    let Offer { provider, plan: name, monthly, gigabyte, once, away, origin } = &plan.offer;
+    value["provider"] = json!(provider);
+    value["plan"] = json!(name);
+    value["monthly"] = json!(monthly.normalize());
+    value["gigabyte"] = json!(gigabyte.normalize());
+    value["once"] = json!(once.normalize());
+    value["away_hours"] = json!(away);
+    value["away_from"] = json!(origin);
+    value["owning_wins"] = json!(plan.owning_wins);
+    value["volume"] = json!(plan.volume);
+    value["month"] = json!(plan.months.map(|months| after(shown.month, months)));
+    value
+}
+
+fn hangs_in_json(hangs: &Hangs, currency: &Currency) -> Value {
+    json!({
+        "assumption": hangs.assumption.map_or("away", |assumption| assumption.as_str()),
+        "range": hangs.range,
+        "at_low": currency.to_the_cent(hangs.at_low),
+        "at_high": currency.to_the_cent(hangs.at_high),
+        "turns": hangs.turns(),
     })
 }
