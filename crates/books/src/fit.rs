@@ -104,7 +104,8 @@ fn other_plans(
     service: &Service,
     now: Timestamp,
 ) -> Vec<(String, Decimal)> {
-    let free_choice = Service { plan: None, ..service.clone() };
+    // Also of providers that are not preferred: what to change in the file is the question.
+    let free_choice = Service { plan: None, prefer: Vec::new(), ..service.clone() };
     let made = known.services.get(&service.name).filter(|service| !service.instances.is_empty());
     let held = made.and_then(|service| service.placement.as_ref());
     let mut others: Vec<(String, Decimal)> = candidates(known, estate, catalogs, &free_choice, now)

@@ -141,6 +141,7 @@ fn unit(per: Per) -> &'static str {
         Per::Hour => "Hours",
         Per::Once => "Units",
         Per::GigabyteMonth => "GB-Months",
+        Per::Gigabyte => "GB",
     }
 }
 
@@ -152,6 +153,9 @@ fn sold_as(item: &Item) -> String {
     match (item.kind, &item.offering) {
         (Kind::Machine | Kind::Unused, _) => "machine".to_owned(),
         (Kind::Backups, _) => "backups".to_owned(),
+        // By a name of its own: what has one name has one category.
+        (Kind::Traffic, Some(offering)) => format!("{} traffic", plan(offering)),
+        (Kind::Traffic, None) => "traffic".to_owned(),
         (Kind::Instance | Kind::Purchase, Some(offering)) => plan(offering),
         (Kind::Instance | Kind::Purchase, None) => "other".to_owned(),
     }
@@ -166,6 +170,7 @@ fn description(item: &Item) -> String {
         Kind::Machine => format!("{of}: its part of the machine"),
         Kind::Unused => "the machine, while nothing was on it".to_owned(),
         Kind::Backups => format!("backups of {of}"),
+        Kind::Traffic => format!("{of} ({}): bytes through its endpoint", sold_as(item)),
     }
 }
 
@@ -175,7 +180,9 @@ fn sort_of(item: &Item) -> (&'static str, &'static str) {
     let is = |words: &[&str]| words.iter().any(|word| name.contains(word));
     match item.kind {
         Kind::Backups => ("Storage", "Backup Storage"),
-        Kind::Unused => ("Compute", "Other (Compute)"),
+        // Whatever is on it: a machine is one service.
+        Kind::Machine | Kind::Unused => ("Compute", "Other (Compute)"),
+        Kind::Traffic => ("Networking", "Other (Networking)"),
         _ if is(&["postgres", "mysql", "mariadb", "sql"]) => ("Databases", "Relational Databases"),
         _ if is(&["redis", "valkey", "memcache", "cache"]) => ("Databases", "Caching"),
         _ if is(&["mongo", "couch", "cassandra"]) => ("Databases", "NoSQL Databases"),

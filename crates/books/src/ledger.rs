@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use ostler_manager::{Command, Fact, FactKind, Outcome};
 use ostler_model::catalog::{Catalog, Placement};
+use ostler_model::charge::{Listed, Per, Term, terms, unknown};
 use ostler_model::estate::accounts::{Accounts, MachineCost, Pricing};
 use ostler_model::estate::{Currency, Estate, ProviderKind};
 use ostler_model::ids::{CommandId, InstanceId, OfferingName, PlanName, ProviderName, ServiceName};
@@ -16,7 +17,7 @@ use ostler_model::outcome::Observation;
 use ostler_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use ostler_model::charge::{Listed, Term, terms, unknown};
+use crate::carried::{Bytes, Carried};
 
 /// Who needs whom, by service.
 pub(crate) type Needs = BTreeMap<ServiceName, Vec<ServiceName>>;
@@ -39,6 +40,9 @@ pub struct Ledger {
     /// Who needed whom from when on.
     pub(crate) needs: Vec<(Timestamp, Needs)>,
     pending: BTreeMap<CommandId, Pending>,
+    /// What endpoints have carried, by service.
+    #[serde(default)]
+    pub(crate) carried: BTreeMap<ServiceName, Carried>,
 }
 
 /// What the estate file says that matters here.
@@ -183,6 +187,7 @@ impl Ledger {
                 | "command-issued"
                 | "command-ended"
                 | "resumed"
+                | "traffic-counted"
         )
     }
 
@@ -233,6 +238,10 @@ impl Ledger {
                 if let Some(pending) = self.pending.remove(id) {
                     self.end(pending, outcome, at);
                 }
+            }
+            FactKind::TrafficCounted { service, since, bytes_in, bytes_out } => {
+                let bytes = Bytes { inward: *bytes_in, outward: *bytes_out };
+                self.carry(service, (*since, at), bytes);
             }
             // What became of them is observed, and that is told anew.
             FactKind::Resumed { .. } => self.pending.clear(),
@@ -404,6 +413,18 @@ impl Ledger {
                 self.machines.entry(name.clone()).or_insert_with(machine);
             }
         }
+    }
+
+    /// An endpoint has carried so much since then.
+    fn carry(&mut self, service: &ServiceName, (since, at): (Timestamp, Timestamp), bytes: Bytes) {
+        let bought = self.places.get(service).and_then(|place| place.now.clone());
+        let terms = bought.as_ref().and_then(|bought| self.terms(bought)).unwrap_or_default();
+        let charges = terms.into_iter().filter_map(|term| match term {
+            Term::Charged(charge) if charge.per == Per::Gigabyte => Some(charge),
+            Term::Charged(_) | Term::NotCounted { .. } => None,
+        });
+        let (month, charges) = (Month::at(at, &self.zone()), charges.collect());
+        self.carried.entry(service.clone()).or_default().count((since, at), bytes, month, bought, charges);
     }
 
     /// What is kept of a service changes; what was kept until now is counted.

@@ -2,7 +2,7 @@
 //!
 //! A [`Ledger`] takes fact after fact and holds spans of time, not money: what was held from when until when, at which
 //! stated price. A [`Statement`] is what follows from it for one month. [`monthly`] says what an estate costs a month as it
-//! stands, and [`ways_to_fit`] how it would fit a budget.
+//! stands, and [`ways_to_fit`] how it would fit a budget. [`own`] weighs owning against buying.
 //!
 //! Invariants:
 //! - No I/O, clock, randomness or unordered maps: the same facts give the same books.
@@ -11,16 +11,19 @@
 //! - Currencies are never mixed: what has no stated rate is listed as not counted.
 
 mod apportion;
+mod carried;
 mod fit;
 mod focus;
 mod ledger;
 mod machine;
 mod monthly;
+pub mod own;
 mod statement;
 mod usage;
 mod views;
 
 pub use apportion::apportion;
+pub use carried::{Bytes, CarriedBytes};
 pub use fit::{Way, ways_to_fit};
 pub use focus::{COLUMNS, focus};
 pub use ledger::Ledger;

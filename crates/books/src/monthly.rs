@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ostler_manager::{Instance, Knowledge, Phase, ServiceKnowledge};
 use ostler_model::catalog::{Catalog, Placement};
-use ostler_model::charge::{HOURS_A_MONTH, Per, Term, terms_of_plan};
+use ostler_model::charge::{Charge, HOURS_A_MONTH, Per, Term, terms_of_plan};
 use ostler_model::estate::Estate;
 use ostler_model::ids::{ProviderName, ServiceName};
 use rust_decimal::Decimal;
@@ -31,8 +31,8 @@ impl Monthly {
     }
 }
 
-/// What the instances that are there, or are known to become there, cost in a month of average length. Backups are left
-/// out: how large they become nobody knows before.
+/// What the instances that are there, or are known to become there, cost in a month of average length. Backups and
+/// what passes through endpoints are left out: how much that becomes nobody knows before.
 pub fn monthly(known: &Knowledge, estate: &Estate) -> Monthly {
     let mut sum = Monthly::default();
     for (name, service) in &known.services {
@@ -55,6 +55,8 @@ pub fn monthly(known: &Knowledge, estate: &Estate) -> Monthly {
 impl Monthly {
     fn add(&mut self, service: &ServiceName, place: &Placement, term: &Term) {
         match term {
+            // How much will pass through it nobody knows before.
+            Term::Charged(Charge { per: Per::Gigabyte, .. }) => {}
             Term::Charged(charge) => {
                 let to = if charge.per == Per::Once { &mut self.once } else { &mut self.services };
                 *to.entry(service.clone()).or_default() += charge.a_month();

@@ -8,6 +8,7 @@ use ostler_model::time::Timestamp;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
+use crate::carried::CarriedBytes;
 use crate::ledger::{Ledger, Needs};
 use ostler_model::charge::Per;
 
@@ -36,6 +37,9 @@ pub struct Statement {
     pub forecast: Vec<Item>,
     /// What was used and is not in these figures, and why.
     pub not_counted: Vec<NotCounted>,
+    /// What passed through the endpoints of services, whether it costs anything or not.
+    #[serde(default)]
+    pub carried: Vec<CarriedBytes>,
     /// Who needed whom, last in that month.
     pub(crate) needs: Needs,
 }
@@ -54,6 +58,8 @@ pub enum Kind {
     Unused,
     /// Backups were kept.
     Backups,
+    /// Bytes passed through a service's endpoint.
+    Traffic,
 }
 
 /// So much of something, at a price.
@@ -145,7 +151,8 @@ impl Ledger {
             ends,
             until,
             so_far: self.items(month, until),
-            forecast: self.items(month, ends),
+            forecast: self.forecast(month, now),
+            carried: self.carried_in(month),
             not_counted: self.not_counted(month, until),
             needs: needs.map(|(_, needs)| needs.clone()).unwrap_or_default(),
         })

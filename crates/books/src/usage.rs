@@ -12,6 +12,7 @@ use ostler_model::time::Timestamp;
 use rust_decimal::Decimal;
 
 use crate::apportion::apportion;
+use crate::carried::{Bytes, Carried, CarriedBytes, CarriedSpan};
 use crate::ledger::{Bought, Held, Ledger, Spent};
 use crate::machine::{DECIMALS, a_month, rounded};
 use crate::statement::{Item, Kind, NotCounted};
@@ -45,6 +46,85 @@ impl Ledger {
     /// What was, or will be, used of `month` until `until`, which is not after its end.
     pub(crate) fn items(&self, month: Month, until: Timestamp) -> Vec<Item> {
         let (begins, ends) = month.bounds(&self.zone());
+        let mut items = self.carried_items(month, None);
+        items.extend(self.items_but_carried(month, (begins, ends), until));
+        items
+    }
+
+    /// The same until the month ends, if as much goes on to be carried as was.
+    pub(crate) fn forecast(&self, month: Month, now: Timestamp) -> Vec<Item> {
+        let (begins, ends) = month.bounds(&self.zone());
+        let mut items = self.carried_items(month, Some(now).filter(|now| *now < ends));
+        items.extend(self.items_but_carried(month, (begins, ends), ends));
+        items
+    }
+
+    /// What passed through endpoints and costs something; with what will until the month ends if it is `now`.
+    fn carried_items(&self, month: Month, now: Option<Timestamp>) -> Vec<Item> {
+        let (begins, ends) = month.bounds(&self.zone());
+        let mut items = Vec::new();
+        for (service, carried) in &self.carried {
+            let spans: Vec<&CarriedSpan> = carried.spans.iter().filter(|span| span.month == month).collect();
+            for (index, span) in spans.iter().enumerate() {
+                let from = span.from.max(begins);
+                let until = span.until.min(ends).max(from);
+                let mut quantity = decimal(u128::from(span.bytes.both())) / Decimal::from(1_000_000_000);
+                // Only of what it is bought as now more will come.
+                if let Some(now) = now.filter(|_| index + 1 == spans.len()) {
+                    let (counted, left) = (now.since(from).as_micros(), ends.since(now).as_micros());
+                    if counted >= HOUR {
+                        quantity += quantity * part(left, counted);
+                    }
+                }
+                let until = if now.is_some() { ends } else { until };
+                items.extend(
+                    span.charges
+                        .iter()
+                        .map(|charge| self.carried_item(service, span, charge, (from, until), rounded(quantity))),
+                );
+            }
+        }
+        items
+    }
+
+    fn carried_item(
+        &self,
+        service: &ServiceName,
+        span: &CarriedSpan,
+        charge: &Charge,
+        (from, until): Piece,
+        quantity: Decimal,
+    ) -> Item {
+        let bought = span.bought.as_ref();
+        Item {
+            kind: Kind::Traffic,
+            service: Some(service.clone()),
+            instance: None,
+            provider: bought.map(|bought| bought.provider.clone()),
+            region: bought.and_then(|bought| self.region(&bought.provider)),
+            offering: bought.map(|bought| bought.offering.clone()),
+            plan: bought.map(|bought| bought.plan.clone()),
+            from,
+            until,
+            per: charge.per,
+            quantity,
+            price: (charge.amount.get() * charge.rate.get()).normalize(),
+            stated: (charge.rate != ostler_model::money::Amount::ONE).then(|| (charge.amount, charge.currency.clone())),
+        }
+    }
+
+    /// What was carried in `month`, by service, whether it costs anything or not.
+    pub(crate) fn carried_in(&self, month: Month) -> Vec<CarriedBytes> {
+        let of = |carried: &Carried| {
+            let spans = carried.spans.iter().filter(|span| span.month == month);
+            spans.fold(Bytes::default(), |sum, span| sum.plus(span.bytes))
+        };
+        let all =
+            self.carried.iter().map(|(service, carried)| CarriedBytes { service: service.clone(), bytes: of(carried) });
+        all.filter(|carried| carried.bytes.both() > 0).collect()
+    }
+
+    fn items_but_carried(&self, month: Month, (begins, ends): Piece, until: Timestamp) -> Vec<Item> {
         let of_month = (begins, ends);
         let mut items = self.charged(of_month, until);
         items.extend(self.of_machines(of_month, until));
@@ -58,7 +138,12 @@ impl Ledger {
             let (from, last) = (held.from.max(begins), over.unwrap_or(until).min(until));
             let is_bought = held.anew && held.from >= begins && held.from < until;
             for charge in held.terms.iter().filter_map(charge) {
-                let counts = if charge.per == Per::Once { is_bought } else { from < last };
+                let counts = match charge.per {
+                    Per::Once => is_bought,
+                    // That is counted by what was carried, not by how long it was there.
+                    Per::Gigabyte => false,
+                    Per::Month | Per::Year | Per::Day | Per::Hour | Per::GigabyteMonth => from < last,
+                };
                 if !counts {
                     continue;
                 }
@@ -82,7 +167,7 @@ impl Ledger {
             Per::Year => part(used.micros, month * 12),
             Per::Day => part(used.micros, 24 * HOUR),
             Per::Hour => part(used.micros, HOUR),
-            Per::Once | Per::GigabyteMonth => Decimal::from(used.times),
+            Per::Once | Per::GigabyteMonth | Per::Gigabyte => Decimal::from(used.times),
         };
         Item {
             kind: if charge.per == Per::Once { Kind::Purchase } else { Kind::Instance },

@@ -162,7 +162,8 @@ impl Hub {
             if numbers != entry.reported {
                 entry.reported = numbers;
                 let [connections, bytes_in, bytes_out] = numbers;
-                entry.service.say(Says::Traffic { service: name.clone(), connections, bytes_in, bytes_out });
+                let since = Some(traffic.since);
+                entry.service.say(Says::Traffic { service: name.clone(), since, connections, bytes_in, bytes_out });
             }
         }
     }
@@ -302,6 +303,7 @@ fn offer_table(key: &str, table: &Table) -> Option<Offer> {
 mod tests {
     use ostler_model::estate::Protocol;
     use ostler_model::ids::InstanceId;
+    use ostler_model::time::Timestamp;
     use tokio::sync::{Semaphore, watch};
 
     use super::*;
@@ -328,7 +330,9 @@ mod tests {
         assert!(said.try_recv().is_err(), "nothing was carried");
         hub.services["web"].service.traffic.bytes_out.fetch_add(7, Ordering::Relaxed);
         hub.tick();
-        let report = Says::Traffic { service: "web".into(), connections: 0, bytes_in: 0, bytes_out: 7 };
+        let since = Some(hub.services["web"].service.traffic.since);
+        assert!(since > Some(Timestamp::default()));
+        let report = Says::Traffic { service: "web".into(), since, connections: 0, bytes_in: 0, bytes_out: 7 };
         assert_eq!(said.try_recv().unwrap(), report);
         hub.tick();
         assert!(said.try_recv().is_err(), "nothing has changed");

@@ -173,11 +173,14 @@ pub enum Says {
         /// The longest that any of both kinds waited from its accept, in microseconds.
         longest_wait_us: u64,
     },
-    /// What a service has carried since this gateway started (smaller numbers than before mean that it was started
-    /// again). Sent every ten seconds for services whose numbers have changed.
+    /// What a service has carried since this gateway began to carry it. Sent every ten seconds for services whose numbers
+    /// have changed.
     Traffic {
         /// The service.
         service: String,
+        /// Since when: together with the service's name it tells one counting from every other. Earlier builds do not say it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        since: Option<Timestamp>,
         /// Connections that reached an instance.
         connections: u64,
         /// Bytes from callers to instances.

@@ -13,6 +13,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
+use ostler_model::time::Timestamp;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -31,6 +32,8 @@ thread_local! {
 /// What has been carried; see [`crate::messages::Says::Traffic`].
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
+    /// Since when; nothing is counted before.
+    pub(crate) since: Timestamp,
     pub(crate) connections: AtomicU64,
     pub(crate) bytes_in: AtomicU64,
     pub(crate) bytes_out: AtomicU64,

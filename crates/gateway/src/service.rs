@@ -133,7 +133,7 @@ impl Service {
     pub(crate) fn new(name: String, connections_max: usize, says: mpsc::Sender<Says>) -> Self {
         Self {
             name,
-            traffic: Traffic::default(),
+            traffic: Traffic { since: wall_clock(), ..Traffic::default() },
             slots: Arc::new(Semaphore::new(connections_max)),
             retrying: Semaphore::new(RETRYING_MAX),
             changed: Notify::new(),

@@ -152,6 +152,7 @@ fn changed_keys(former: &Service, new: &Service) -> Vec<String> {
         failover,
         outage_cost,
         failures: _, // only the simulator reads them: nothing that runs changes
+        own: _,      // as little changes by what is assumed of owning it
     } = new;
     [
         ("offering", &former.offering == offering),

@@ -151,6 +151,17 @@ pub enum Event {
         /// What.
         traffic: Traffic,
     },
+    /// What a service's endpoint has carried since a gateway began to carry it.
+    Carried {
+        /// Which.
+        service: ServiceName,
+        /// Since when: this tells the counting of one gateway from that of another.
+        since: Timestamp,
+        /// Bytes from callers to instances.
+        bytes_in: u64,
+        /// Bytes from instances to callers.
+        bytes_out: u64,
+    },
     /// What was bought was looked at with a consumer's own binding.
     Verified {
         /// Which.

@@ -118,7 +118,7 @@ impl Evidence {
     }
 
     /// The same, counted up to `at`.
-    pub(crate) fn at(mut self, at: Timestamp) -> Self {
+    pub fn at(mut self, at: Timestamp) -> Self {
         self.count(at);
         self
     }
@@ -220,7 +220,7 @@ impl Evidence {
     }
 
     /// For who chooses; `None` if nothing was seen.
-    pub(crate) fn delivered(&self) -> Option<Delivered> {
+    pub fn delivered(&self) -> Option<Delivered> {
         if self.watched_us == 0 && self.orders() == 0 {
             return None;
         }

@@ -340,6 +340,18 @@ pub enum FactKind {
         /// What.
         traffic: Traffic,
     },
+    /// What a service's endpoint has carried since a gateway began to carry it: told again and again, with numbers that grow.
+    /// So one that is lost, or told twice, changes nothing of the sum.
+    TrafficCounted {
+        /// Of which.
+        service: ServiceName,
+        /// Since when: this tells the counting of one gateway from that of another.
+        since: Timestamp,
+        /// Bytes from callers to instances.
+        bytes_in: u64,
+        /// Bytes from instances to callers.
+        bytes_out: u64,
+    },
     /// A service uses up what may go wrong faster than it may.
     BudgetBurns {
         /// Which.
@@ -523,7 +535,7 @@ impl Diagnosis {
 
 impl FactKind {
     /// What [`FactKind::word`] can be.
-    pub const WORDS: [&'static str; 55] = [
+    pub const WORDS: [&'static str; 56] = [
         "estate-founded",
         "resumed",
         "estate-declared",
@@ -566,6 +578,7 @@ impl FactKind {
         "proof-asked",
         "backup-dropped",
         "traffic-measured",
+        "traffic-counted",
         "budget-burns",
         "budget-calm",
         "move-began",
@@ -626,6 +639,7 @@ impl FactKind {
             Self::GuestAdmitted { .. } => "guest-admitted",
             Self::SaleEnded { .. } => "sale-ended",
             Self::TrafficMeasured { .. } => "traffic-measured",
+            Self::TrafficCounted { .. } => "traffic-counted",
             Self::BudgetBurns { .. } => "budget-burns",
             Self::BudgetCalm { .. } => "budget-calm",
             Self::MoveBegan { .. } => "move-began",

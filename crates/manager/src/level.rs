@@ -269,11 +269,38 @@ impl Level {
         self.sum(of, from, until).saturating_sub(out).max(0)
     }
 
+    /// How often it was away within the time over which it is measured, and for how long in all. What was only seen as a
+    /// share of requests that failed counts as one time for each span.
+    pub fn outages(&self, slo: &Slo, now: Timestamp) -> Outages {
+        let from = (now - slo.over.get()).max(self.since);
+        let excluded = excluded(slo, &self.drills, from, now);
+        let out = excluded.iter().map(|(from, until)| until.since(*from)).sum();
+        let past = self.bad.iter().filter(|bad| bad.away > 0 && bad.until > from).count();
+        let open = usize::from(self.now == Doing::Away && self.doing_since < now);
+        let away = self.bad_outside(&excluded, Objective::Availability, from, now);
+        Outages {
+            measured: now.since(from).saturating_sub(self.unseen_within(from, now)).saturating_sub(out),
+            times: u32::try_from(past + open).unwrap_or(u32::MAX),
+            away: Duration::from_micros(away.unsigned_abs()),
+        }
+    }
+
     fn unseen_within(&self, from: Timestamp, until: Timestamp) -> Duration {
         let open = (self.now == Doing::Unseen).then_some((self.doing_since, until));
         let shared = |(begins, ends): (Timestamp, Timestamp)| ends.min(until).since(begins.max(from));
         self.unseen.iter().copied().chain(open).map(shared).sum()
     }
+}
+
+/// How often a service was away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outages {
+    /// For how long it was seen and counted.
+    pub measured: Duration,
+    /// How often.
+    pub times: u32,
+    /// For how long in all.
+    pub away: Duration,
 }
 
 /// How a service stands with one of its objectives.

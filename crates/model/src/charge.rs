@@ -30,6 +30,8 @@ pub enum Per {
     Once,
     /// A gigabyte (10^9 bytes) kept for a month.
     GigabyteMonth,
+    /// A gigabyte (10^9 bytes) that passes through the service's endpoint, whichever way.
+    Gigabyte,
 }
 
 impl Per {
@@ -43,6 +45,7 @@ impl Per {
             "day" | "daily" | "days" => Self::Day,
             "hour" | "hourly" | "hours" | "hr" | "h" => Self::Hour,
             "once" | "one-time" | "one time" | "onetime" | "setup" | "setup fee" => Self::Once,
+            "gb" | "gigabyte" | "gigabytes" | "gb traffic" | "gb transferred" | "gb of traffic" => Self::Gigabyte,
             _ => return None,
         })
     }
@@ -56,6 +59,7 @@ impl Per {
             Self::Hour => "an hour",
             Self::Once => "once",
             Self::GigabyteMonth => "a gigabyte and month",
+            Self::Gigabyte => "a gigabyte",
         }
     }
 }
@@ -93,7 +97,7 @@ impl Charge {
     pub fn a_month(&self) -> Decimal {
         let amount = self.amount.get() * self.rate.get();
         match self.per {
-            Per::Month | Per::Once | Per::GigabyteMonth => amount,
+            Per::Month | Per::Once | Per::GigabyteMonth | Per::Gigabyte => amount,
             Per::Year => amount / Decimal::from(12),
             Per::Day => amount * Decimal::from(HOURS_A_MONTH) / Decimal::from(24),
             Per::Hour => amount * Decimal::from(HOURS_A_MONTH),
@@ -153,10 +157,11 @@ pub fn terms_of_plan(
     }
 }
 
-/// What one instance of a plan costs a month, without what is paid once; `None` if not all of it can be counted.
+/// What one instance of a plan costs a month, without what is paid once or by what passes through it; `None` if not all of
+/// the rest can be counted.
 pub fn a_month(terms: &[Term]) -> Option<Decimal> {
     terms.iter().try_fold(Decimal::ZERO, |sum, term| match term {
-        Term::Charged(Charge { per: Per::Once, .. }) => Some(sum),
+        Term::Charged(Charge { per: Per::Once | Per::Gigabyte, .. }) => Some(sum),
         Term::Charged(charge) => Some(sum + charge.a_month()),
         Term::NotCounted { .. } => None,
     })
@@ -214,7 +219,9 @@ mod tests {
             ("annually", Some(Per::Year)),
             ("one-time", Some(Per::Once)),
             ("1GB of messages over 20GB", None),
-            ("GB", None),
+            ("GB", Some(Per::Gigabyte)),
+            ("per GB", Some(Per::Gigabyte)),
+            ("GB out", None),
             ("", None),
         ] {
             assert_eq!(Per::read(text), per, "{text}");
@@ -239,6 +246,10 @@ mod tests {
         assert_eq!(shown(&dollars, &accounts), "8 GBP for `MONTHLY`: `[estate] rates` does not say what GBP is worth");
         accounts.rates.insert(Currency::try_from("USD".to_owned()).unwrap(), "0.92".parse().unwrap());
         assert_eq!(shown(&dollars, &accounts), "10 USD a month at 0.92");
-        assert_eq!(shown(&cost(&[("EUR", "1")], "GB"), &accounts), "1 EUR for `GB`: what `GB` counts is not measured");
+        assert_eq!(shown(&cost(&[("EUR", "1")], "GB"), &accounts), "1 EUR a gigabyte at 1");
+        assert_eq!(
+            shown(&cost(&[("EUR", "1")], "CPU"), &accounts),
+            "1 EUR for `CPU`: what `CPU` counts is not measured"
+        );
     }
 }

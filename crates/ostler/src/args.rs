@@ -55,6 +55,8 @@ pub(crate) enum Command {
     Status(Status),
     /// Show what a month costs, so far and by its end, by service, provider or need
     Books(Books),
+    /// Weigh owning a service against each plan that could be bought: net present value, break-even, what it hangs on
+    OwnOrBuy(crate::own::OwnOrBuy),
     /// Tell what happened to a service lately, what was concluded and what was done
     Why(ServiceArg),
     /// Prove that the services work together: look at every need with its consumer's own binding (exit code 0: all is

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anstyle::AnsiColor;
 use comfy_table::{Cell, CellAlignment};
-use ostler_books::{By, NotCounted, Report, Row, Statement, focus};
+use ostler_books::{By, CarriedBytes, NotCounted, Report, Row, Statement, focus};
 use ostler_runtime::clock;
 use ostler_runtime::control::{Request, Response};
 use ostler_runtime::history;
@@ -80,6 +80,7 @@ fn in_json(statement: &Statement, by: By, report: &Report) -> serde_json::Value 
         "forecast": report.forecast,
         "rows": report.rows,
         "not_counted": statement.not_counted,
+        "carried": statement.carried,
     })
 }
 
@@ -114,6 +115,7 @@ fn in_words(statement: &Statement, by: By, report: &Report) -> String {
         out.push('\n');
         out.push_str(&rows_in_words(statement, by, report, is_over));
     }
+    out.push_str(&carried(&statement.carried));
     out.push_str(&not_counted(&statement.not_counted));
     out
 }
@@ -146,6 +148,27 @@ fn rows_in_words(statement: &Statement, by: By, report: &Report, is_over: bool) 
         }
     }
     show::lines(&table)
+}
+
+/// What passed through endpoints, whether it costs anything or not.
+fn carried(found: &[CarriedBytes]) -> String {
+    if found.is_empty() {
+        return String::new();
+    }
+    let mut table = show::table(&["through the endpoint of", "in", "out"]);
+    for CarriedBytes { service, bytes } in found {
+        let right = |bytes: u64| Cell::new(in_gigabytes(bytes)).set_alignment(CellAlignment::Right);
+        table.add_row([Cell::new(service), right(bytes.inward), right(bytes.outward)]);
+    }
+    format!("\n{}", show::lines(&table))
+}
+
+/// Of 10^9 bytes, with three decimals; what is less in bytes.
+fn in_gigabytes(bytes: u64) -> String {
+    if bytes < 1_000_000 {
+        return format!("{bytes} bytes");
+    }
+    format!("{} GB", (Decimal::from(bytes) / Decimal::from(1_000_000_000)).round_dp(3))
 }
 
 fn not_counted(found: &[NotCounted]) -> String {

@@ -3,7 +3,7 @@
 //!
 //! Invariant: only the home's own user (and root) gets an answer; a line is bounded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +19,7 @@ use tokio::net::UnixStream;
 
 use crate::failover::MovePreview;
 use crate::history::FactView;
+use crate::owning::Weighable;
 use crate::preview::Preview;
 use crate::seen::Seen;
 use crate::verify::Looked;
@@ -55,6 +56,13 @@ pub enum Request {
     Books {
         /// Which; the one that it is now if `None`.
         month: Option<Month>,
+    },
+    /// What is known that owning a service is weighed by.
+    Weighable {
+        /// Which.
+        service: ServiceName,
+        /// Those of whom it is told what they offered last.
+        unasked: BTreeSet<ProviderName>,
     },
     /// What an estate file would change.
     Preview(EstateFile),
@@ -151,6 +159,8 @@ pub enum Response {
     Seen(BTreeMap<ServiceName, Seen>),
     /// To `Books`.
     Books(Box<Statement>),
+    /// To `Weighable`.
+    Weighable(Box<Weighable>),
     /// To `Preview`.
     Preview(Box<Preview>),
     /// To `WeighMove`.

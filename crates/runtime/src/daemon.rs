@@ -23,6 +23,7 @@ use ostler_model::time::Timestamp;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
+use crate::carried::Carried;
 use crate::catalogs;
 use crate::clock;
 use crate::control::{Line, Request, Response};
@@ -224,10 +225,18 @@ pub fn run(config: Config, is_up: impl FnOnce()) -> Result<(), DaemonError> {
     let drains = Drains::default();
     let counting = Counting::default();
     let served = Gatherer::new(tasks.handle().clone(), handle.clone());
+    let carried = Carried::new(tasks.handle().clone(), handle.clone());
     let (keeper, link) = Keeper::link(LinkConfig {
         socket: config.home.keeper_socket(),
         start: config.start_keeper,
-        news: news::carrier(handle.clone(), drains.clone(), counting.clone(), served.clone(), note.clone()),
+        news: news::carrier(
+            handle.clone(),
+            drains.clone(),
+            counting.clone(),
+            served.clone(),
+            carried.clone(),
+            note.clone(),
+        ),
     });
     let providers = Arc::new(Providers::new(config.home.folder().to_owned(), Arc::new(keeper.clone())));
     let events = {
@@ -271,6 +280,7 @@ pub fn run(config: Config, is_up: impl FnOnce()) -> Result<(), DaemonError> {
         build: config.build,
         selling,
         upgrading: Arc::default(),
+        carried,
     };
     tasks.spawn(server::serve(socket, context));
     if let Some(lost) = opened.given_up {

@@ -190,6 +190,11 @@ impl Prepared {
         Event::EstateGiven { estate: self.estate.clone(), catalogs: self.catalogs.clone() }
     }
 
+    /// The providers that could not be asked now, and why not.
+    pub fn unasked(&self) -> &[(ProviderName, Failure)] {
+        &self.unasked
+    }
+
     fn placement_problems(&self, known: &Knowledge, now: Timestamp) -> Vec<Problem> {
         // What a provider offered last is good enough while it cannot be asked.
         let unknown = self.unasked.iter().filter(|(name, _)| !known.catalogs.contains_key(name));

@@ -60,6 +60,7 @@ pub fn service_of(kind: &FactKind) -> Option<&ServiceName> {
         | FactKind::LaunchRejected { service, .. }
         | FactKind::CallersAffected { service, .. }
         | FactKind::TrafficMeasured { service, .. }
+        | FactKind::TrafficCounted { service, .. }
         | FactKind::BudgetBurns { service, .. }
         | FactKind::BudgetCalm { service, .. }
         | FactKind::Told { service, .. }
@@ -226,6 +227,9 @@ pub fn in_plain_words(kind: &FactKind) -> String {
             traffic.failed,
             traffic.late
         ),
+        FactKind::TrafficCounted { service, since, bytes_in, bytes_out } => {
+            format!("{service} has carried {bytes_in} bytes in and {bytes_out} bytes out since {since}")
+        }
         FactKind::BudgetBurns { service, objective, tenths, window } => format!(
             "{service} {} {} times as often as it may, within {window}",
             match objective {

@@ -6,6 +6,7 @@
 
 pub mod books;
 pub mod builds;
+pub mod carried;
 mod catalogs;
 mod certificates;
 pub mod clock;
@@ -28,6 +29,7 @@ mod memory;
 mod news;
 pub mod notify;
 pub mod orders;
+pub mod owning;
 pub mod preview;
 pub mod proof;
 mod prove;

@@ -8,6 +8,7 @@ use ostler_keeper::builds::Kept;
 use ostler_keeper::protocol::{BuildStep, Reflex, Report, UpgradeReport};
 use ostler_manager::{Event, OwnBuild, OwnStep, Process, ResumeCause};
 
+use crate::carried::Carried;
 use crate::daemon::{Loop, resume};
 use crate::drilling::Counting;
 use crate::envelope::Writing;
@@ -22,6 +23,7 @@ pub(crate) fn carrier(
     drains: Drains,
     counting: Counting,
     served: Gatherer,
+    carried: Carried,
     note: Arc<dyn Fn(String) + Send + Sync>,
 ) -> Box<dyn Fn(News) + Send + Sync> {
     Box::new(move |news| match news {
@@ -52,7 +54,7 @@ pub(crate) fn carrier(
                     }
                     Some(own_upgrade(report))
                 }
-                Report::FromGateway { body } => from_gateway(&body, &drains, &counting, &served, &*note),
+                Report::FromGateway { body } => from_gateway(&body, &drains, &counting, &served, &carried, &*note),
             };
             handle.tell(Incoming { event, secrets: Vec::new(), report: Some(number) });
         }
@@ -84,6 +86,7 @@ fn from_gateway(
     drains: &Drains,
     counting: &Counting,
     served: &Gatherer,
+    carried: &Carried,
     note: &dyn Fn(String),
 ) -> Option<Event> {
     let says: Says = serde_json::from_str(body).ok()?; // of another build: nothing can be concluded from it
@@ -113,6 +116,10 @@ fn from_gateway(
             served.add(service.parse().ok()?, Counts { from, until, asked, failed, times });
             None
         }
-        Says::Drained { .. } | Says::Fenced { .. } | Says::Counted { .. } | Says::Traffic { .. } => None,
+        Says::Traffic { service, since, bytes_in, bytes_out, .. } => {
+            carried.add(service.parse().ok()?, since?, bytes_in, bytes_out);
+            None
+        }
+        Says::Drained { .. } | Says::Fenced { .. } | Says::Counted { .. } => None,
     }
 }

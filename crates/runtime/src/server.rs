@@ -1,5 +1,6 @@
 //! The manager's socket: questions and orders of people and scripts on this machine.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 use crate::books::over_budget;
 use crate::builds;
+use crate::carried::Carried;
 use crate::clock;
 use crate::control::{EstateFile, FactQuery, Line, Refused, Request, Response};
 use crate::daemon::{Engine, Loop, Troubles};
@@ -30,6 +32,7 @@ use crate::failover::weigh;
 use crate::history::{self, FactView};
 use crate::home::Home;
 use crate::keeper_link::Keeper;
+use crate::owning::weighable;
 use crate::preview::preview;
 use crate::providers::{Made, Providers};
 use crate::seen::seen;
@@ -62,6 +65,8 @@ pub struct Context {
     pub selling: Selling,
     /// Held while another build is being proven.
     pub upgrading: Arc<tokio::sync::Mutex<()>>,
+    /// What endpoints have carried and no fact says yet.
+    pub carried: Carried,
 }
 
 /// Listens on `path`, for this user only.
@@ -122,6 +127,7 @@ async fn answer(mut line: Line, context: Context) -> io::Result<()> {
         Request::Facts(query) => line.send(&facts(&context, query).await).await,
         Request::Books { month } => line.send(&books_of(&context, month).await).await,
         Request::Seen => line.send(&seen_so_far(&context).await).await,
+        Request::Weighable { service, unasked } => line.send(&weighable_of(&context, service, unasked).await).await,
         Request::Preview(file) => line.send(&preview_of(&context, file).await).await,
         Request::WeighMove { service, to, accept_loss } => {
             line.send(&weighed(&context, service, to, accept_loss).await).await
@@ -345,11 +351,19 @@ async fn seen_so_far(context: &Context) -> Response {
 }
 
 async fn books_of(context: &Context, month: Option<Month>) -> Response {
+    context.carried.hand_on_all();
     let found = context.handle.ask(move |engine, _| engine.ledger().statement(month, clock::now())).await;
     match found {
         Ok(statement) => Response::Books(Box::new(statement)),
         Err(error) => Response::Refused(no_books(&error)),
     }
+}
+
+async fn weighable_of(context: &Context, service: ServiceName, unasked: BTreeSet<ProviderName>) -> Response {
+    let found = context
+        .handle
+        .ask(move |engine, _| weighable(engine.knowledge(), engine.ledger(), &service, &unasked, clock::now()));
+    Response::Weighable(Box::new(found.await))
 }
 
 /// Why there is nothing to show, as a refusal.

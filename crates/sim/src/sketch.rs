@@ -260,6 +260,7 @@ impl Sketch {
             drill: Some(Box::new(drills())),
             upgrade: None,
             accounts: Default::default(),
+            own: Default::default(),
         };
         Town {
             estate: Arc::new(estate),
@@ -341,6 +342,7 @@ impl ServiceSketch {
             failover: Default::default(),
             outage_cost: None,
             failures: Failures::default(),
+            own: Default::default(),
         }
     }
 }

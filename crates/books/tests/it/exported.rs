@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ostler_books::{COLUMNS, focus};
+use ostler_manager::FactKind;
 use rust_decimal::Decimal;
 
 use crate::statement;
@@ -39,13 +40,25 @@ const MAY_BE_EMPTY: [&str; 7] =
 /// A month with an item of every kind.
 pub(crate) fn month() -> Town {
     let rest = "[provider.here.cost]\npurchase = 2400\nyears = 4\n[backups]\ngb_month = \"0.021\"\n\
-                [service.db]\noffering = \"postgresql\"\n[service.web]\noffering = \"postgresql\"\nneeds = [\"db\"]";
+                [service.db]\noffering = \"postgresql\"\n[service.web]\noffering = \"postgresql\"\nneeds = [\"db\"]\n\
+                [service.own]\noffering = \"program\"\nrun = [\"./own\"]";
     let mut town = Town::default();
     town.declare("2026-11-01T00:00:00Z", &estate("rates = { USD = \"0.92\" }", rest));
-    town.list("2026-11-01T00:00:00Z", &[("small", &[("19.99", "USD", "MONTHLY"), ("25", "EUR", "setup")])]);
+    town.list(
+        "2026-11-01T00:00:00Z",
+        &[("small", &[("19.99", "USD", "MONTHLY"), ("25", "EUR", "setup"), ("0.09", "EUR", "GB")])],
+    );
     town.buy(at("2026-11-03T07:08:09.123456Z"), "db", "acme", "small");
     town.buy(at("2026-11-07T10:00:00Z"), "web", "here", "standard");
+    town.buy_as(at("2026-11-08T10:00:00Z"), "own", ("here", "program", "standard"));
     town.back_up("2026-11-10T01:00:00.5Z", "db", "one", 12_345_678_901);
+    let kind = FactKind::TrafficCounted {
+        service: "db".parse().unwrap(),
+        since: at("2026-11-03T07:10:00Z"),
+        bytes_in: 1_234_567_891,
+        bytes_out: 23_456_789_012,
+    };
+    town.tell(at("2026-11-12T08:00:00Z"), kind);
     town
 }
 

@@ -2,8 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail like tests")]
 
+mod carried;
 mod exported;
+mod fit;
+mod own;
 mod town;
+mod validator;
 
 use ostler_books::{By, Ledger, NoBooks, Report, Statement};
 use ostler_manager::{FactKind, ResumeCause};
@@ -93,13 +97,13 @@ fn currencies_are_not_mixed_without_a_rate() {
     let mut town = Town::default();
     let services = "[service.db]\noffering = \"postgresql\"";
     town.declare("2026-11-01T00:00:00Z", &estate("", services));
-    town.list("2026-11-01T00:00:00Z", &[("small", &[("10", "USD", "MONTHLY"), ("1", "EUR", "GB of traffic")])]);
+    town.list("2026-11-01T00:00:00Z", &[("small", &[("10", "USD", "MONTHLY"), ("1", "EUR", "GB of memory")])]);
     town.buy(at("2026-11-01T00:00:00Z"), "db", "acme", "small");
     let without = statement(&town, "2026-11", "2026-11-16T00:00:00Z");
     assert_eq!(shown(&without.report(By::Service)), ["all 0.00 0.00"]);
     let why: Vec<String> = without.not_counted.iter().map(|found| format!("{}: {}", found.said, found.why)).collect();
     let expected = [
-        "1 EUR for `GB of traffic`: what `GB of traffic` counts is not measured",
+        "1 EUR for `GB of memory`: what `GB of memory` counts is not measured",
         "10 USD for `MONTHLY`: `[estate] rates` does not say what USD is worth",
     ];
     assert_eq!(why, expected);

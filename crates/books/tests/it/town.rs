@@ -32,7 +32,7 @@ fn placement(provider: &str, plan: &str) -> Placement {
 }
 
 /// A plan, and what it costs.
-type Sold<'a> = (&'a str, &'a [(&'a str, &'a str, &'a str)]);
+pub(crate) type Sold<'a> = (&'a str, &'a [(&'a str, &'a str, &'a str)]);
 
 /// What a provider sells: plans with their costs as (amount, currency, unit).
 pub(crate) fn catalog(plans: &[Sold<'_>]) -> Catalog {
@@ -112,7 +112,11 @@ impl Town {
     }
 
     pub(crate) fn buy(&mut self, when: Timestamp, service: &str, provider: &str, plan: &str) {
-        let place = placement(provider, plan);
+        self.buy_as(when, service, (provider, "postgresql", plan));
+    }
+
+    pub(crate) fn buy_as(&mut self, when: Timestamp, service: &str, (provider, offering, plan): (&str, &str, &str)) {
+        let place = Placement { offering: offering.parse().unwrap(), ..placement(provider, plan) };
         self.tell(when, FactKind::ServicePlaced { service: service.parse().unwrap(), placement: place });
         self.done(when, Command::Provision { instance: instance(service, 1) }, Outcome::Done);
     }

@@ -225,6 +225,12 @@ pub fn decide(known: &Knowledge, event: &Event, now: Timestamp) -> Decision {
                 draft.look(Scope::Service(service.clone()));
             }
         }
+        Event::Carried { service, since, bytes_in, bytes_out } => {
+            if known.services.contains_key(service) {
+                let (service, since, bytes_in, bytes_out) = (service.clone(), *since, *bytes_in, *bytes_out);
+                draft.fact(FactKind::TrafficCounted { service, since, bytes_in, bytes_out });
+            }
+        }
         Event::Verified { binding, revision, checks } => {
             let known = known.services.get(&binding.consumer).and_then(|consumer| consumer.bindings.get(&binding.need));
             if known.is_some() {
@@ -301,6 +307,7 @@ impl<'a> Draft<'a> {
             | Event::Asked(_)
             | Event::Accepted { .. }
             | Event::CallersAffected { .. }
+            | Event::Carried { .. }
             | Event::SelfUpgrade { .. }
             | Event::Look(_) => None,
         };

@@ -81,6 +81,7 @@ pub(super) fn touched(known: &Knowledge, kind: &FactKind) -> Touched {
         | FactKind::SaleEnded { .. }
         | FactKind::BudgetBurns { .. }
         | FactKind::BudgetCalm { .. }
+        | FactKind::TrafficCounted { .. }
         | FactKind::MoveHeld { .. }
         | FactKind::MoveEnded { .. }
         | FactKind::DrillBegan { .. }

@@ -102,7 +102,11 @@ pub fn evolve(known: &mut Knowledge, fact: &Fact) {
         | FactKind::BackedOff { .. }
         | FactKind::Held { .. } => repair::take(known, &fact.kind, at),
         // For the record: they say what people and callers saw, and nothing follows from them.
-        FactKind::CallersAffected { .. } | FactKind::LossAccepted { .. } | FactKind::SelfUpgrade { .. } => {}
+        FactKind::CallersAffected { .. }
+        | FactKind::LossAccepted { .. }
+        | FactKind::SelfUpgrade { .. }
+        // That is for the books.
+        | FactKind::TrafficCounted { .. } => {}
         FactKind::Told { service, occasion: Occasion::Healed } => {
             with_service(known, service, |service| service.healed = Healed { told: Some(at), untold: 0 });
         }
@@ -370,8 +374,10 @@ fn declare_again(known: &mut Knowledge, name: &ServiceName, estate: &Estate) {
     service.endpoint.try_again(); // whoever gives the file again may have freed the address
     service.ending = None; // what is declared again is kept, as much of it as is left
     service.scale = None;
-    // How often it is expected to fail is for simulations: nothing is tried again because of that.
-    let same = Service { failures: service.spec.failures.clone(), ..Service::clone(new) } == *service.spec;
+    // How often it is expected to fail, and what owning it would cost, is for looks ahead: nothing is tried again because
+    // of that.
+    let (failures, own) = (service.spec.failures.clone(), service.spec.own.clone());
+    let same = Service { failures, own, ..Service::clone(new) } == *service.spec;
     if same {
         service.spec = new.clone();
         return;

@@ -134,6 +134,9 @@ pub(crate) fn in_line(fact: &FactKind, orders: &BTreeMap<CommandId, Command>) ->
         FactKind::TrafficMeasured { service, traffic } => {
             format!("{service}: {} of {} failed", traffic.failed, traffic.asked)
         }
+        FactKind::TrafficCounted { service, bytes_in, bytes_out, .. } => {
+            format!("{service} has carried {bytes_in} and {bytes_out} bytes")
+        }
         FactKind::BudgetBurns { service, objective, tenths, window } => {
             format!("{service} burns its budget of {}: {tenths} tenths in {window}", objective.as_str())
         }

@@ -19,6 +19,7 @@ use self::drills::Drills;
 use self::failover::Failover;
 use self::failures::Failures;
 use self::osb::OsbProvider;
+use self::own::Own;
 use self::provide::Provide;
 pub use self::run_path::RunPath;
 use self::slo::Slo;
@@ -39,6 +40,7 @@ pub mod drills;
 pub mod failover;
 pub mod failures;
 pub mod osb;
+pub mod own;
 mod parse;
 pub mod provide;
 mod run_path;
@@ -91,6 +93,9 @@ pub struct Estate {
     /// How its books are kept.
     #[serde(default, skip_serializing_if = "Accounts::is_usual")]
     pub accounts: Accounts,
+    /// What is assumed of all services where owning is weighed against buying: for `ostler own-or-buy`.
+    #[serde(default, skip_serializing_if = "Own::is_empty")]
+    pub own: Own,
 }
 
 impl Estate {
@@ -324,6 +329,9 @@ pub struct Service {
     /// How often what of it fails, before what the estate says: for `ostler simulate`.
     #[serde(default, skip_serializing_if = "Failures::is_empty")]
     pub failures: Failures,
+    /// What is assumed of it where owning is weighed against buying, before what the estate says: for `ostler own-or-buy`.
+    #[serde(default, skip_serializing_if = "Own::is_empty")]
+    pub own: Own,
 }
 
 impl Service {
@@ -367,6 +375,7 @@ impl Service {
             failover: Failover::default(),
             outage_cost: None,
             failures: Failures::default(),
+            own: Own::default(),
         }
     }
 }

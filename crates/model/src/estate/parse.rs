@@ -29,6 +29,7 @@ mod drills;
 mod failover;
 mod failures;
 mod osb;
+mod own;
 mod parameters;
 mod provide;
 mod reader;
@@ -121,6 +122,7 @@ const DOCUMENT: &[Key] = &[
     ("backups", "[backups]"),
     ("drill", "[drill]"),
     ("upgrade", "[upgrade]"),
+    ("own", "[own]"),
 ];
 
 /// An estate, and the certificates that its providers name.
@@ -149,6 +151,7 @@ fn read_document<'t>(reader: &mut Reader<'_>, folder: &Path, tree: &'t DeTable<'
     let names: BTreeSet<ServiceName> = drafts.iter().map(|draft| draft.name.clone()).collect();
     let drill = fields.optional("drill").and_then(|value| drills::read(reader, &names, value)).map(Box::new);
     let upgrade = fields.optional("upgrade").and_then(|value| upgrade::read(reader, value)).map(Box::new);
+    let own = fields.optional("own").map(|value| own::read(reader, "own", value)).unwrap_or_default();
     checks::check_cycles(reader, &drafts);
     checks::check_endpoints(reader, &drafts);
     let settings::Head { name, currency, residency, accounts } = named?;
@@ -169,6 +172,7 @@ fn read_document<'t>(reader: &mut Reader<'_>, folder: &Path, tree: &'t DeTable<'
         drill,
         upgrade,
         accounts,
+        own,
     };
     Some((estate, providers.certificates))
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::harness::{NOWHERE, Ostler, environment, head, kill, lonely, signal, wait_until};
 
 /// A broker with one Redis to give, whoever asks for how many. It does everything that it is asked for after a while.
-struct Broker {
+pub(crate) struct Broker {
     address: SocketAddr,
     shop: Arc<Mutex<Shop>>,
     redis: Child,
@@ -20,8 +20,10 @@ struct Broker {
 }
 
 #[derive(Default)]
-struct Shop {
+pub(crate) struct Shop {
     uri: String,
+    /// What it sells, if something else than usual.
+    pub(crate) catalog: Option<Value>,
     /// By id: how often it still says that it is in progress.
     instances: BTreeMap<String, u32>,
     /// By path of the instance and the binding.
@@ -54,7 +56,7 @@ enum What {
 }
 
 impl Broker {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let folder = tempfile::Builder::new().prefix("ostler-broker-").tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let redis = Command::new("redis-server")
@@ -78,7 +80,7 @@ impl Broker {
         Self { address, shop, redis, folder }
     }
 
-    fn shop(&self) -> std::sync::MutexGuard<'_, Shop> {
+    pub(crate) fn shop(&self) -> std::sync::MutexGuard<'_, Shop> {
         self.shop.lock().unwrap()
     }
 
@@ -89,7 +91,7 @@ impl Broker {
     }
 
     /// The estate: a cache from here, and a program that uses it.
-    fn estate(&self) -> String {
+    pub(crate) fn estate(&self) -> String {
         let acme = format!(
             "\n[provider.acme]\nkind = \"osb\"\nurl = \"http://{}\"\nregion = \"eu-west\"\n\
              auth = {{ username = \"shop\", password = {{ file = \"{}\" }} }}\n\
@@ -174,7 +176,7 @@ impl Shop {
         let parts: Vec<String> = path.trim_matches('/').split('/').map(|part| part.replace('|', "/")).collect();
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         match (method, parts.as_slice()) {
-            ("GET", ["v2", "catalog"]) => (200, catalog()),
+            ("GET", ["v2", "catalog"]) => (200, self.catalog.clone().unwrap_or_else(catalog)),
             ("PUT", ["v2", "service_instances", id]) => match self.instances.contains_key(*id) {
                 true => {
                     self.repeated.push(path.clone());

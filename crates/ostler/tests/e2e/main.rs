@@ -22,6 +22,8 @@ mod data;
 mod drills;
 mod failover;
 mod kills;
+mod own;
+mod priced;
 mod self_upgrade;
 mod selling;
 mod simulate;

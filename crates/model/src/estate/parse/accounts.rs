@@ -26,8 +26,8 @@ const COST: &[Key] = &[
 ];
 const PRICES_EXAMPLE: &str = r#"prices = { postgresql = { small = "19.00" } }"#;
 const RATES_EXAMPLE: &str = r#"rates = { USD = "0.92" }"#;
-/// For which times a price can be stated: those that the books count.
-const PER: &[&str] = &["month", "hour", "day", "year", "once"];
+/// For what a price can be stated: those that the books count.
+const PER: &[&str] = &["month", "hour", "day", "year", "once", "GB"];
 
 /// The prices of a provider's plans.
 pub(super) type Prices = BTreeMap<OfferingName, BTreeMap<PlanName, Vec<Cost>>>;

@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::failures::{self, Whose};
 use super::reader::{Fields, Key, Reader, Value, listed};
 use super::templates::References;
-use super::{accounts, backups, contracts, failover, parameters, slo, values};
+use super::{accounts, backups, contracts, failover, own, parameters, slo, values};
 use crate::catalog::Limits;
 use crate::diagnostics::shown;
 use crate::estate::{DataPolicy, INSTANCES_MAX, Listen, ProbeOverride, Protocol, Service, StopPolicy};
@@ -45,6 +45,7 @@ const SERVICE: &[Key] = &[
     ("failover", r#"failover = { loses_at_most = "30m", keep_old = "30d" }"#),
     ("outage_cost", "outage_cost = { per_hour = 120 }"),
     ("failures", r#"failures = { crash = "60d" }"#),
+    ("own", r#"own = { care = "4..8", outage_hour = "500" }"#),
 ];
 const PROBE: &[Key] = &[
     ("ready", r#"ready = { http = "/readyz" }"#),
@@ -132,6 +133,10 @@ pub(super) fn read(reader: &mut Reader<'_>, names: &Names<'_>, name: ServiceName
         failures: fields
             .optional("failures")
             .map(|value| failures::read(reader, &format!("service.{name}.failures"), Whose::Service, value))
+            .unwrap_or_default(),
+        own: fields
+            .optional("own")
+            .map(|value| own::read(reader, &format!("service.{name}.own"), value))
             .unwrap_or_default(),
     };
     // Without an offering the rest is read all the same, for its errors.
