@@ -148,7 +148,7 @@ pub fn weigh(question: &Question) -> Answer {
     let drawn = Drawn::new(question, &offers, years);
     let own = owned(&likely);
     let plans = offers.iter().enumerate().map(|(index, offer)| {
-        let costs = bought(&likely, price(*offer, offer.away.likely()));
+        let costs = bought(&likely, price(offer, offer.away.likely()));
         Weighed {
             offer: (*offer).clone(),
             way: way(&costs, years, &drawn.bought[index]),
