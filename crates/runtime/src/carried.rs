@@ -68,8 +68,8 @@ impl Newest {
     /// What is to be handed on: nothing if that was done since it was found to be.
     fn take(&mut self, now: Instant) -> Vec<(Timestamp, Sum)> {
         self.is_waiting = false;
-        let new = self.sums.iter_mut().filter(|(_, sum)| std::mem::take(&mut sum.is_new));
-        let new: Vec<_> = new.map(|(since, sum)| (*since, *sum)).collect();
+        let new = |(since, sum): (&Timestamp, &mut Sum)| std::mem::take(&mut sum.is_new).then_some((*since, *sum));
+        let new: Vec<_> = self.sums.iter_mut().filter_map(new).collect();
         if !new.is_empty() {
             self.handed_on = Some(now);
         }
