@@ -9,6 +9,7 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use crate::charge::Per;
+use crate::credits::Owed;
 use crate::ledger::{Ledger, Needs};
 
 /// What a month costs.
@@ -36,6 +37,9 @@ pub struct Statement {
     pub forecast: Vec<Item>,
     /// What was used and is not in these figures, and why.
     pub not_counted: Vec<NotCounted>,
+    /// What providers owe for it, what was claimed, and what was paid.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub credits: Vec<Owed>,
     /// Who needed whom, last in that month.
     pub(crate) needs: Needs,
 }
@@ -147,6 +151,7 @@ impl Ledger {
             so_far: self.items(month, until),
             forecast: self.items(month, ends),
             not_counted: self.not_counted(month, until),
+            credits: self.owed(month, now),
             needs: needs.map(|(_, needs)| needs.clone()).unwrap_or_default(),
         })
     }

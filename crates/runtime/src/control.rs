@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ostler_books::Statement;
+use ostler_books::{Credits, Statement};
 use ostler_keeper::wire::with_short_path;
 use ostler_manager::{Ask, StatusView};
 use ostler_model::diagnostics::Located;
@@ -20,6 +20,7 @@ use tokio::net::UnixStream;
 use crate::failover::MovePreview;
 use crate::history::FactView;
 use crate::preview::Preview;
+use crate::scorecard::Card;
 use crate::seen::Seen;
 use crate::verify::Looked;
 use crate::why::WhyReport;
@@ -54,6 +55,18 @@ pub enum Request {
     /// What a month costs.
     Books {
         /// Which; the one that it is now if `None`.
+        month: Option<Month>,
+    },
+    /// What providers owe.
+    Credits {
+        /// For which month; the present one and all with something owed or claimed if `None`.
+        month: Option<Month>,
+    },
+    /// How providers have delivered.
+    Scorecard {
+        /// Only this one.
+        provider: Option<ProviderName>,
+        /// In which month; the present one if `None`.
         month: Option<Month>,
     },
     /// What an estate file would change.
@@ -134,6 +147,9 @@ pub enum Response {
         status: Box<StatusView>,
         /// Ostler's own troubles: a full disk, a keeper of another version.
         troubles: Vec<String>,
+        /// What a person should do in time: as sentences.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        reminders: Vec<String>,
         /// Where the estate sets limits: by what means they are held here, as a sentence.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limits: Option<String>,
@@ -151,6 +167,10 @@ pub enum Response {
     Seen(BTreeMap<ServiceName, Seen>),
     /// To `Books`.
     Books(Box<Statement>),
+    /// To `Credits`.
+    Credits(Box<Credits>),
+    /// To `Scorecard`.
+    Scorecards(Vec<Card>),
     /// To `Preview`.
     Preview(Box<Preview>),
     /// To `WeighMove`.
