@@ -55,9 +55,9 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .8mm 6mm; }
 dt { color: #57606a; }
 dd { margin: 0; overflow-wrap: anywhere; }
 table { border-collapse: collapse; width: 100%; font-size: 9.5pt; }
-th, td { text-align: left; vertical-align: top; padding: 1.2mm 2mm; border-bottom: 1px solid #d0d7de; overflow-wrap: anywhere; }
+th, td { text-align: left; vertical-align: top; padding: 1.2mm 2mm; border-bottom: 1px solid #d0d7de; overflow-wrap: break-word; }
 th { color: #57606a; font-weight: 600; border-bottom: 1px solid #1b1f24; }
-th.n, td.n { text-align: right; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
+th.n, td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 tr { break-inside: avoid; }
 tr.sum td { font-weight: 700; border-top: 1px solid #1b1f24; border-bottom: 0; }
 @media print { body { padding: 0; max-width: none; } }

@@ -215,3 +215,60 @@ impl Knowledge {
         claim.is_some_and(|claim| claim.is(step) && (note.is_none() || note == claim.note.as_deref()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_step_follows_from_the_one_before_and_a_repeated_one_changes_nothing() {
+        let amount = |text: &str| text.parse::<Amount>().unwrap();
+        let claimed =
+            || ClaimStep::Claimed { amount: amount("10"), currency: Currency::try_from("EUR".to_owned()).unwrap() };
+        let paid = || ClaimStep::Paid { amount: None };
+        let (provider, month) = ("acme".parse().unwrap(), "2026-11".parse().unwrap());
+        let (refused, reopened) = (|| ClaimStep::Refused, || ClaimStep::Reopened);
+        let start = |steps: Vec<ClaimStep>| {
+            let mut known = Knowledge::default();
+            for step in steps {
+                known.claims.take(&provider, month, &step, Told { at: Timestamp(0), by: "ana", note: None });
+            }
+            known
+        };
+        for (before, step, allowed) in [
+            (vec![], claimed(), true),
+            (vec![], paid(), false),
+            (vec![], refused(), false),
+            (vec![], reopened(), false),
+            (vec![claimed()], claimed(), true),
+            (vec![claimed()], paid(), true),
+            (vec![claimed()], refused(), true),
+            (vec![claimed()], reopened(), true),
+            (vec![claimed(), paid()], claimed(), false),
+            (vec![claimed(), paid()], paid(), true),
+            (vec![claimed(), paid()], refused(), false),
+            (vec![claimed(), paid()], reopened(), true),
+            (vec![claimed(), refused()], claimed(), false),
+            (vec![claimed(), refused()], paid(), false),
+            (vec![claimed(), refused()], reopened(), true),
+            (vec![claimed(), refused(), reopened()], claimed(), true),
+            (vec![claimed(), refused(), reopened()], paid(), false),
+        ] {
+            let mut known = start(before.clone());
+            let was = known.claims.clone();
+            let refusal = Claim::refusal(was.of(&provider, month), &step);
+            assert_eq!(refusal.is_none(), allowed, "{before:?} {step:?}");
+            let told = Told { at: Timestamp(1), by: "bob", note: None };
+            known.claims.take(&provider, month, &step, told);
+            assert_eq!(known.claims != was, allowed, "{before:?} {step:?}");
+            assert!(!allowed || known.knows_credit(&provider, month, &step, None), "{before:?} {step:?}");
+        }
+        let paid_in_part = ClaimStep::Paid { amount: Some(amount("7.5")) };
+        let known = start(vec![claimed(), paid_in_part]);
+        assert_eq!(known.claims.of(&provider, month).unwrap().paid, amount("7.5"));
+        let asked = |by, note| start(vec![claimed()]).credit_refusal(&provider, month, &ClaimStep::Refused, (by, note));
+        assert_eq!(asked("ana", Some("they saw nothing")), None);
+        assert!(asked("", None).is_some() && asked("ana", Some("two\nlines")).is_some());
+        assert!(Knowledge::default().credit_refusal(&provider, month, &claimed(), ("ana", None)).is_some());
+    }
+}
