@@ -14,7 +14,7 @@ use ostler_manager::{Command, Fact, FactKind, Outcome};
 use ostler_model::catalog::Placement;
 use ostler_model::estate::parse;
 use ostler_model::health::Health;
-use ostler_model::ids::{CommandId, InstanceId};
+use ostler_model::ids::{CommandId, InstanceId, Position};
 use ostler_model::outcome::BackupMade;
 use ostler_model::time::Timestamp;
 
@@ -31,7 +31,7 @@ fn main() {
     let making = begin.elapsed();
     let mut ledger = Ledger::default();
     let begin = Instant::now();
-    let now = year(services, most, |fact| ledger.fold(&fact));
+    let now = year(services, most, |fact| ledger.fold(Position::default(), &fact));
     let folding = begin.elapsed().saturating_sub(making);
     println!("{made} facts of {services} services");
     println!("{:<44} {:>10}   bar 20 s", "folded in", shown(folding));

@@ -1,12 +1,15 @@
 //! The books as a FOCUS 1.2 dataset: one row for each item, as CSV.
 //!
-//! Invariant: in every row the unit price times the quantity is the cost, digit by digit; costs are not rounded. What is
+//! Invariant: in every row of something that was used the unit price times the quantity is the cost, digit by digit; costs
+//! are not rounded. Credits are those that were granted, and have neither unit nor price. What is
 //! paid once has an effective cost of nothing, as the specification has it for purchases.
 
+use ostler_manager::ClaimState;
 use ostler_model::ids::OfferingName;
 use ostler_model::time::Timestamp;
 use rust_decimal::Decimal;
 
+use crate::credits::{Owed, Part};
 use crate::statement::{Item, Kind, Statement};
 use ostler_model::charge::Per;
 
@@ -59,6 +62,12 @@ pub fn focus(statement: &Statement) -> String {
         out.write_record(row(statement, item))
             .expect("memory takes everything, and rows have as many fields as columns");
     }
+    for owed in statement.credits.iter().filter(|owed| owed.state == ClaimState::Paid) {
+        for part in &owed.parts {
+            out.write_record(credit_row(statement, owed, part))
+                .expect("memory takes everything, and rows have as many fields as columns");
+        }
+    }
     let bytes = out.into_inner().expect("memory takes everything");
     String::from_utf8(bytes).expect("what is written is text")
 }
@@ -67,7 +76,7 @@ fn row(statement: &Statement, item: &Item) -> [String; 37] {
     let cost = number(item.cost());
     let price = number(item.price);
     let provider = item.provider.as_ref().map_or("backups", |provider| provider.as_str()).to_owned();
-    let (category, subcategory) = sort_of(item);
+    let (category, subcategory) = sort_of(item.kind, item.offering.as_ref());
     let sold = sold_as(item);
     let region = item.region.clone().unwrap_or_default();
     let resource = item.instance.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -117,6 +126,45 @@ fn row(statement: &Statement, item: &Item) -> [String; 37] {
         stated_price,
         item.service.as_ref().map(ToString::to_string).unwrap_or_default(),
     ]
+}
+
+/// A credit that a provider has granted: less is billed for the month for which it is.
+fn credit_row(statement: &Statement, owed: &Owed, part: &Part) -> [String; 37] {
+    let cost = number(-part.amount);
+    let (estate, currency) = (&statement.estate, statement.currency.as_str());
+    let (provider, sold) = (owed.provider.to_string(), format!("{}/{}", part.offering, part.plan));
+    let (category, subcategory) = sort_of(Kind::Instance, Some(&part.offering));
+    let cells = [
+        ("BilledCost", cost.clone()),
+        ("BillingAccountId", estate.clone()),
+        ("BillingAccountName", estate.clone()),
+        ("BillingCurrency", currency.to_owned()),
+        ("BillingPeriodEnd", statement.ends.to_seconds()),
+        ("BillingPeriodStart", statement.from.to_seconds()),
+        ("ChargeCategory", "Credit".to_owned()),
+        ("ChargeDescription", format!("{} ({sold}), granted as less was available than promised", part.instance)),
+        ("ChargeFrequency", "One-Time".to_owned()),
+        ("ChargePeriodEnd", owed.ends.to_seconds()),
+        ("ChargePeriodStart", owed.from.to_seconds()),
+        ("ContractedCost", cost.clone()),
+        ("EffectiveCost", cost.clone()),
+        ("InvoiceId", format!("{estate}-{}-{provider}", statement.month)),
+        ("InvoiceIssuerName", provider.clone()),
+        ("ListCost", cost),
+        ("ProviderName", provider.clone()),
+        ("PublisherName", provider.clone()),
+        ("ResourceId", part.instance.to_string()),
+        ("ResourceName", part.instance.to_string()),
+        ("ResourceType", "Instance".to_owned()),
+        ("ServiceCategory", category.to_owned()),
+        ("ServiceName", sold),
+        ("ServiceSubcategory", subcategory.to_owned()),
+        ("x_Service", part.instance.service().to_string()),
+    ];
+    COLUMNS.map(|column| {
+        let cell = cells.iter().find(|(name, _)| *name == column);
+        cell.map(|(_, text)| text.clone()).unwrap_or_default()
+    })
 }
 
 /// The first whole second after it, as the end of a period is not in it; never its beginning.
@@ -175,10 +223,10 @@ fn description(item: &Item) -> String {
 }
 
 /// FOCUS's words for what an offering is, by its name.
-fn sort_of(item: &Item) -> (&'static str, &'static str) {
-    let name = item.offering.as_ref().map(|name| name.as_str().to_ascii_lowercase()).unwrap_or_default();
+fn sort_of(kind: Kind, offering: Option<&OfferingName>) -> (&'static str, &'static str) {
+    let name = offering.map(|name| name.as_str().to_ascii_lowercase()).unwrap_or_default();
     let is = |words: &[&str]| words.iter().any(|word| name.contains(word));
-    match item.kind {
+    match kind {
         Kind::Backups => ("Storage", "Backup Storage"),
         // Whatever is on it: a machine is one service.
         Kind::Machine | Kind::Unused => ("Compute", "Other (Compute)"),

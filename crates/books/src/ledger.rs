@@ -3,14 +3,16 @@
 //! Invariant: cannot fail, and holds nothing that does not follow from facts. What is held grows with what was bought and
 //! with how often prices changed, not with the number of facts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use ostler_manager::{Command, Fact, FactKind, Outcome};
+use ostler_manager::{Claims, Command, Fact, FactKind, Outcome, Told};
 use ostler_model::catalog::{Catalog, Placement};
 use ostler_model::charge::{Listed, Per, Term, terms, unknown};
 use ostler_model::estate::accounts::{Accounts, MachineCost, Pricing};
-use ostler_model::estate::{Currency, Estate, ProviderKind};
-use ostler_model::ids::{CommandId, InstanceId, OfferingName, PlanName, ProviderName, ServiceName};
+use ostler_model::estate::slo::Exclusion;
+use ostler_model::estate::terms::Terms;
+use ostler_model::estate::{Currency, Estate, ProviderKind, Service};
+use ostler_model::ids::{CommandId, InstanceId, OfferingName, PlanName, Position, ProviderName, ServiceName};
 use ostler_model::money::Amount;
 use ostler_model::month::{Month, Zone};
 use ostler_model::outcome::Observation;
@@ -18,6 +20,7 @@ use ostler_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::carried::{Bytes, Carried};
+use crate::outages::{Around, Outages};
 
 /// Who needs whom, by service.
 pub(crate) type Needs = BTreeMap<ServiceName, Vec<ServiceName>>;
@@ -43,6 +46,12 @@ pub struct Ledger {
     /// What endpoints have carried, by service.
     #[serde(default)]
     pub(crate) carried: BTreeMap<ServiceName, Carried>,
+    /// When what was bought did not work.
+    pub(crate) outages: Outages,
+    /// What each provider promises, as it was declared last; also of those that are not declared any more.
+    pub(crate) promised: BTreeMap<ProviderName, Terms>,
+    /// Credits that were claimed.
+    pub(crate) claims: Claims,
 }
 
 /// What the estate file says that matters here.
@@ -53,6 +62,10 @@ pub(crate) struct Declared {
     pub(crate) accounts: Accounts,
     pub(crate) gb_month: Option<Amount>,
     pub(crate) providers: BTreeMap<ProviderName, Known>,
+    /// Services that run the buyer's own programs.
+    pub(crate) programs: BTreeSet<ServiceName>,
+    /// What of a service is not counted, and why.
+    pub(crate) excluded: BTreeMap<ServiceName, Vec<Exclusion>>,
 }
 
 /// A provider.
@@ -173,7 +186,7 @@ enum Pending {
 impl Ledger {
     /// Whether a fact of this kind can change the books: others need not be read at all.
     pub fn concerns(word: &str) -> bool {
-        matches!(
+        let is_mine = matches!(
             word,
             "estate-declared"
                 | "catalog-seen"
@@ -188,11 +201,30 @@ impl Ledger {
                 | "command-ended"
                 | "resumed"
                 | "traffic-counted"
-        )
+                | "service-credit"
+        );
+        is_mine || Outages::concerns(word)
     }
 
-    /// Makes `fact` part of the books.
-    pub fn fold(&mut self, fact: &Fact) {
+    /// Makes the fact at `position` of the journal part of the books.
+    pub fn fold(&mut self, position: Position, fact: &Fact) {
+        self.account(fact);
+        self.observe(position, fact);
+    }
+
+    /// What it says of outages, now that it is known what was bought where.
+    fn observe(&mut self, position: Position, fact: &Fact) {
+        let Self { held, declared, outages, promised, .. } = self;
+        let declared = declared.as_ref();
+        let around = Around {
+            bought: &|id| held.get(id).map(|held| held.bought.clone()),
+            is_own: &|service| declared.is_some_and(|declared| declared.programs.contains(service)),
+            counts_callers: &|name| promised.get(name).is_some_and(|terms| terms.counting.failed.is_some()),
+        };
+        outages.fold(position, fact, &around);
+    }
+
+    fn account(&mut self, fact: &Fact) {
         let at = fact.at;
         match &fact.kind {
             FactKind::EstateDeclared { estate } => self.declare(estate, at),
@@ -242,6 +274,9 @@ impl Ledger {
             FactKind::TrafficCounted { service, since, bytes_in, bytes_out } => {
                 let bytes = Bytes { inward: *bytes_in, outward: *bytes_out };
                 self.carry(service, (*since, at), bytes);
+            }
+            FactKind::ServiceCredit { provider, month, step, by, note } => {
+                self.claims.take(provider, *month, step, Told { at, by, note: note.as_deref() });
             }
             // What became of them is observed, and that is told anew.
             FactKind::Resumed { .. } => self.pending.clear(),
@@ -380,12 +415,24 @@ impl Ledger {
             is_machine: matches!(provider.kind, ProviderKind::Host(_)),
             pricing: provider.pricing.clone(),
         };
+        for (name, provider) in &estate.providers {
+            match &provider.terms {
+                Some(terms) => drop(self.promised.insert(name.clone(), terms.clone())),
+                None => drop(self.promised.remove(name)),
+            }
+        }
+        let services =
+            |is_meant: fn(&Service) -> bool| estate.services.iter().filter(move |(_, service)| is_meant(service));
         self.declared = Some(Declared {
             estate: estate.name.to_string(),
             currency: estate.currency.clone(),
             accounts: estate.accounts.clone(),
             gb_month: estate.backups.gb_month,
             providers: estate.providers.iter().map(|(name, provider)| (name.clone(), known(provider))).collect(),
+            programs: services(|service| !service.run.is_empty()).map(|(name, _)| name.clone()).collect(),
+            excluded: services(|service| service.slo.as_ref().is_some_and(|slo| !slo.exclude.is_empty()))
+                .filter_map(|(name, service)| Some((name.clone(), service.slo.as_ref()?.exclude.clone())))
+                .collect(),
         });
         self.declare_machines(estate, at);
         let needs: Needs = estate

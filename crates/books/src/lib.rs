@@ -12,22 +12,30 @@
 
 mod apportion;
 mod carried;
+mod claim;
+mod credits;
 mod fit;
 mod focus;
 mod ledger;
 mod machine;
 mod monthly;
+mod outages;
 pub mod own;
+mod paper;
+mod spans;
 mod statement;
 mod usage;
 mod views;
 
 pub use apportion::apportion;
 pub use carried::{Bytes, CarriedBytes};
+pub use claim::{claim, terms_in_words};
+pub use credits::{Credits, Line, MonthCredit, NotClaimed, OutageShown, Owed, Part, Told};
 pub use fit::{Way, ways_to_fit};
 pub use focus::{COLUMNS, focus};
 pub use ledger::Ledger;
 pub use monthly::{Monthly, monthly};
 pub use ostler_model::charge::{Charge, Per, Term};
+pub use paper::{Block, Paper};
 pub use statement::{Item, Kind, NoBooks, NotCounted, Statement};
 pub use views::{By, Report, Row};

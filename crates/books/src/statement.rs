@@ -9,6 +9,7 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use crate::carried::CarriedBytes;
+use crate::credits::Owed;
 use crate::ledger::{Ledger, Needs};
 use ostler_model::charge::Per;
 
@@ -40,6 +41,9 @@ pub struct Statement {
     /// What passed through the endpoints of services, whether it costs anything or not.
     #[serde(default)]
     pub carried: Vec<CarriedBytes>,
+    /// What providers owe for it, what was claimed, and what was paid.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub credits: Vec<Owed>,
     /// Who needed whom, last in that month.
     pub(crate) needs: Needs,
 }
@@ -154,6 +158,7 @@ impl Ledger {
             forecast: self.forecast(month, now),
             carried: self.carried_in(month),
             not_counted: self.not_counted(month, until),
+            credits: self.owed(month, now),
             needs: needs.map(|(_, needs)| needs.clone()).unwrap_or_default(),
         })
     }

@@ -34,7 +34,7 @@ struct Used {
 }
 
 impl Ledger {
-    fn spans(&self) -> impl Iterator<Item = (&InstanceId, &Held, Option<Timestamp>)> {
+    pub(crate) fn spans(&self) -> impl Iterator<Item = (&InstanceId, &Held, Option<Timestamp>)> {
         let past = self.past.iter().map(|span| (&span.instance, &span.held, Some(span.until)));
         past.chain(self.held.iter().map(|(instance, held)| (instance, held, None)))
     }
@@ -132,7 +132,7 @@ impl Ledger {
         items
     }
 
-    fn charged(&self, (begins, ends): Piece, until: Timestamp) -> Vec<Item> {
+    pub(crate) fn charged(&self, (begins, ends): Piece, until: Timestamp) -> Vec<Item> {
         let mut used: BTreeMap<(&InstanceId, &Bought, &Charge), Used> = BTreeMap::new();
         for (instance, held, over) in self.spans() {
             let (from, last) = (held.from.max(begins), over.unwrap_or(until).min(until));

@@ -57,6 +57,22 @@ pub struct Candidate {
     pub verdict: Judged,
 }
 
+/// How a provider has delivered, and what else speaks for it or against it. By this it is chosen, and this is what its
+/// scorecard shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conduct {
+    /// What share of the time it promises to be available.
+    pub promised: Option<Percent>,
+    /// How many instances bought there do not work now, and how many there are.
+    pub sick: (usize, usize),
+    /// What its examination found, if the estate names the certificate.
+    pub certificate: Option<Examined>,
+    /// What was seen of it, if anything was.
+    pub delivered: Option<Delivered>,
+    /// Why it is clear that it falls short, if it is.
+    pub falls_short: Option<String>,
+}
+
 /// What the examination of a provider found, and what that says now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Examined {
@@ -219,6 +235,7 @@ fn judged(
         // A provider that cannot be asked now offers what it offered last.
         let catalog = catalogs.get(name).or_else(|| known.catalogs.get(name));
         let offers = catalog.map_or_else(Vec::new, |catalog| Offered::all(catalog, service));
+        let conduct = conduct(known, provider, &seen, now);
         let candidate = |offered: Option<&Offered<'_>>| Candidate {
             provider: name.clone(),
             plan: offered.map(|offered| offered.plan.name.clone()),
@@ -226,11 +243,11 @@ fn judged(
             region: provider.region.clone(),
             price: offered.and_then(|offered| offered.plan.price.clone()),
             free: offered.is_some_and(|offered| offered.plan.free),
-            availability: provider.terms.as_ref().and_then(|terms| terms.availability),
-            sick: sick_at(known, name),
-            certificate: provider.certificate.as_ref().map(|certificate| Examined::new(certificate, now)),
-            delivered: seen.get(name).and_then(Evidence::delivered),
-            falls_short: falls_short(provider, &seen),
+            availability: conduct.promised,
+            sick: conduct.sick,
+            certificate: conduct.certificate.clone(),
+            delivered: conduct.delivered.clone(),
+            falls_short: conduct.falls_short.clone(),
             verdict: judge(estate, service, provider.region.as_deref(), name, offered, held, relied_on),
         };
         match offers.as_slice() {
@@ -445,6 +462,25 @@ fn judge(
 fn seen_of(known: &Knowledge, estate: &Estate, now: Timestamp) -> BTreeMap<ProviderName, Evidence> {
     let seen = |name: &ProviderName| Some((name.clone(), known.evidence.get(name)?.at(now)));
     estate.providers.keys().filter_map(seen).collect()
+}
+
+fn conduct(known: &Knowledge, provider: &Provider, seen: &BTreeMap<ProviderName, Evidence>, now: Timestamp) -> Conduct {
+    Conduct {
+        promised: provider.terms.as_ref().and_then(|terms| terms.availability),
+        sick: sick_at(known, &provider.name),
+        certificate: provider.certificate.as_ref().map(|certificate| Examined::new(certificate, now)),
+        delivered: seen.get(&provider.name).and_then(Evidence::delivered),
+        falls_short: falls_short(provider, seen),
+    }
+}
+
+impl Knowledge {
+    /// How each provider that is declared has delivered, as of `now`.
+    pub fn conduct(&self, now: Timestamp) -> BTreeMap<ProviderName, Conduct> {
+        let Some(estate) = &self.estate else { return BTreeMap::new() };
+        let seen = seen_of(self, estate, now);
+        estate.providers.iter().map(|(name, provider)| (name.clone(), conduct(self, provider, &seen, now))).collect()
+    }
 }
 
 /// Why it is clear that the provider falls short, if it is.

@@ -9,6 +9,7 @@ use ostler_model::estate::drills::Fault;
 use ostler_model::estate::{Estate, Service};
 use ostler_model::health::{Exit, Health};
 use ostler_model::ids::{AttemptId, BindingId, CommandId, EstateUuid, InstanceId, Position, ProviderName, ServiceName};
+use ostler_model::month::Month;
 use ostler_model::outcome::BackupMade;
 use ostler_model::sale::{Guest, Sale};
 use ostler_model::time::{Span, Timestamp};
@@ -16,6 +17,7 @@ use ostler_model::version::VersionRange;
 use serde::{Deserialize, Serialize};
 
 use crate::command::Outcome;
+use crate::credit::ClaimStep;
 use crate::level::Traffic;
 use crate::verified::Checked;
 
@@ -200,6 +202,19 @@ pub struct Process {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ask {
+    /// A service credit is claimed from a provider, or what came of that.
+    Credit {
+        /// From whom.
+        provider: ProviderName,
+        /// For which month.
+        month: Month,
+        /// What happened.
+        step: ClaimStep,
+        /// Who says so.
+        by: String,
+        /// What they write about it.
+        note: Option<String>,
+    },
     /// Stop and start every instance of the service, one after the other; also the answer to what is held.
     Restart {
         /// Which.

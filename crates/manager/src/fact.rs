@@ -10,12 +10,14 @@ use ostler_model::estate::slo::Objective;
 use ostler_model::estate::{Estate, Occasion, Service};
 use ostler_model::health::{Exit, Health, Symptom};
 use ostler_model::ids::{AttemptId, BindingId, CommandId, EstateUuid, InstanceId, Position, ProviderName, ServiceName};
+use ostler_model::month::Month;
 use ostler_model::outcome::BackupMade;
 use ostler_model::sale::{Guest, Sale};
 use ostler_model::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::command::{Command, Outcome};
+use crate::credit::ClaimStep;
 use crate::diagnosis::Finding;
 use crate::drill::{Drill, DrillResult};
 use crate::event::{OwnBuild, OwnStep, Process, ResumeCause, Settlement};
@@ -453,6 +455,21 @@ pub enum FactKind {
         #[serde(flatten)]
         step: Box<UpgradeStep>,
     },
+    /// A person has claimed a service credit from a provider, or says what came of it.
+    ServiceCredit {
+        /// From whom.
+        provider: ProviderName,
+        /// For which month.
+        month: Month,
+        /// What happened.
+        #[serde(flatten)]
+        step: ClaimStep,
+        /// Who says so.
+        by: String,
+        /// What they wrote about it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
+    },
     /// Ostler itself is being replaced by another build, or that was taken back. Told at least once.
     SelfUpgrade {
         /// What ran before.
@@ -535,7 +552,7 @@ impl Diagnosis {
 
 impl FactKind {
     /// What [`FactKind::word`] can be.
-    pub const WORDS: [&'static str; 56] = [
+    pub const WORDS: [&'static str; 57] = [
         "estate-founded",
         "resumed",
         "estate-declared",
@@ -591,6 +608,7 @@ impl FactKind {
         "drill-ended",
         "upgrades-sought",
         "upgrade",
+        "service-credit",
         "self-upgrade",
     ];
 
@@ -652,6 +670,7 @@ impl FactKind {
             Self::DrillEnded { .. } => "drill-ended",
             Self::UpgradesSought { .. } => "upgrades-sought",
             Self::Upgrade { .. } => "upgrade",
+            Self::ServiceCredit { .. } => "service-credit",
             Self::SelfUpgrade { .. } => "self-upgrade",
         }
     }

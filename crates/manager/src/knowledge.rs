@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::binding::{Binding, BindingState};
 use crate::brake::Brake;
 use crate::command::Command;
+use crate::credit::Claims;
 use crate::drill::{Drilled, Drilling};
 use crate::evidence::Evidence;
 pub use crate::instance::{Instance, MadeAs, Operation, OperationKind, Phase, Repair};
@@ -64,6 +65,9 @@ pub struct Knowledge {
     /// What was seen of each provider.
     #[serde(default)]
     pub evidence: BTreeMap<ProviderName, Evidence>,
+    /// Service credits that were claimed, and what came of it.
+    #[serde(default, skip_serializing_if = "Claims::is_empty")]
+    pub claims: Claims,
     /// How often each remedy helped, and did not.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub learned: Learned,

@@ -17,6 +17,7 @@ mod brake;
 mod check;
 mod choose;
 mod command;
+mod credit;
 mod decide;
 pub mod diagnosis;
 mod diff;
@@ -46,8 +47,9 @@ mod view;
 pub use agenda::{Waits, waits};
 pub use brake::{Allowed, Brake};
 pub use check::{Violation, check};
-pub use choose::{Candidate, Examined, Judged, candidates};
+pub use choose::{Candidate, Conduct, Examined, Judged, candidates};
 pub use command::{Command, Outcome, Started, Target};
+pub use credit::{Claim, ClaimState, ClaimStep, Claims, NOTE_CHARS_MAX, Told};
 pub use decide::{Decision, Reason, Withheld, decide, take};
 pub use diff::{Change, changes};
 pub use drill::{

@@ -89,6 +89,11 @@ impl Month {
         self.0.checked_add(1.month()).map_or(self, Self)
     }
 
+    /// The one before it; `None` at the beginning of all calendars.
+    pub fn before(self) -> Option<Self> {
+        self.0.checked_sub(1.month()).ok().map(Self)
+    }
+
     fn begins(self, zone: &Zone) -> Timestamp {
         // Where clocks are put forward over midnight, the day begins an hour later.
         let first = zone.0.to_timestamp(self.0.to_datetime(Time::midnight())).map(|time| time.as_microsecond());

@@ -569,6 +569,19 @@ fn terms() {
             ("a credit that is no table", terms!("{ credits = [\"10%\"] }")),
             ("half a credit", terms!("{ credits = [{ below = \"99%\" }, { refund = \"10%\" }] }")),
             ("a credit written wrong", terms!("{ credits = [{ bellow = \"99%\", refnd = \"10%\" }] }")),
+            (
+                "an outage that counts never",
+                terms!("{ availability = \"99%\", outage = { from = \"2d\", step = \"0s\", failed = \"0%\" } }"),
+            ),
+            ("a whole that is none", terms!("{ availability = \"99%\", over = \"monht\" }")),
+            ("maintenance at any time", terms!("{ availability = \"99%\", maintenance = { at_most = \"4h\" } }")),
+            ("a zone that is none", terms!("{ availability = \"99%\", zone = \"Mars/Base\" }")),
+            (
+                "a claim at no time",
+                terms!(
+                    "{ availability = \"99%\", claim = { within = \"1 year\", at_least = \"-1\", at_most = \"0%\" } }"
+                ),
+            ),
             ("a refund of more than was paid", terms!("{ credits = [{ below = \"99%\", refund = \"110%\" }] }")),
             ("below nothing", terms!("{ credits = [{ below = \"0.0%\", refund = \"100%\" }] }")),
             (

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use ostler_model::catalog::Limits;
 use ostler_model::estate::backups::{Backups, Keep, Prove, S3, S3Credentials, Store};
+use ostler_model::estate::claims::{Claims, Counting, Whole, Within};
 use ostler_model::estate::contract::{AmqpCheck, ContractCheck};
 use ostler_model::estate::drills::{Drills, Fault};
 use ostler_model::estate::failover::Failover;
@@ -114,6 +115,20 @@ fn here() -> Provider {
         terms: Some(Terms {
             availability: Some(percent("99.95%")),
             credits: vec![credit("99.95%", "10%"), credit("99%", "25%")],
+            counting: Counting {
+                zone: Some("America/Los_Angeles".parse().unwrap()),
+                whole: Whole::Held,
+                outage_from: Some(Span::seconds(60)),
+                outage_step: Some(Span::seconds(60)),
+                failed: Some(percent("10%")),
+                maintenance: vec!["Sun 02:00 - Sun 04:00 UTC".parse().unwrap()],
+                maintenance_max: Some(Span::seconds(4 * 3600)),
+            },
+            claims: Claims {
+                within: Some(Within::Months(2)),
+                at_least: Some("1".parse().unwrap()),
+                at_most: Some(percent("50%")),
+            },
         }),
         context: Parameters::default(),
         certificate: None,

@@ -57,6 +57,10 @@ pub(crate) enum Command {
     Books(Books),
     /// Weigh owning a service against each plan that could be bought: net present value, break-even, what it hangs on
     OwnOrBuy(crate::own::OwnOrBuy),
+    /// Show what providers owe for what was not available, and claim it
+    Credits(crate::credits::Credits),
+    /// Show how providers have delivered, by the numbers by which they are chosen
+    Scorecard(crate::scorecard::Scorecard),
     /// Tell what happened to a service lately, what was concluded and what was done
     Why(ServiceArg),
     /// Prove that the services work together: look at every need with its consumer's own binding (exit code 0: all is

@@ -6,6 +6,8 @@ use std::path::Path;
 use anstyle::AnsiColor;
 use comfy_table::{Cell, CellAlignment};
 use ostler_books::{By, CarriedBytes, NotCounted, Report, Row, Statement, focus};
+use ostler_manager::ClaimState;
+use ostler_model::money::Money;
 use ostler_runtime::clock;
 use ostler_runtime::control::{Request, Response};
 use ostler_runtime::history;
@@ -79,6 +81,7 @@ fn in_json(statement: &Statement, by: By, report: &Report) -> serde_json::Value 
         "so_far": report.so_far,
         "forecast": report.forecast,
         "rows": report.rows,
+        "credits": statement.credits,
         "not_counted": statement.not_counted,
         "carried": statement.carried,
     })
@@ -116,7 +119,28 @@ fn in_words(statement: &Statement, by: By, report: &Report) -> String {
         out.push_str(&rows_in_words(statement, by, report, is_over));
     }
     out.push_str(&carried(&statement.carried));
+    out.push_str(&credits(statement));
     out.push_str(&not_counted(&statement.not_counted));
+    out
+}
+
+/// What providers owe for the month, apart from what they bill.
+fn credits(statement: &Statement) -> String {
+    if statement.credits.is_empty() {
+        return String::new();
+    }
+    let mut out = String::from("\nService credits\n");
+    for owed in &statement.credits {
+        let amount = Money { amount: owed.amount, currency: statement.currency.clone() };
+        let deadline = owed.deadline.to_seconds();
+        let words = match owed.state {
+            ClaimState::Open => format!("{amount} owed to you, to be claimed before {deadline}"),
+            ClaimState::Claimed => format!("{amount} claimed"),
+            ClaimState::Paid => format!("{amount} paid"),
+            ClaimState::Refused => format!("{amount} claimed, and refused"),
+        };
+        out.push_str(&format!("  {}: {words}\n", owed.provider));
+    }
     out
 }
 

@@ -17,8 +17,8 @@ use crate::args::{Adopt, Command, Common, HomeCommand, How, Journal, ProviderCom
 use crate::client::{ask, cut_off, is_running, next, open};
 use crate::failure::{EXIT_CHANGES, Failure, Outcome};
 use crate::{
-    backups, books, drill, failover, logs, own, place, provide, provider, self_upgrade, show, simulate, up, upgrade,
-    verify,
+    backups, books, credits, drill, failover, logs, own, place, provide, provider, scorecard, self_upgrade, show,
+    simulate, up, upgrade, verify,
 };
 
 /// How long a change that was asked for is waited for by default.
@@ -44,6 +44,8 @@ pub(crate) async fn run(command: Command, common: &Common) -> Outcome<u8> {
                 up::until_settled(&home, common, arguments.within.get()).await?;
             }
         }
+        Command::Scorecard(arguments) => scorecard::show(&arguments, common).await?,
+        Command::Credits(arguments) => credits::credits(arguments, common).await?,
         Command::Books(arguments) => books::show(&arguments, common).await?,
         Command::OwnOrBuy(arguments) => own::own_or_buy(&arguments, common).await?,
         Command::Status(arguments) => status(common, arguments.watch).await?,
@@ -192,11 +194,14 @@ async fn status(common: &Common, watch: bool) -> Outcome {
 
 /// Whether it was one.
 fn print_status(common: &Common, response: &Response, builds: Option<&self_upgrade::Builds>) -> bool {
-    let Response::Status { status, troubles, limits, sells } = response else { return false };
+    let Response::Status { status, troubles, reminders, limits, sells } = response else { return false };
     if common.json {
         let mut value = serde_json::to_value(status).expect("a status has only string keys");
         if !troubles.is_empty() {
             value["troubles"] = troubles.as_slice().into();
+        }
+        if !reminders.is_empty() {
+            value["reminders"] = reminders.as_slice().into();
         }
         if let Some(limits) = limits {
             value["limits"] = limits.as_str().into();
@@ -212,6 +217,7 @@ fn print_status(common: &Common, response: &Response, builds: Option<&self_upgra
         print_json(&value);
     } else {
         anstream::print!("{}", show::status(status, troubles));
+        reminders.iter().for_each(|reminder| anstream::println!("\n{reminder}"));
         if let Some(limits) = limits {
             anstream::println!("\n{limits}");
         }

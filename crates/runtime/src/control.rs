@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ostler_books::Statement;
+use ostler_books::{Credits, Statement};
 use ostler_keeper::wire::with_short_path;
 use ostler_manager::{Ask, StatusView};
 use ostler_model::diagnostics::Located;
@@ -21,6 +21,7 @@ use crate::failover::MovePreview;
 use crate::history::FactView;
 use crate::owning::Weighable;
 use crate::preview::Preview;
+use crate::scorecard::Card;
 use crate::seen::Seen;
 use crate::verify::Looked;
 use crate::why::WhyReport;
@@ -63,6 +64,18 @@ pub enum Request {
         service: ServiceName,
         /// Those of whom it is told what they offered last.
         unasked: BTreeSet<ProviderName>,
+    },
+    /// What providers owe.
+    Credits {
+        /// For which month; the present one and all with something owed or claimed if `None`.
+        month: Option<Month>,
+    },
+    /// How providers have delivered.
+    Scorecard {
+        /// Only this one.
+        provider: Option<ProviderName>,
+        /// In which month; the present one if `None`.
+        month: Option<Month>,
     },
     /// What an estate file would change.
     Preview(EstateFile),
@@ -142,6 +155,9 @@ pub enum Response {
         status: Box<StatusView>,
         /// Ostler's own troubles: a full disk, a keeper of another version.
         troubles: Vec<String>,
+        /// What a person should do in time: as sentences.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        reminders: Vec<String>,
         /// Where the estate sets limits: by what means they are held here, as a sentence.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limits: Option<String>,
@@ -161,6 +177,10 @@ pub enum Response {
     Books(Box<Statement>),
     /// To `Weighable`.
     Weighable(Box<Weighable>),
+    /// To `Credits`.
+    Credits(Box<Credits>),
+    /// To `Scorecard`.
+    Scorecards(Vec<Card>),
     /// To `Preview`.
     Preview(Box<Preview>),
     /// To `WeighMove`.

@@ -52,6 +52,7 @@ pub fn service_of(kind: &FactKind) -> Option<&ServiceName> {
         | FactKind::CommandAccepted { .. }
         | FactKind::LossAccepted { .. }
         | FactKind::UpgradesSought { .. }
+        | FactKind::ServiceCredit { .. }
         | FactKind::SelfUpgrade { .. }
         | FactKind::DownAsked => None,
         FactKind::Upgrade { service, .. }
@@ -284,6 +285,9 @@ pub fn in_plain_words(kind: &FactKind) -> String {
         FactKind::BackupDropped { service, name, why } => format!("the backup {name} of {service} is deleted: {why}"),
         FactKind::UpgradesSought { agenda } => upgrades::sought_in_words(agenda),
         FactKind::Upgrade { service, step } => upgrades::step_in_words(service, step),
+        FactKind::ServiceCredit { provider, month, step, by, note } => {
+            crate::credits::step_in_words(provider, *month, step, (by, note.as_deref()))
+        }
         FactKind::DrillBegan { drill } => drill_in_words(drill),
         FactKind::DrillEnded { result } => {
             let (fault, service) = (result.drill.fault, &result.drill.service);

@@ -25,6 +25,7 @@ use crate::builds;
 use crate::carried::Carried;
 use crate::clock;
 use crate::control::{EstateFile, FactQuery, Line, Refused, Request, Response};
+use crate::credits;
 use crate::daemon::{Engine, Loop, Troubles};
 use crate::declare::{Prepared, prepare};
 use crate::envelope;
@@ -35,6 +36,7 @@ use crate::keeper_link::Keeper;
 use crate::owning::weighable;
 use crate::preview::preview;
 use crate::providers::{Made, Providers};
+use crate::scorecard;
 use crate::seen::seen;
 use crate::selling::Selling;
 use crate::verify;
@@ -126,6 +128,8 @@ async fn answer(mut line: Line, context: Context) -> io::Result<()> {
         Request::Verify { service } => line.send(&verified(&context, service).await).await,
         Request::Facts(query) => line.send(&facts(&context, query).await).await,
         Request::Books { month } => line.send(&books_of(&context, month).await).await,
+        Request::Credits { month } => line.send(&credits_of(&context, month).await).await,
+        Request::Scorecard { provider, month } => line.send(&scorecards(&context, provider, month).await).await,
         Request::Seen => line.send(&seen_so_far(&context).await).await,
         Request::Weighable { service, unasked } => line.send(&weighable_of(&context, service, unasked).await).await,
         Request::Preview(file) => line.send(&preview_of(&context, file).await).await,
@@ -210,6 +214,7 @@ fn status_from(engine: &Engine, troubles: &Troubles, context: &Context) -> Respo
     Response::Status {
         status: Box::new(status(known, clock::now())),
         troubles: troubles.list(),
+        reminders: credits::reminders(engine.ledger(), clock::now()),
         limits: limits_in_words(known, &context.providers),
         sells: context.selling.get(),
     }
@@ -364,6 +369,24 @@ async fn weighable_of(context: &Context, service: ServiceName, unasked: BTreeSet
         .handle
         .ask(move |engine, _| weighable(engine.knowledge(), engine.ledger(), &service, &unasked, clock::now()));
     Response::Weighable(Box::new(found.await))
+}
+
+async fn credits_of(context: &Context, month: Option<Month>) -> Response {
+    let found = context.handle.ask(move |engine, _| engine.ledger().credits(month, clock::now())).await;
+    match found {
+        Ok(credits) => Response::Credits(Box::new(credits)),
+        Err(error) => Response::Refused(no_books(&error)),
+    }
+}
+
+async fn scorecards(context: &Context, provider: Option<ProviderName>, month: Option<Month>) -> Response {
+    let found = context.handle.ask(move |engine, _| {
+        scorecard::cards(engine.knowledge(), engine.ledger(), (provider.as_ref(), month), clock::now())
+    });
+    match found.await {
+        Ok(cards) => Response::Scorecards(cards),
+        Err(error) => Response::Refused(no_books(&error)),
+    }
 }
 
 /// Why there is nothing to show, as a refusal.
@@ -541,6 +564,9 @@ fn refusal_of(known: &Knowledge, ask: &Ask) -> Option<Refused> {
         Ask::Rollback { service, .. } => ("take back the upgrade of", service),
         Ask::Upgrade { service: Some(service), .. } => ("upgrade", service),
         Ask::Upgrade { service: None, .. } => return refusal_of_all(known, ask),
+        Ask::Credit { provider, month, step, by, note } => {
+            return known.credit_refusal(provider, *month, step, (by, note.as_deref())).map(|why| refused_credit(&why));
+        }
         Ask::Down => return None, // everything may always be stopped
         Ask::Sell { spec, .. } => ("sell", &spec.name),
         Ask::Admit { service, .. } => ("admit", service),
@@ -551,6 +577,16 @@ fn refusal_of(known: &Knowledge, ask: &Ask) -> Option<Refused> {
         return Some(no_such_service(what, known, service));
     }
     refused(known, ask, what)
+}
+
+fn refused_credit(why: &str) -> Refused {
+    Refused {
+        what: "cannot record it".to_owned(),
+        causes: vec![why.to_owned()],
+        remedy: "see `ostler credits` for how far each claim is; `ostler credits reopen` begins one anew".to_owned(),
+        problems: Vec::new(),
+        rendered: None,
+    }
 }
 
 fn refusal_of_all(known: &Knowledge, ask: &Ask) -> Option<Refused> {

@@ -144,9 +144,10 @@ pub fn recall(journal: &dyn Journal) -> Result<(Known, u64), RecallError> {
     }
     let mut folded = 0;
     for record in ostler_journal::oldest_first(journal, position) {
-        if let Some(fact) = envelope::read(&record?)? {
+        let record = record?;
+        if let Some(fact) = envelope::read(&record)? {
             evolve(&mut known.knowledge, &fact);
-            known.ledger.fold(&fact);
+            known.ledger.fold(record.position, &fact);
         }
         folded += 1;
     }
@@ -289,12 +290,15 @@ impl<J: Journal, H: Hands> Turner<J, H> {
     fn store(&mut self) -> Result<(), AppendError> {
         if !self.pending.facts.is_empty() {
             let facts: Vec<_> = self.pending.facts.iter().map(|fact| envelope::wrap(fact, &self.writing)).collect();
-            if let Err(error) = self.journal.append(self.journal.end(), &facts, &self.pending.secrets) {
+            let before = self.journal.end();
+            if let Err(error) = self.journal.append(before, &facts, &self.pending.secrets) {
                 self.late = true;
                 return Err(error);
             }
             self.since_snapshot += facts.len() as u64;
-            self.pending.facts.iter().for_each(|fact| self.ledger.fold(fact));
+            for (position, fact) in (before.0 + 1..).zip(&self.pending.facts) {
+                self.ledger.fold(Position(position), fact);
+            }
         }
         let Pending { commands, report, .. } = std::mem::take(&mut self.pending);
         if self.late {

@@ -316,9 +316,10 @@ fn a_snapshot_and_what_came_after_it_give_what_all_facts_give() {
     assert!(folded < disk.end().0, "the snapshot was used");
     let mut anew = Known::default();
     for record in ostler_journal::oldest_first(&disk, Position(0)) {
-        let fact = envelope::unwrap(&record.unwrap()).unwrap();
+        let record = record.unwrap();
+        let fact = envelope::unwrap(&record).unwrap();
         ostler_manager::evolve(&mut anew.knowledge, &fact);
-        anew.ledger.fold(&fact);
+        anew.ledger.fold(record.position, &fact);
     }
     assert_eq!(anew, known);
 }

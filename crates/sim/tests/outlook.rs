@@ -68,7 +68,7 @@ fn what_a_provider_owes_follows_from_its_terms() {
     let mut estate = (*town.estate).clone();
     let credits = [("99.95%", "10%"), ("99.5%", "25%"), ("90%", "100%")];
     let credits = credits.map(|(below, refund)| Credit { below: percent(below), refund: percent(refund) });
-    let terms = Terms { availability: Some(percent("99.95%")), credits: credits.to_vec() };
+    let terms = Terms { availability: Some(percent("99.95%")), credits: credits.to_vec(), ..Terms::default() };
     estate.providers.get_mut(&provider_name(0)).unwrap().terms = Some(terms);
     town.estate = Arc::new(estate);
     for catalog in town.catalogs.values_mut() {
@@ -149,7 +149,7 @@ fn what_somebody_says_is_believed_in_this_order() {
     Arc::make_mut(estate.services.get_mut(&service_name(1)).unwrap()).failures = says(7);
     let provider = estate.providers.get_mut(&provider_name(0)).unwrap();
     // A mean outage of 30.5 minutes, and one thousandth of the time missing: one in 30,500 minutes.
-    provider.terms = Some(Terms { availability: Some("99.9%".parse().unwrap()), credits: Vec::new() });
+    provider.terms = Some(Terms { availability: Some("99.9%".parse().unwrap()), ..Terms::default() });
     town.estate = Arc::new(estate);
     assert_eq!(source(&town, &seen, FailureKind::Crash, "s0"), (Source::File, Some(30)));
     assert_eq!(source(&town, &seen, FailureKind::Crash, "s1"), (Source::File, Some(7)));

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail like tests")]
 
 mod carried;
+mod credits;
 mod exported;
 mod fit;
 mod own;
@@ -11,6 +12,7 @@ mod validator;
 
 use ostler_books::{By, Ledger, NoBooks, Report, Statement};
 use ostler_manager::{FactKind, ResumeCause};
+use ostler_model::ids::Position;
 use ostler_model::time::Timestamp;
 use proptest::prelude::*;
 use rust_decimal::Decimal;
@@ -265,7 +267,7 @@ proptest! {
                 ledger = serde_json::from_str(&text).unwrap();
             }
             prop_assert!(Ledger::concerns(fact.kind.word()));
-            ledger.fold(fact);
+            ledger.fold(Position(index as u64 + 1), fact);
         }
         prop_assert_eq!(ledger, town.ledger);
     }

@@ -8,7 +8,7 @@ use ostler_books::Ledger;
 use ostler_manager::{Command, Fact, FactKind, Launch, Outcome};
 use ostler_model::catalog::{Actions, Catalog, Cost, Offering, Placement, Plan, ProbePolicy};
 use ostler_model::estate::{Check, parse};
-use ostler_model::ids::{CommandId, InstanceId};
+use ostler_model::ids::{CommandId, InstanceId, Position};
 use ostler_model::outcome::BackupMade;
 use ostler_model::time::{Span, Timestamp};
 
@@ -90,8 +90,8 @@ pub(crate) struct Town {
 impl Town {
     pub(crate) fn tell(&mut self, when: Timestamp, kind: FactKind) {
         let fact = Fact { at: when, kind };
-        self.ledger.fold(&fact);
-        self.facts.push(fact);
+        self.facts.push(fact.clone());
+        self.ledger.fold(Position(self.facts.len() as u64), &fact);
     }
 
     pub(crate) fn declare(&mut self, when: &str, text: &str) {

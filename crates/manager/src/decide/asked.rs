@@ -77,8 +77,21 @@ impl Draft<'_> {
         self.decision.look.extend(services.map(Scope::Service));
     }
 
+    /// What is refused is told by whoever takes the request, as it is no service's: see `Knowledge::credit_refusal`.
+    fn credit_asked(&mut self, ask: &Ask) {
+        let Ask::Credit { provider, month, step, by, note } = ask else { return };
+        let written = (by.as_str(), note.as_deref());
+        let is_known = self.known.knows_credit(provider, *month, step, written.1);
+        if is_known || self.known.credit_refusal(provider, *month, step, written).is_some() {
+            return;
+        }
+        let (provider, step) = (provider.clone(), step.clone());
+        self.fact(FactKind::ServiceCredit { provider, month: *month, step, by: by.clone(), note: note.clone() });
+    }
+
     pub(super) fn asked(&mut self, ask: &Ask) {
         let service = match ask {
+            Ask::Credit { .. } => return self.credit_asked(ask),
             Ask::Sell { spec, sale } => return self.sell(spec, sale),
             Ask::Admit { service, guest } => return self.admit(service, guest),
             Ask::EndSale { service } => return self.end_sale(service),
@@ -127,7 +140,7 @@ impl Draft<'_> {
             (_, Some(why)) => return self.refuse(service, why),
             (Ask::FailOver { .. } | Ask::FailBack { .. } | Ask::Discard { .. } | Ask::Rollback { .. }, None) => {}
             (Ask::Down | Ask::Sell { .. } | Ask::Admit { .. } | Ask::EndSale { .. }, None) => {}
-            (Ask::Drill { .. } | Ask::Upgrade { .. }, None) => {}
+            (Ask::Drill { .. } | Ask::Upgrade { .. } | Ask::Credit { .. }, None) => {}
             (Ask::Restart { service }, None) => self.fact(FactKind::RestartAsked { service: service.clone() }),
             (Ask::Scale { service, instances }, None) => {
                 self.fact(FactKind::ScaleAsked { service: service.clone(), instances: *instances });
@@ -211,7 +224,7 @@ impl Draft<'_> {
             Ask::Down | Ask::Sell { .. } | Ask::Admit { .. } | Ask::EndSale { .. } | Ask::Drill { .. } => None,
             // They look for themselves.
             Ask::FailOver { .. } | Ask::FailBack { .. } | Ask::Discard { .. } => None,
-            Ask::Upgrade { .. } | Ask::Rollback { .. } => None,
+            Ask::Upgrade { .. } | Ask::Rollback { .. } | Ask::Credit { .. } => None,
             Ask::Release { .. } if !self.known.is_unrepeatable(service) => {
                 Some(format!("`{name}` is not bought elsewhere: nobody would look after it"))
             }

@@ -74,6 +74,7 @@ pub(super) fn touched(known: &Knowledge, kind: &FactKind) -> Touched {
         | FactKind::LossAccepted { .. }
         | FactKind::SelfUpgrade { .. }
         | FactKind::NeedVerified { .. }
+        | FactKind::ServiceCredit { .. }
         | FactKind::UpgradesSought { .. }
         | FactKind::Upgrade { .. }
         | FactKind::ServiceSold { .. }

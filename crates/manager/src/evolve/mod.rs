@@ -12,6 +12,7 @@ use ostler_model::time::Timestamp;
 
 use self::index::{for_each_instance, for_each_instance_of, recount_outdated, with_instance, with_service};
 use crate::backoff::PAUSE_MAX;
+use crate::credit::Told;
 use crate::event::Process;
 use crate::fact::{Fact, FactKind};
 use crate::knowledge::{
@@ -150,6 +151,9 @@ pub fn evolve(known: &mut Knowledge, fact: &Fact) {
         | FactKind::InstanceDiscarded { .. } => failover::evolve(known, &fact.kind, at),
         FactKind::DrillBegan { drill } => drill::begin(known, drill, at),
         FactKind::DrillEnded { result } => drill::end(known, result, at),
+        FactKind::ServiceCredit { provider, month, step, by, note } => {
+            known.claims.take(provider, *month, step, Told { at, by, note: note.as_deref() });
+        }
         FactKind::UpgradesSought { agenda } => upgrade::sought(known, agenda),
         FactKind::Upgrade { service, step } => upgrade::evolve(known, service, step, at),
     }

@@ -25,7 +25,7 @@ fn market(of: Market<'_>) -> (Estate, BTreeMap<ProviderName, Arc<Catalog>>) {
     let mut catalogs = BTreeMap::new();
     for (called, region, availability, plans) in of {
         let called: ProviderName = called.parse().unwrap();
-        let terms = availability.map(|text| Terms { availability: Some(text.parse().unwrap()), credits: Vec::new() });
+        let terms = availability.map(|text| Terms { availability: Some(text.parse().unwrap()), ..Terms::default() });
         let provider = Provider {
             name: called.clone(),
             region: region.map(str::to_owned),

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ostler_manager::{
-    Command, Diagnosis, Event, Evidence, Fact, FactKind, Knowledge, Outcome, ResumeCause, candidates, check, evolve,
+    Command, Conduct, Diagnosis, Event, Evidence, Fact, FactKind, Knowledge, Outcome, ResumeCause, candidates, check,
+    evolve,
 };
 use ostler_model::catalog::Placement;
 use ostler_model::estate::terms::{Percent, Terms};
@@ -298,7 +299,7 @@ fn fault(promised: Option<&str>, seen: Evidence, other: Option<Evidence>) -> Opt
     let mut town = estate(50, vec![service("db", "redis")]);
     let there: ProviderName = "there".parse().unwrap();
     let declared = town.providers.get_mut(&here()).unwrap();
-    let terms = |promised: &str| Terms { availability: Some(promised.parse().unwrap()), credits: Vec::new() };
+    let terms = |promised: &str| Terms { availability: Some(promised.parse().unwrap()), ..Terms::default() };
     declared.terms = promised.map(terms);
     let declared = declared.clone();
     town.providers.insert(there.clone(), ostler_model::estate::Provider { name: there.clone(), ..declared });
@@ -309,6 +310,15 @@ fn fault(promised: Option<&str>, seen: Evidence, other: Option<Evidence>) -> Opt
     known.evidence.insert(here(), counted(seen));
     known.evidence.extend(other.map(|other| (there, counted(other))));
     let all = candidates(&known, &town, &offers, &town.services[&name("db")], START);
+    // A scorecard shows the very numbers by which is chosen.
+    known.estate = Some(Arc::new(town));
+    let conduct = known.conduct(START);
+    for candidate in &all {
+        let Conduct { promised, sick, certificate, delivered, falls_short } = &conduct[&candidate.provider];
+        assert_eq!((promised, sick), (&candidate.availability, &candidate.sick));
+        assert_eq!((certificate, delivered), (&candidate.certificate, &candidate.delivered));
+        assert_eq!(falls_short, &candidate.falls_short);
+    }
     all.into_iter().find(|candidate| candidate.provider == here()).unwrap().falls_short
 }
 

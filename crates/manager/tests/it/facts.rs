@@ -7,8 +7,8 @@ use std::time::Duration;
 use ostler_manager::diagnosis::{Cause, Changed, Fault, Finding};
 use ostler_manager::remedy::Remedy;
 use ostler_manager::{
-    Aim, Brings, By, Command, Diagnosis, Drill, DrillResult, Event, Fact, FactKind, Hit, Knowledge, Launch, Measured,
-    Outcome, OwnBuild, OwnStep, Process, ResumeCause, Scope, Verdict, check, decide, evolve, status,
+    Aim, Brings, By, ClaimStep, Command, Diagnosis, Drill, DrillResult, Event, Fact, FactKind, Hit, Knowledge, Launch,
+    Measured, Outcome, OwnBuild, OwnStep, Process, ResumeCause, Scope, Verdict, check, decide, evolve, status,
 };
 use ostler_model::catalog::{Limits, Placement};
 use ostler_model::estate::drills::Fault as DrillFault;
@@ -305,6 +305,15 @@ fn asked() -> impl Strategy<Value = FactKind> {
             longest: Duration::MAX
         }),
         Just(FactKind::LossAccepted { acknowledged: None }),
+        prop::sample::select(vec![ClaimStep::Paid { amount: None }, ClaimStep::Refused, ClaimStep::Reopened]).prop_map(
+            |step| FactKind::ServiceCredit {
+                provider: here(),
+                month: "2026-11".parse().unwrap(),
+                step,
+                by: "ana".to_owned(),
+                note: None,
+            }
+        ),
         Just(FactKind::SelfUpgrade { from: own_build(), to: own_build(), step: OwnStep::TakenBack { why: text() } }),
         drill().prop_map(|drill| FactKind::DrillBegan { drill }),
         drilled(),

@@ -140,6 +140,9 @@ pub(crate) fn in_line(fact: &FactKind, orders: &BTreeMap<CommandId, Command>) ->
         FactKind::BudgetBurns { service, objective, tenths, window } => {
             format!("{service} burns its budget of {}: {tenths} tenths in {window}", objective.as_str())
         }
+        FactKind::ServiceCredit { provider, month, step, by, .. } => {
+            format!("of the credit of {provider} for {month}: {step:?}, says {by}")
+        }
         FactKind::BudgetCalm { service, objective } => {
             format!("{service} burns its budget of {} no more", objective.as_str())
         }

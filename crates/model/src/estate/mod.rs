@@ -35,6 +35,7 @@ use crate::version::VersionRange;
 pub mod accounts;
 pub mod backups;
 pub mod certificate;
+pub mod claims;
 pub mod contract;
 pub mod drills;
 pub mod failover;

@@ -24,6 +24,7 @@ mod accounts;
 mod address;
 mod backups;
 mod checks;
+mod claims;
 mod contracts;
 mod drills;
 mod failover;

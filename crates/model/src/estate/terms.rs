@@ -5,14 +5,22 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::claims::{Claims, Counting};
+
 /// A provider's terms.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
     /// What share of the time a service is promised to be available; never 0%.
     pub availability: Option<Percent>,
     /// What is paid back, from the highest `below` down. Each `below` stands once and is more than 0%, and the less
     /// was available, the more is paid back, or as much.
     pub credits: Vec<Credit>,
+    /// By which rules it is counted what was available.
+    #[serde(default, skip_serializing_if = "Counting::is_usual")]
+    pub counting: Counting,
+    /// How a credit is claimed.
+    #[serde(default, skip_serializing_if = "Claims::is_usual")]
+    pub claims: Claims,
 }
 
 impl Terms {
@@ -169,19 +177,20 @@ mod tests {
         let terms = Terms {
             availability: Some(percent("99.95%")),
             credits: vec![credit("99.95%", "10%"), credit("99%", "25%")],
+            ..Terms::default()
         };
         for (available, refund) in
             [("100%", "0%"), ("99.95%", "0%"), ("99.9499%", "10%"), ("99%", "10%"), ("98.9999%", "25%"), ("0%", "25%")]
         {
             assert_eq!(terms.refund(percent(available)), percent(refund), "{available}");
         }
-        assert_eq!(Terms { availability: None, credits: Vec::new() }.refund(Percent::ZERO), Percent::ZERO);
+        assert_eq!(Terms::default().refund(Percent::ZERO), Percent::ZERO);
     }
 
     #[test]
     fn the_form_in_facts_is_fixed() {
         let credits = vec![Credit { below: percent("99%"), refund: percent("10%") }];
-        let terms = Terms { availability: Some(percent("99.95%")), credits };
+        let terms = Terms { availability: Some(percent("99.95%")), credits, ..Terms::default() };
         let json = r#"{"availability":"99.95%","credits":[{"below":"99%","refund":"10%"}]}"#;
         assert_eq!(serde_json::to_string(&terms).unwrap(), json);
         assert_eq!(serde_json::from_str::<Terms>(json).unwrap(), terms);

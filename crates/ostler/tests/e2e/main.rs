@@ -18,6 +18,7 @@ mod broker;
 mod broker_moves;
 mod changes;
 mod command_line;
+mod credits;
 mod data;
 mod drills;
 mod failover;

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::accounts::{self, Prices};
+use super::claims;
 use super::reader::{Key, Reader, Value};
 use super::settings::Head;
 use crate::estate::terms::{Credit, Percent, Terms};
@@ -11,6 +12,11 @@ const TERMS: &[Key] = &[
     ("availability", r#"availability = "99.95%""#),
     ("credits", r#"credits = [{ below = "99.95%", refund = "10%" }]"#),
     ("prices", r#"prices = { postgresql = { small = "19.00" } }"#),
+    ("zone", r#"zone = "Europe/Berlin""#),
+    ("over", r#"over = "month""#),
+    ("outage", r#"outage = { from = "1m", step = "1m", failed = "10%" }"#),
+    ("maintenance", r#"maintenance = { window = ["Sun 02:00 - Sun 04:00 UTC"], at_most = "4h" }"#),
+    ("claim", r#"claim = { within = "30d", at_least = "1.00", at_most = "50%" }"#),
 ];
 const CREDIT: &[Key] = &[("below", r#"below = "99.95%""#), ("refund", r#"refund = "10%""#)];
 
@@ -31,6 +37,7 @@ pub(super) fn read(
     let fields = value.fields(reader, what, TERMS)?;
     let (availability, credits) = (fields.optional("availability"), fields.optional("credits"));
     let (promises, priced) = (availability.is_some() || credits.is_some(), fields.optional("prices"));
+    let (counting, claims) = claims::read(reader, what, &fields);
     if !promises && priced.is_none() && !fields.has_unknown() {
         let remedy = "add what is promised, for example `availability = \"99.95%\"`, or remove `terms`";
         reader.report_missing(
@@ -59,7 +66,8 @@ pub(super) fn read(
         .collect();
     drafts.sort_by_key(|draft| std::cmp::Reverse(draft.credit.below)); // the same ones stay in the order of the file
     check_credits(reader, &drafts);
-    let terms = Terms { availability, credits: drafts.into_iter().map(|draft| draft.credit).collect() };
+    let credits = drafts.into_iter().map(|draft| draft.credit).collect();
+    let terms = Terms { availability, credits, counting, claims };
     Some((promises.then_some(terms), prices.unwrap_or_default()))
 }
 
