@@ -536,6 +536,8 @@ proptest! {
             }
         }
         prop_assume!(scene.all.iter().any(|one| one.fresh));
+        let is_finished = |one: &One| one.in_use.as_ref().is_none_or(|in_use| VersionRange::any().contains(in_use));
+        prop_assume!(scene.all.iter().all(is_finished));
         scene.compare_bought();
     }
 
