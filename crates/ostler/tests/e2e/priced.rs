@@ -39,7 +39,7 @@ fn echo(to: SocketAddr, times: usize) {
     const MEGABYTE: usize = 1_000_000;
     let mut stream = TcpStream::connect(to).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    let mut read = |stream: &mut TcpStream, bytes: usize| stream.read_exact(&mut vec![0; bytes]).unwrap();
+    let read = |stream: &mut TcpStream, bytes: usize| stream.read_exact(&mut vec![0; bytes]).unwrap();
     stream.write_all(b"AUTH hunter2\r\n").unwrap();
     read(&mut stream, "+OK\r\n".len());
     for _ in 0..times {
