@@ -62,8 +62,6 @@ fn a_month_passes_the_validator_of_the_specification() {
     let (broken, _) = judged(&validator, &dataset);
     assert_eq!(broken, BTreeSet::from([FALSE_ALARM.to_owned()]));
     // And it sees what is wrong.
-    let (broken, _) = judged(&validator, &dataset.replace(",Usage,", ",Use,").replacen("BilledCost", "Billed", 1));
-    for rule in ["BilledCost-C-001-M", "ChargeCategory-C-003-M"] {
-        assert!(broken.iter().any(|found| found.starts_with(&rule[..rule.len() - 5])), "{rule} is not in {broken:?}");
-    }
+    let (broken, _) = judged(&validator, &dataset.replacen("BilledCost", "Billed", 1));
+    assert!(broken.contains("BilledCost-C-001-M"), "{broken:?}");
 }
