@@ -7,7 +7,7 @@ use crate::selling::Seller;
 
 const TERMS: &str = "[provider.acme.terms]\navailability = \"100%\"\noutage = { from = \"1s\" }\n\
                      credits = [{ below = \"100%\", refund = \"10%\" }, { below = \"90%\", refund = \"50%\" }]\n\
-                     [provider.acme.terms.prices.redis.standard]\namount = \"50000000\"\nper = \"month\"\n";
+                     [provider.acme.terms.prices.redis.cache]\namount = \"50000000\"\nper = \"month\"\n";
 
 fn credit(buyer: &Ostler) -> Value {
     let all = buyer.json(&["credits"]);
