@@ -1,7 +1,8 @@
 //! The books: what was used, what that costs, and who bears it. Pure folds over facts.
 //!
 //! A [`Ledger`] takes fact after fact and holds spans of time, not money: what was held from when until when, at which
-//! stated price. A [`Statement`] is what follows from it for one month. [`monthly`] says what an estate costs a month as it
+//! stated price. A [`Statement`] is what follows from it for one month; [`Ledger::overrides`] is what each
+//! override has cost. [`monthly`] says what an estate costs a month as it
 //! stands, and [`ways_to_fit`] how it would fit a budget.
 //!
 //! Invariants:
@@ -17,6 +18,7 @@ mod focus;
 mod ledger;
 mod machine;
 mod monthly;
+mod overrides;
 mod statement;
 mod usage;
 mod views;
@@ -27,5 +29,6 @@ pub use fit::{Way, ways_to_fit};
 pub use focus::{COLUMNS, focus};
 pub use ledger::Ledger;
 pub use monthly::{Monthly, monthly};
+pub use overrides::{OverrideCost, Without};
 pub use statement::{Item, Kind, NoBooks, NotCounted, Statement};
 pub use views::{By, Report, Row};

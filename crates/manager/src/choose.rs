@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::evidence::{Delivered, Evidence};
 use crate::knowledge::Knowledge;
+use crate::overrides::InForce;
 
 /// One plan that might be bought.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,9 +161,20 @@ pub fn candidates(
     service: &Service,
     now: Timestamp,
 ) -> Vec<Candidate> {
+    candidates_under(known, estate, catalogs, service, known.standing(now))
+}
+
+/// The same with these overrides.
+fn candidates_under(
+    known: &Knowledge,
+    estate: &Estate,
+    catalogs: &BTreeMap<ProviderName, Arc<Catalog>>,
+    service: &Service,
+    standing: InForce<'_>,
+) -> Vec<Candidate> {
     let held = known.services.get(&service.name).filter(|known| !known.instances.is_empty());
     let held = held.and_then(|known| known.placement.as_ref());
-    judged(known, estate, catalogs, service, held, &BTreeSet::new(), now)
+    judged(known, estate, catalogs, service, held, &BTreeSet::new(), standing)
 }
 
 /// The best plan for a service that has to leave: of none of these providers.
@@ -174,9 +186,9 @@ pub(crate) fn best_elsewhere(
     estate: &Estate,
     service: &Service,
     not_at: &BTreeSet<ProviderName>,
-    now: Timestamp,
+    standing: InForce<'_>,
 ) -> Result<(ProviderName, PlanName), Option<String>> {
-    let all = judged(known, estate, &known.catalogs, service, None, not_at, now);
+    let all = judged(known, estate, &known.catalogs, service, None, not_at, standing);
     let chosen = all.iter().find(|candidate| matches!(candidate.verdict, Judged::Chosen(_)));
     if let Some((provider, plan)) = chosen.and_then(|chosen| Some((chosen.provider.clone(), chosen.plan.clone()?))) {
         return Ok((provider, plan));
@@ -197,8 +209,9 @@ fn judged(
     service: &Service,
     held: Option<&Placement>,
     not_at: &BTreeSet<ProviderName>,
-    now: Timestamp,
+    standing: InForce<'_>,
 ) -> Vec<Candidate> {
+    let now = standing.now;
     let seen = seen_of(known, estate, now);
     let mut all: Vec<Candidate> = Vec::new();
     for (name, provider) in estate.providers.iter().filter(|(name, _)| !not_at.contains(*name)) {
@@ -217,7 +230,10 @@ fn judged(
             certificate: provider.certificate.as_ref().map(|certificate| Examined::new(certificate, now)),
             delivered: seen.get(name).and_then(Evidence::delivered),
             falls_short: falls_short(provider, &seen),
-            verdict: judge(estate, service, provider.region.as_deref(), name, offered, held),
+            verdict: match judge(estate, service, provider.region.as_deref(), name, offered, held) {
+                Judged::Lost(_) => overridden(service, name, offered, held, standing),
+                other => other,
+            },
         };
         match offers.as_slice() {
             [] => all.push(candidate(None)),
@@ -257,9 +273,9 @@ pub(crate) fn chosen(
     estate: &Estate,
     catalogs: &BTreeMap<ProviderName, Arc<Catalog>>,
     service: &Service,
-    now: Timestamp,
+    standing: InForce<'_>,
 ) -> Option<(ProviderName, PlanName)> {
-    let all = candidates(known, estate, catalogs, service, now);
+    let all = candidates_under(known, estate, catalogs, service, standing);
     let chosen = all.into_iter().find(|candidate| matches!(candidate.verdict, Judged::Chosen(_)))?;
     Some((chosen.provider, chosen.plan?))
 }
@@ -382,6 +398,22 @@ fn judge(
         return excluded(format!("no version of it is in `{}`", service.version));
     }
     Judged::Lost(String::new())
+}
+
+/// What would do, unless a person says that it does not. What exists stays, whatever is said of what is new.
+fn overridden(
+    service: &Service,
+    provider: &ProviderName,
+    offered: Option<&Offered<'_>>,
+    held: Option<&Placement>,
+    standing: InForce<'_>,
+) -> Judged {
+    let Some(plan) = offered.map(|offered| &offered.plan.name) else { return Judged::Lost(String::new()) };
+    let is_there = held.is_some_and(|held| held.provider == *provider && held.plan == *plan);
+    match standing.excludes(&service.name, provider, plan).filter(|_| !is_there) {
+        Some(why) => Judged::Excluded(why),
+        None => Judged::Lost(String::new()),
+    }
 }
 
 /// What was seen of the estate's providers, counted up to now.

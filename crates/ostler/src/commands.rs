@@ -17,7 +17,7 @@ use crate::args::{Adopt, Command, Common, HomeCommand, How, Journal, ProviderCom
 use crate::client::{ask, cut_off, is_running, next, open};
 use crate::failure::{EXIT_CHANGES, Failure, Outcome};
 use crate::{
-    backups, books, drill, failover, logs, place, provide, provider, self_upgrade, show, simulate, up, upgrade, verify,
+    backups, books, drill, failover, logs, overrides, place, provide, provider, self_upgrade, show, simulate, up, upgrade, verify,
 };
 
 /// How long a change that was asked for is waited for by default.
@@ -44,6 +44,8 @@ pub(crate) async fn run(command: Command, common: &Common) -> Outcome<u8> {
             }
         }
         Command::Books(arguments) => books::show(&arguments, common).await?,
+        Command::Override(command) => overrides::override_it(command, common).await?,
+        Command::Overrides(arguments) => overrides::show(&arguments, common).await?,
         Command::Status(arguments) => status(common, arguments.watch).await?,
         Command::Verify(arguments) => return verify::verify(common, arguments.service).await,
         Command::Why(arguments) => explain(common, arguments.service).await?,

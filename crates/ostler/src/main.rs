@@ -11,6 +11,7 @@ mod failure;
 #[cfg(debug_assertions)]
 mod faulty;
 mod logs;
+mod overrides;
 mod place;
 mod processes;
 mod provide;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ostler_books::Statement;
+use ostler_books::{OverrideCost, Statement};
 use ostler_keeper::wire::with_short_path;
 use ostler_manager::{Ask, StatusView};
 use ostler_model::diagnostics::Located;
@@ -56,6 +56,8 @@ pub enum Request {
         /// Which; the one that it is now if `None`.
         month: Option<Month>,
     },
+    /// What each override has cost so far, also those that have ended.
+    Overrides,
     /// What an estate file would change.
     Preview(EstateFile),
     /// What a move of a service to another provider would be like.
@@ -151,6 +153,8 @@ pub enum Response {
     Seen(BTreeMap<ServiceName, Seen>),
     /// To `Books`.
     Books(Box<Statement>),
+    /// To `Overrides`: the dearest first.
+    Overrides(Vec<OverrideCost>),
     /// To `Preview`.
     Preview(Box<Preview>),
     /// To `WeighMove`.

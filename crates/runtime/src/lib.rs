@@ -28,6 +28,7 @@ mod memory;
 mod news;
 pub mod notify;
 pub mod orders;
+pub mod overrides;
 pub mod preview;
 pub mod proof;
 mod prove;

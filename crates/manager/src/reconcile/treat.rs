@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use ostler_model::estate::Occasion;
 use ostler_model::ids::{BindingId, InstanceId, ServiceName};
+use ostler_model::overrides::OverrideId;
 use ostler_model::time::in_words;
 
+use super::overrides;
 use crate::backoff::{self, FAILURES_TOLD};
 use crate::brake::Allowed;
 use crate::command::Command;
@@ -17,10 +19,11 @@ use crate::decide::{Draft, Reason};
 use crate::diagnosis::{Cause, Changed, Evidence, Fault, Finding, conclude};
 use crate::event::Scope;
 use crate::fact::{Diagnosis, FactKind};
-use crate::failover::can_move;
+use crate::failover::{Terms, can_be_moved, weigh as weigh_move};
 use crate::knowledge::{Instance, Phase, Repair, ServiceKnowledge};
 use crate::moving::Brings;
-use crate::remedy::{Choice, Remedy, weigh};
+use crate::overrides::InForce;
+use crate::remedy::{Choice, Remedy, Weighed, weigh};
 
 /// What was tried without anything being started has this long to help.
 const SETTLES: Duration = Duration::from_secs(30);
@@ -79,6 +82,9 @@ pub(super) fn goes_on(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &In
     if leaves_alone(draft, service, id, finding) {
         return false;
     }
+    if repair.trying.is_none() && overrides::holds_back(draft, service, id, instance, weighed_by(service, instance, finding)) {
+        return false;
+    }
     match repair.trying {
         None => choose(draft, service, id, instance, finding),
         Some((remedy @ (Remedy::Wait | Remedy::RenewBinding), since)) => {
@@ -119,6 +125,14 @@ pub(super) fn elsewhere(
         draft.back_off(id, service, instance, &because);
         return draft.look(Scope::Instance(id.clone()));
     }
+    // To wait is no remedy; and nobody else tells how it is.
+    if overrides::holds_back(draft, service, id, instance, weighed_by(service, instance, finding)) {
+        let mut weighed = weighed_by(service, instance, finding)(draft, draft.standing());
+        weighed.retain(|weighed| !weighed.remedy.acts());
+        let (instance, remedy) = (id.clone(), Remedy::Wait);
+        draft.fact(FactKind::RemedyChosen { instance, remedy, weighed, forced: None });
+        return draft.command(Command::Observe { instance: id.clone() });
+    }
     if choose(draft, service, id, instance, finding) {
         draft.command(Command::Observe { instance: id.clone() });
         draft.withhold(Scope::Instance(id.clone()), Reason::ProvidersTurn);
@@ -141,7 +155,11 @@ pub(super) fn moves_unseen(
         return true;
     }
     let ailment = repair.finding.as_ref().and_then(|finding| finding.cause.ailment());
-    let (Some(ailment), Some(elsewhere)) = (ailment, move_by_itself(draft, service)) else { return false };
+    let standing = draft.standing();
+    let (Some(ailment), Some(elsewhere)) = (ailment, move_by_itself(draft, service, standing)) else { return false };
+    if standing.holds(&service.spec.name).is_some() {
+        return false; // it is looked at, and no more
+    }
     let mut tried = repair.tried.clone();
     tried.insert(Remedy::Wait, instance.failures);
     let choices = [Choice { remedy: Remedy::Wait, besides_ms: 0 }, elsewhere];
@@ -151,14 +169,18 @@ pub(super) fn moves_unseen(
     if weighed.first().is_none_or(|best| best.remedy != Remedy::FailOver) || !is_free {
         return false;
     }
-    draft.fact(FactKind::RemedyChosen { instance: id.clone(), remedy: Remedy::FailOver, weighed });
-    fail_over(draft, service, id, repair);
+    draft.fact(FactKind::RemedyChosen { instance: id.clone(), remedy: Remedy::FailOver, weighed, forced: None });
+    fail_over(draft, service, id, repair, false);
     true
 }
 
-fn fail_over(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId, repair: &Repair) {
+/// Moves it to the best place; where a person says so, also where ostler may not do so by itself.
+fn fail_over(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId, repair: &Repair, asked: bool) {
     let Some(finding) = &repair.finding else { return };
-    if let Ok(it) = can_move(draft.known, service, draft.now) {
+    let terms = Terms { asked, ..Terms::default() };
+    if let Ok(it) = weigh_move(draft.known, service, &terms, draft.standing()) {
+        let from = service.placement.iter().map(|placement| placement.provider.clone()).collect();
+        draft.weigh_destination(service, &from);
         let why = format!("{id} {}; {}", repair.diagnosis.in_words(), finding.cause.in_words());
         draft.begin_move(service, it, why);
     }
@@ -190,11 +212,13 @@ fn choose(
     instance: &Instance,
     finding: &Finding,
 ) -> bool {
-    let (Some(repair), Some(ailment)) = (&instance.repair, finding.cause.ailment()) else { return true };
-    let choices = choices(draft, service, instance, finding);
-    let weighed = weigh(&draft.known.learned, ailment, &choices, &repair.tried, instance.failures);
-    let Some(best) = weighed.first() else { return true };
-    let remedy = best.remedy;
+    let Some(repair) = &instance.repair else { return true };
+    let standing = draft.standing();
+    let weighed_by = weighed_by(service, instance, finding);
+    let weighed = weighed_by(draft, standing);
+    let Some(best) = weighed.first().cloned() else { return true };
+    let forced = forced(draft, service, instance, finding);
+    let remedy = forced.map_or(best.remedy, |(_, remedy)| remedy);
     let scope = || Scope::Instance(id.clone());
     if remedy.acts() {
         let allowed = Allowed::of(draft.known.instances, draft.known.repairs_at_once());
@@ -205,7 +229,19 @@ fn choose(
             return false;
         }
     }
-    draft.fact(FactKind::RemedyChosen { instance: id.clone(), remedy, weighed });
+    for id_of_place in standing.of_places(&service.spec.name) {
+        let [without, with] = [standing.before(id_of_place), standing.up_to(id_of_place)]
+            .map(|standing| weighed_by(draft, standing).into_iter().next());
+        let is_other = without.as_ref().map(|it| it.remedy) != with.map(|it| it.remedy);
+        let instead = without.filter(|without| is_other && without.remedy.acts());
+        overrides::note_remedy(draft, id_of_place, service, id, instead.as_ref());
+    }
+    let by = forced.map(|(by, _)| by);
+    draft.fact(FactKind::RemedyChosen { instance: id.clone(), remedy, weighed, forced: by });
+    if let Some(by) = by {
+        let displaced = Some(&best).filter(|best| best.remedy != remedy && best.remedy.acts());
+        overrides::note_remedy(draft, by, service, id, displaced);
+    }
     match remedy {
         Remedy::Restart => return true,
         // Whoever is elsewhere is asked meanwhile how it is.
@@ -219,14 +255,47 @@ fn choose(
             draft.look(Scope::Service(service.spec.name.clone()));
         }
         Remedy::RollBack => roll_back(draft, service, id, instance),
-        Remedy::FailOver => fail_over(draft, service, id, repair),
+        Remedy::FailOver => fail_over(draft, service, id, repair, forced.is_some()),
         Remedy::Ask => ask(draft, id, instance, finding),
     }
     false
 }
 
+/// What would be weighed with these overrides.
+fn weighed_by<'s>(
+    service: &'s ServiceKnowledge,
+    instance: &'s Instance,
+    finding: &'s Finding,
+) -> impl Fn(&Draft<'_>, InForce<'_>) -> Vec<Weighed> + 's {
+    move |draft, standing| {
+        let (Some(repair), Some(ailment)) = (&instance.repair, finding.cause.ailment()) else { return Vec::new() };
+        let choices = choices(draft, service, instance, finding, standing);
+        weigh(&draft.known.learned, ailment, &choices, &repair.tried, instance.failures)
+    }
+}
+
+/// What a person says is to be tried now, if it can be.
+fn forced(
+    draft: &Draft<'_>,
+    service: &ServiceKnowledge,
+    instance: &Instance,
+    finding: &Finding,
+) -> Option<(OverrideId, Remedy)> {
+    let standing = draft.standing();
+    let (id, remedy) = standing.forced(&service.spec.name)?;
+    let can = choices(draft, service, instance, finding, standing).iter().any(|choice| choice.remedy == remedy)
+        || (remedy == Remedy::FailOver && can_be_moved(draft.known, service, None, false, draft.now).is_ok());
+    can.then_some((id, remedy))
+}
+
 /// What can be tried here.
-fn choices(draft: &Draft<'_>, service: &ServiceKnowledge, instance: &Instance, finding: &Finding) -> Vec<Choice> {
+fn choices(
+    draft: &Draft<'_>,
+    service: &ServiceKnowledge,
+    instance: &Instance,
+    finding: &Finding,
+    standing: InForce<'_>,
+) -> Vec<Choice> {
     let known = draft.known;
     let here = known.can_be_restarted(service);
     let slow = finding.cause == Cause::Instance(Fault::Slow);
@@ -244,7 +313,7 @@ fn choices(draft: &Draft<'_>, service: &ServiceKnowledge, instance: &Instance, f
         Cause::Change(Changed::Placement | Changed::Credentials) => false,
         Cause::Instance(_) | Cause::Need(_) | Cause::Provider(_) | Cause::Region(_) | Cause::OwnView => false,
     };
-    let elsewhere = move_by_itself(draft, service);
+    let elsewhere = move_by_itself(draft, service, standing);
     let can = [
         (Remedy::Wait, runs && (!here || slow)),
         (Remedy::Restart, here || !runs),
@@ -263,12 +332,12 @@ fn is_maintained_anew(service: &ServiceKnowledge) -> bool {
 }
 
 /// Moving it to a declared standby, where nothing of it serves. What no backup holds weighs against it.
-fn move_by_itself(draft: &Draft<'_>, service: &ServiceKnowledge) -> Option<Choice> {
+fn move_by_itself(draft: &Draft<'_>, service: &ServiceKnowledge, standing: InForce<'_>) -> Option<Choice> {
     let moved_lately = service.moved.as_ref().is_some_and(|moved| draft.now < moved.ended + MOVED_LATELY);
     if service.ready > 0 || moved_lately {
         return None;
     }
-    let it = can_move(draft.known, service, draft.now).ok()?;
+    let it = weigh_move(draft.known, service, &Terms::default(), standing).ok()?;
     // Nobody declared that it may be anywhere else: a person can still say so.
     if !service.spec.prefer.contains(&it.to.provider) {
         return None;

@@ -1,0 +1,11 @@
+# What a person says is tried once in place of what was weighed, and what that would have been is kept beside it.
+auto on
+estate web
+ask override force web ask by Ada for 1h
+hang web-1
+tick 5m
+status
+mended web
+tick 5m
+hang web-1
+tick 5m
