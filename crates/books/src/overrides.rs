@@ -223,7 +223,11 @@ impl Ledger {
             currency: currency.map(|currency| currency.as_str().to_owned()),
             outage_seconds: account.outage_us / 1_000_000,
             updates: if ended.is_some() { 0 } else { updates },
-            update_days: (Decimal::from(account.update_us) / decimal(DAY)).round_dp(1),
+            update_days: {
+                let mut days = (Decimal::from(account.update_us) / decimal(DAY)).round_dp(1);
+                days.rescale(1);
+                days
+            },
             not_counted: not_counted(&stretches),
             owner: account.owner,
             reason: account.reason,

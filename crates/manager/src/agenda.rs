@@ -164,8 +164,11 @@ pub(crate) fn not_well(known: &Knowledge, service: &ServiceKnowledge) -> Option<
 pub(crate) fn seek(known: &Knowledge, standing: InForce<'_>) -> Agenda {
     let mut agenda = Agenda::default();
     let Some(estate) = &known.estate else { return agenda };
-    let all: BTreeMap<&ServiceName, Offered<'_>> =
-        known.services.iter().filter_map(|(name, service)| Some((name, Offered::of(known, service, standing)?))).collect();
+    let all: BTreeMap<&ServiceName, Offered<'_>> = known
+        .services
+        .iter()
+        .filter_map(|(name, service)| Some((name, Offered::of(known, service, standing)?)))
+        .collect();
     let names = |of: &dyn Fn(&Offered<'_>) -> bool| -> BTreeSet<ServiceName> {
         all.iter().filter(|(_, offered)| of(offered)).map(|(name, _)| (*name).clone()).collect()
     };

@@ -64,8 +64,8 @@ pub use knowledge::{
 };
 pub use moving::{Brings, LeftBehind, MoveStep, Moved, Moving, StepTrouble};
 pub use overrides::{
-    Difference, Differences, Elsewhere, Instruction, Newer, Override, Overrides, Place, STANDING_MAX, Untreated, WhyEnded,
-    wrong_end, wrong_words,
+    Difference, Differences, Elsewhere, Instruction, Newer, Override, Overrides, Place, STANDING_MAX, Untreated,
+    WhyEnded, wrong_end, wrong_words,
 };
 pub use place::{PlacementProblem, place};
 pub use rehearse::{Rehearsal, rehearse};
@@ -78,6 +78,6 @@ pub use vault::{BY_HAND_MAX, Dropping, FOR_BUYER, Found, Vault};
 pub use verified::{Checked, Verification};
 pub use view::{
     AvailableView, BackupView, BlockedView, BurnView, DrillView, DrillingView, ExcludedView, InstanceView, LeftView,
-    LeftoverView, LevelView, MovedView, MovingView, NeedView, OverrideView, ProvenView, ServiceView, StatusView, UpgradeView,
-    UpgradedView, overrides, status,
+    LeftoverView, LevelView, MovedView, MovingView, NeedView, OverrideView, ProvenView, ServiceView, StatusView,
+    UpgradeView, UpgradedView, overrides, status,
 };

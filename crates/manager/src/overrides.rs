@@ -22,7 +22,7 @@ use ostler_model::time::Timestamp;
 use ostler_model::version::Version;
 use serde::{Deserialize, Serialize};
 
-use crate::knowledge::{Knowledge, ServiceKnowledge};
+use crate::knowledge::{Instance, Knowledge, ServiceKnowledge};
 use crate::remedy::Remedy;
 use crate::upgrade::named;
 
@@ -453,8 +453,7 @@ impl<'k> InForce<'k> {
 
     /// By which ostler does nothing to the service by itself.
     pub(crate) fn holds(self, service: &ServiceName) -> Option<Found<'k>> {
-        self.iter()
-            .find(|(_, it)| matches!(&it.instruction, Instruction::Hold { service: held } if held == service))
+        self.iter().find(|(_, it)| matches!(&it.instruction, Instruction::Hold { service: held } if held == service))
     }
 
     /// By which nothing is changed in the whole estate that need not be.
@@ -500,7 +499,7 @@ impl<'k> InForce<'k> {
             return Some(format!("{service} is pinned to {pinned}{plan} by {}", it.whose(id)));
         }
         let (id, it) = self.forbids(provider)?;
-        Some(format!("nothing new is bought there, by {}", it.whose(id)))
+        Some(format!("nothing new is bought from {provider}, by {}", it.whose(id)))
     }
 
     /// Those that may change where the service is bought.
@@ -511,6 +510,27 @@ impl<'k> InForce<'k> {
             _ => false,
         };
         self.iter().filter(move |(_, it)| counts(it)).map(|(id, _)| id)
+    }
+}
+
+impl ServiceKnowledge {
+    /// Whether the instance is not, or not any more, what it is to be started as: because another file was given, say, or a
+    /// person asked for a restart.
+    pub(crate) fn is_replaced(&self, id: &InstanceId, instance: &Instance) -> bool {
+        instance.generation != Some(self.generation_of(id.number())) || instance.restart_round != self.restart_round
+    }
+
+    /// By which nothing is done to the instance, however sick it is. What ostler had begun before is finished.
+    pub(crate) fn held_back<'k>(
+        &self,
+        id: &InstanceId,
+        instance: &Instance,
+        standing: InForce<'k>,
+    ) -> Option<Found<'k>> {
+        let is_begun = self.upgrading().is_some() || self.moving.is_some();
+        let tries = instance.repair.as_ref().is_some_and(|repair| repair.trying.is_some());
+        let found = standing.holds(&self.spec.name)?;
+        (!is_begun && !tries && !self.is_replaced(id, instance)).then_some(found)
     }
 }
 

@@ -141,7 +141,8 @@ mod tests {
         assert_eq!(id.to_string(), "override-3");
         assert_eq!("override-3".parse(), Ok(id));
         assert_eq!(serde_json::from_str::<OverrideId>(&serde_json::to_string(&id).unwrap()).unwrap(), id);
-        for wrong in ["", "3", "override-", "override-03", "override-0", "override--1", "override-99999999999", "web-1"] {
+        for wrong in ["", "3", "override-", "override-03", "override-0", "override--1", "override-99999999999", "web-1"]
+        {
             assert!(wrong.parse::<OverrideId>().is_err(), "{wrong}");
         }
     }

@@ -17,7 +17,8 @@ use crate::args::{Adopt, Command, Common, HomeCommand, How, Journal, ProviderCom
 use crate::client::{ask, cut_off, is_running, next, open};
 use crate::failure::{EXIT_CHANGES, Failure, Outcome};
 use crate::{
-    backups, books, drill, failover, logs, overrides, place, provide, provider, self_upgrade, show, simulate, up, upgrade, verify,
+    backups, books, drill, failover, logs, overrides, place, provide, provider, self_upgrade, show, simulate, up,
+    upgrade, verify,
 };
 
 /// How long a change that was asked for is waited for by default.

@@ -152,7 +152,9 @@ pub(crate) async fn override_it(command: OverrideCommand, common: &Common) -> Ou
         OverrideCommand::Pin { service, provider, plan, word } => (Instruction::Pin { service, provider, plan }, word),
         OverrideCommand::Hold { service, word } => (Instruction::Hold { service }, word),
         OverrideCommand::ForbidProvider { provider, word } => (Instruction::ForbidProvider { provider }, word),
-        OverrideCommand::SkipUpgrade { service, version, word } => (Instruction::SkipUpgrade { service, version }, word),
+        OverrideCommand::SkipUpgrade { service, version, word } => {
+            (Instruction::SkipUpgrade { service, version }, word)
+        }
         OverrideCommand::Freeze { service, word } => (Instruction::Freeze { service }, word),
         OverrideCommand::ForceRemedy { service, remedy, word } => {
             (Instruction::ForceRemedy { service, remedy: remedy.into() }, word)

@@ -36,7 +36,8 @@ pub fn effects(before: &Knowledge, after: &Knowledge, now: Timestamp) -> Vec<Ove
 
 /// As one line: "override-3 of Ada: pin db to here, 12 d more (until …): the contract runs until June".
 pub fn line(view: &OverrideView, now: Timestamp) -> String {
-    let left = Timestamp::parse(&view.until).map_or_else(String::new, |until| format!("{} more, ", in_words(until.since(now))));
+    let left = Timestamp::parse(&view.until)
+        .map_or_else(String::new, |until| format!("{} more, ", in_words(until.since(now))));
     format!("{} of {}: {}, {left}until {}: {}", view.id, view.owner, view.what, view.until, view.reason)
 }
 

@@ -308,8 +308,10 @@ fn why_from(engine: &Engine, name: &ServiceName) -> Result<why::WhyReport, Refus
 /// Whether a fact is worth reading in full: most of a large estate's facts are about other services.
 fn may_concern(record: &Record, name: &ServiceName) -> bool {
     let name = name.as_str().as_bytes();
-    matches!(record.kind.as_str(), "command-ended" | "resumed" | "down-asked" | "self-upgrade" | "override-began" | "override-ended")
-        || record.body.windows(name.len()).any(|part| part == name)
+    matches!(
+        record.kind.as_str(),
+        "command-ended" | "resumed" | "down-asked" | "self-upgrade" | "override-began" | "override-ended"
+    ) || record.body.windows(name.len()).any(|part| part == name)
 }
 
 fn no_such_service(what: String, known: &Knowledge, name: &ServiceName) -> Refused {

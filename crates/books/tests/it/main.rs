@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail like tests")]
 
 mod exported;
+mod overrides;
 mod town;
 
 use ostler_books::{By, Ledger, NoBooks, Report, Statement};

@@ -482,7 +482,8 @@ impl Draft<'_> {
         let known = self.known;
         let can_begin = |id: &&InstanceId| {
             known.services.get(id.service()).is_some_and(|service| {
-                if self.standing().holds(id.service()).is_some() {
+                let instance = service.instances.get(&id.number());
+                if instance.is_some_and(|instance| service.held_back(id, instance, self.standing()).is_some()) {
                     return false; // nobody may repair it
                 }
                 match service.instances.get(&id.number()).map(|instance| instance.phase) {

@@ -121,7 +121,11 @@ impl<'a> Draft<'a> {
         let mut why = Vec::new();
         let service = it.instruction.service().map(|name| (name, known.services.get(name).filter(|s| !s.is_guest())));
         if let Some((name, None)) = service {
-            why.push(unknown("service", name.as_str(), known.services.iter().filter(|(_, s)| !s.is_guest()).map(|(n, _)| n.as_str())));
+            why.push(unknown(
+                "service",
+                name.as_str(),
+                known.services.iter().filter(|(_, s)| !s.is_guest()).map(|(n, _)| n.as_str()),
+            ));
         }
         let service = service.and_then(|(_, service)| service);
         match &it.instruction {
@@ -158,7 +162,10 @@ impl<'a> Draft<'a> {
         if current.provider == *provider {
             let is_other = plan.as_ref().is_some_and(|plan| *plan != current.plan) && !service.instances.is_empty();
             return is_other.then(|| {
-                format!("{name} exists at {provider} as plan {}, and a pin makes nothing else of what exists", current.plan)
+                format!(
+                    "{name} exists at {provider} as plan {}, and a pin makes nothing else of what exists",
+                    current.plan
+                )
             });
         }
         // By the overrides as they would stand with it.

@@ -37,7 +37,11 @@ impl Draft<'_> {
             return self.refuse(&first, format!("a reason has 1 to {REASON_CHARS_MAX} characters"));
         }
         if let Some(waits) = closed(known, service, despite.is_some(), standing) {
-            let what = if matches!(waits, Waits::Override(_)) { "nothing is upgraded before" } else { "no window for upgrades is open now:" };
+            let what = if matches!(waits, Waits::Override(_)) {
+                "nothing is upgraded before"
+            } else {
+                "no window for upgrades is open now:"
+            };
             let why = format!("{what} {}", waits.in_words(self.now));
             return self.refuse(&first, format!("{why}; `--now REASON` upgrades all the same"));
         }

@@ -104,10 +104,12 @@ pub(super) fn follow_pin(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
     }
     let scope = || Scope::Service(name.clone());
     if let Some(frozen) = draft.standing().freezes(name) {
-        return draft.withhold(scope(), Reason::Overridden(format!("its move to {provider} waits for {}", whose(frozen))));
+        return draft
+            .withhold(scope(), Reason::Overridden(format!("its move to {provider} waits for {}", whose(frozen))));
     }
     if service.moved.as_ref().is_some_and(|moved| moved.returned && moved.began >= it.began) {
-        let why = format!("its move to {provider} was taken back: `ostler failover {name} --to {provider}` tries it again");
+        let why =
+            format!("its move to {provider} was taken back: `ostler failover {name} --to {provider}` tries it again");
         return draft.withhold(scope(), Reason::Overridden(why));
     }
     if known.drill.is_some() {
@@ -123,7 +125,10 @@ pub(super) fn follow_pin(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
         Err(why) => {
             draft.wake(draft.now + LOOK_AGAIN, scope());
             let why = why.in_words(draft.now);
-            draft.withhold(scope(), Reason::Overridden(format!("it is pinned to {provider}, and cannot be moved there: {why}")));
+            draft.withhold(
+                scope(),
+                Reason::Overridden(format!("it is pinned to {provider}, and cannot be moved there: {why}")),
+            );
         }
     }
 }
@@ -166,10 +171,7 @@ pub(super) fn holds_back(
     weighed: impl Fn(&Draft<'_>, InForce<'_>) -> Vec<Weighed>,
 ) -> bool {
     let name = &service.spec.name;
-    if service.upgrading().is_some() || service.moving.is_some() {
-        return false;
-    }
-    let Some(found @ (held, it)) = draft.standing().holds(name) else { return false };
+    let Some(found @ (held, it)) = service.held_back(id, instance, draft.standing()) else { return false };
     let best = weighed(draft, draft.standing().before(held)).into_iter().find(|weighed| weighed.remedy.acts());
     if let (Some(best), Some(repair)) = (best, &instance.repair) {
         if !it.without.remedies.keys().any(|other| other.service() == name) {

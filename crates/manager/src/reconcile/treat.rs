@@ -82,8 +82,14 @@ pub(super) fn goes_on(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &In
     if leaves_alone(draft, service, id, finding) {
         return false;
     }
-    if repair.trying.is_none() && overrides::holds_back(draft, service, id, instance, weighed_by(service, instance, finding)) {
-        return false;
+    if repair.trying.is_none() {
+        // What was stopped to be another, because a person asked for that or gave another file, is started whatever is held.
+        if service.is_replaced(id, instance) && draft.standing().holds(&service.spec.name).is_some() {
+            return true;
+        }
+        if overrides::holds_back(draft, service, id, instance, weighed_by(service, instance, finding)) {
+            return false;
+        }
     }
     match repair.trying {
         None => choose(draft, service, id, instance, finding),

@@ -122,9 +122,8 @@ fn in_waves(draft: &mut Draft<'_>, service: &ServiceKnowledge, it: &Upgrading) {
     if left.is_empty() {
         return end(draft, service, it);
     }
-    if let Some(waits) =
-        closed(known, Some(&service.spec.name), it.is_urgent(), draft.standing())
-            .or_else(|| not_well(known, service).map(Waits::NotWell))
+    if let Some(waits) = closed(known, Some(&service.spec.name), it.is_urgent(), draft.standing())
+        .or_else(|| not_well(known, service).map(Waits::NotWell))
     {
         return wait(draft, service, &waits);
     }

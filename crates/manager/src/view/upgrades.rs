@@ -153,7 +153,8 @@ fn step_in_words(known: &Knowledge, service: &ServiceKnowledge, it: &Upgrading, 
         return "its data is backed up first".to_owned();
     }
     if it.passed == it.wave {
-        let waits = closed(known, Some(&service.spec.name), it.is_urgent(), known.standing(now)).map(|waits| waits.in_words(now));
+        let waits = closed(known, Some(&service.spec.name), it.is_urgent(), known.standing(now))
+            .map(|waits| waits.in_words(now));
         let not_well = || not_well(known, service).map(|name| format!("not all is well with {name}"));
         return waits.or_else(not_well).unwrap_or_else(|| "the next wave begins".to_owned());
     }

@@ -13,7 +13,8 @@ use crate::world::World;
 /// One of all kinds.
 pub(crate) fn instruction(service: ServiceName, kind: u8, at: usize) -> Instruction {
     let provider: ProviderName = ["here", "there", "yonder"][at / 8 % 3].parse().unwrap();
-    let remedies = [Remedy::Wait, Remedy::Restart, Remedy::RenewBinding, Remedy::RollBack, Remedy::FailOver, Remedy::Ask];
+    let remedies =
+        [Remedy::Wait, Remedy::Restart, Remedy::RenewBinding, Remedy::RollBack, Remedy::FailOver, Remedy::Ask];
     match kind % 7 {
         0 => Instruction::Pin { service, provider, plan: None },
         1 => Instruction::Hold { service },

@@ -39,7 +39,8 @@ use std::sync::Arc;
 
 use ostler_manager::level::Traffic;
 use ostler_manager::{
-    Ask, Checked, Command, Decision, Event, FactKind, Reason, ResumeCause, Scope, UpgradeView, decide, overrides, status,
+    Ask, Checked, Command, Decision, Event, FactKind, Reason, ResumeCause, Scope, UpgradeView, decide, overrides,
+    status,
 };
 use ostler_model::catalog::{Catalog, Maintenance};
 use ostler_model::health::{Health, Symptom, SymptomKind};
@@ -483,8 +484,8 @@ stories! {
     needs_a_person
     never_ready
     nothing_changed
-    override_force
     override_forbid
+    override_force
     override_freeze
     override_hold
     override_pin

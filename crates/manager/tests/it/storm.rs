@@ -138,13 +138,19 @@ enum AskKind {
     Delete,
     Backup,
     Restore,
-    FailOver { accept_loss: bool },
+    FailOver {
+        accept_loss: bool,
+    },
     FailBack,
     Prove,
     DropBackup,
     Drill(Fault),
-    Upgrade { one: bool },
-    Rollback { accept_loss: bool },
+    Upgrade {
+        one: bool,
+    },
+    Rollback {
+        accept_loss: bool,
+    },
     /// What is instructed by the number, of what and where by the place; for so many seconds.
     Override(u8, u64),
     EndOverride,

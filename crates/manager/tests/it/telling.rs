@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ostler_manager::{
-    AgendaStep, Brings, By, Command, Difference, FactKind, Outcome, Untreated, UpgradeStep, named,
-};
+use ostler_manager::{AgendaStep, Brings, By, Command, Difference, FactKind, Outcome, Untreated, UpgradeStep, named};
 use ostler_model::health::{Exit, Health, SymptomKind};
 use ostler_model::ids::CommandId;
 use ostler_model::outcome::Observation;

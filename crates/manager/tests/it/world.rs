@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use ostler_manager::UpgradeStep;
 use ostler_manager::{
-    Brings, Callers, Checked, Command, Decision, Drill, Event, Fact, FactKind, Instance, Instruction, Knowledge, Measured, Origin,
-    Outcome, Process, ResumeCause, Scope, ServiceKnowledge, Target, check, evolve, take,
+    Brings, Callers, Checked, Command, Decision, Drill, Event, Fact, FactKind, Instance, Instruction, Knowledge,
+    Measured, Origin, Outcome, Process, ResumeCause, Scope, ServiceKnowledge, Target, check, evolve, take,
 };
 use ostler_model::estate::drills::Fault;
 use ostler_model::health::{Exit, Health, Symptom, SymptomKind};

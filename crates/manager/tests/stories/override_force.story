@@ -9,3 +9,9 @@ mended web
 tick 5m
 hang web-1
 tick 5m
+# Also to where ostler would not move it by itself.
+estate providers=there; web; app prefer=here,there
+ask override force app fail-over by Ada for 1h
+hang app-1
+tick 5m
+status

@@ -5,7 +5,7 @@ estate upgrade by-itself soak=1m; web instances=2; app
 ask override freeze by Ada for 1h
 offers web 1.0,1.1
 status
-hang web-1
+hang app-1
 tick 1m
 ask upgrade
 ask upgrade web

@@ -22,6 +22,7 @@ mod data;
 mod drills;
 mod failover;
 mod kills;
+mod overrides;
 mod self_upgrade;
 mod selling;
 mod simulate;
