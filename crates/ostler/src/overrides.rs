@@ -312,6 +312,17 @@ mod tests {
             update_days: "0.5".parse().unwrap(),
             not_counted: Vec::new(),
         };
-        insta::assert_snapshot!(list(&[cost], false, at("2026-12-01T00:00:00Z")), @"");
+        let text = list(&[cost], false, at("2026-12-01T00:00:00Z"));
+        let squeezed: Vec<String> =
+            text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        let shown = [
+            "OVERRIDE SAYS OWNER UNTIL MONEY NOT SERVED UPDATES OPEN",
+            "override-3 pin db to here Ada 2027-01-01T00:00:00Z -0.58 EUR 4 min 10 s 2; 0.5 days",
+            "",
+            "override-3: the contract runs until June",
+            "it stands for 31 d more",
+            "without it db would be at acme's small, for 12.00 EUR a month instead of 30.00 EUR",
+        ];
+        assert_eq!(squeezed, shown);
     }
 }

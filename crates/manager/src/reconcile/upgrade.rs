@@ -36,7 +36,9 @@ const BAD_MIN: i64 = 200;
 pub(crate) fn look_for_newer(draft: &mut Draft<'_>) {
     let agenda = seek(draft.known, draft.standing());
     overrides::weigh_skipped(draft, &agenda);
-    let names: Vec<_> = agenda.steps.iter().map(|step| step.service.clone()).collect();
+    // Also where it was frozen, and is not there any more.
+    let noted = draft.known.overrides.all.values().flat_map(|it| it.without.upgrades.keys());
+    let names: Vec<_> = agenda.steps.iter().map(|step| &step.service).chain(noted).cloned().collect();
     draft.fact(FactKind::UpgradesSought { agenda: Box::new(agenda) });
     names.into_iter().for_each(|name| draft.look(Scope::Service(name)));
 }
