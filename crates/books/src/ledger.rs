@@ -16,11 +16,13 @@ use ostler_model::ids::{CommandId, InstanceId, OfferingName, PlanName, Position,
 use ostler_model::money::Amount;
 use ostler_model::month::{Month, Zone};
 use ostler_model::outcome::Observation;
+use ostler_model::overrides::OverrideId;
 use ostler_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::carried::{Bytes, Carried};
 use crate::outages::{Around, Outages};
+use crate::overrides::Account;
 
 /// Who needs whom, by service.
 pub(crate) type Needs = BTreeMap<ServiceName, Vec<ServiceName>>;
@@ -52,6 +54,9 @@ pub struct Ledger {
     pub(crate) promised: BTreeMap<ProviderName, Terms>,
     /// Credits that were claimed.
     pub(crate) claims: Claims,
+    /// What people have overridden.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) overrides: BTreeMap<OverrideId, Account>,
 }
 
 /// What the estate file says that matters here.
@@ -202,6 +207,9 @@ impl Ledger {
                 | "resumed"
                 | "traffic-counted"
                 | "service-credit"
+                | "override-began"
+                | "override-weighed"
+                | "override-ended"
         );
         is_mine || Outages::concerns(word)
     }
@@ -280,9 +288,19 @@ impl Ledger {
             }
             // What became of them is observed, and that is told anew.
             FactKind::Resumed { .. } => self.pending.clear(),
+            FactKind::OverrideBegan { .. } | FactKind::OverrideWeighed { .. } | FactKind::OverrideEnded { .. } => {}
             // Nothing that is paid for follows from the others. `concerns` has the same list.
-            _ => {}
+            _ => return,
         }
+        self.fold_overrides(fact);
+    }
+
+    /// How many instances of the service there are where it is bought now.
+    pub(crate) fn count_held(&self, service: &ServiceName) -> u32 {
+        let now = self.places.get(service).and_then(|place| place.now.as_ref());
+        let first = InstanceId::new(service.clone(), 0);
+        let of_service = self.held.range(first..).take_while(|(instance, _)| instance.service() == service);
+        u32::try_from(of_service.filter(|(_, held)| Some(&held.bought) == now).count()).unwrap_or(u32::MAX)
     }
 
     /// The time zone in which months are counted.
@@ -359,7 +377,7 @@ impl Ledger {
     }
 
     /// What it costs now; `None` where nothing is said of it any more.
-    fn terms(&self, bought: &Bought) -> Option<Vec<Term>> {
+    pub(crate) fn terms(&self, bought: &Bought) -> Option<Vec<Term>> {
         let declared = self.declared.as_ref()?;
         let known = declared.providers.get(&bought.provider)?;
         let stated = known.pricing.prices.get(&bought.offering).and_then(|plans| plans.get(&bought.plan));

@@ -1,8 +1,9 @@
 //! The books: what was used, what that costs, and who bears it. Pure folds over facts.
 //!
 //! A [`Ledger`] takes fact after fact and holds spans of time, not money: what was held from when until when, at which
-//! stated price. A [`Statement`] is what follows from it for one month. [`monthly`] says what an estate costs a month as it
-//! stands, and [`ways_to_fit`] how it would fit a budget. [`own`] weighs owning against buying.
+//! stated price. A [`Statement`] is what follows from it for one month; [`Ledger::overrides`] is what each override has
+//! cost. [`monthly`] says what an estate costs a month as it stands, and [`ways_to_fit`] how it would fit a budget. [`own`]
+//! weighs owning against buying.
 //!
 //! Invariants:
 //! - No I/O, clock, randomness or unordered maps: the same facts give the same books.
@@ -20,6 +21,7 @@ mod ledger;
 mod machine;
 mod monthly;
 mod outages;
+mod overrides;
 pub mod own;
 mod paper;
 mod spans;
@@ -36,6 +38,7 @@ pub use focus::{COLUMNS, focus};
 pub use ledger::Ledger;
 pub use monthly::{Monthly, monthly};
 pub use ostler_model::charge::{Charge, Per, Term};
+pub use overrides::{OverrideCost, Without};
 pub use paper::{Block, Paper};
 pub use statement::{Item, Kind, NoBooks, NotCounted, Statement};
 pub use views::{By, Report, Row};

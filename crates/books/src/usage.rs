@@ -331,7 +331,7 @@ fn decimal(micros: u128) -> Decimal {
 }
 
 /// How much of `whole` it is, to 12 decimals, half to even. Both are microseconds, of which a thousand years have 17 digits.
-fn part(micros: u128, whole: u128) -> Decimal {
+pub(crate) fn part(micros: u128, whole: u128) -> Decimal {
     rounded(decimal(micros) / decimal(whole.max(1)))
 }
 

@@ -15,6 +15,7 @@ use ostler_model::version::Version;
 use crate::failover::can_restore;
 use crate::instance::OperationKind;
 use crate::knowledge::{Knowledge, Origin, ServiceKnowledge};
+use crate::overrides::{InForce, whose};
 use crate::solve::{Wish, solve};
 use crate::upgrade::{Agenda, AgendaStep, Blocked, named};
 
@@ -35,6 +36,8 @@ pub enum Waits {
     NotWell(ServiceName),
     /// Something is drilled.
     Drill,
+    /// A person's word; whose.
+    Override(String),
 }
 
 impl Waits {
@@ -49,6 +52,7 @@ impl Waits {
             Self::TooMany(most) => format!("{most} being upgraded already, and no more may be at once"),
             Self::NotWell(service) => format!("not all is well with {service}"),
             Self::Drill => "a drill is under way".to_owned(),
+            Self::Override(whose) => format!("the end of {whose}"),
         }
     }
 }
@@ -67,26 +71,45 @@ pub(crate) fn declared(known: &Knowledge) -> Upgrade {
     known.estate.as_ref().and_then(|estate| estate.upgrade.as_deref()).cloned().unwrap_or_default()
 }
 
-/// Until when an upgrade may not go on because of windows and freezes: `None` if it may.
-pub(crate) fn closed(known: &Knowledge, urgent: bool, now: Timestamp) -> Option<Waits> {
-    let declared = declared(known);
-    if urgent || declared.calendar.is_open(now) {
+/// Until when upgrades, or those of this service, may not go on because of windows and freezes: `None` if they may.
+pub(crate) fn closed(
+    known: &Knowledge,
+    service: Option<&ServiceName>,
+    urgent: bool,
+    standing: InForce<'_>,
+) -> Option<Waits> {
+    if urgent {
         return None;
     }
-    Some(Waits::Window(declared.calendar.next_open(now)))
+    let declared = declared(known);
+    if !declared.calendar.is_open(standing.now) {
+        return Some(Waits::Window(declared.calendar.next_open(standing.now)));
+    }
+    let frozen = service.map_or_else(|| standing.freezes_all(), |service| standing.freezes(service));
+    frozen.map(|found| Waits::Override(whose(found)))
 }
 
 /// What the step waits for; `None` if it can be made now.
 pub fn waits(known: &Knowledge, service: &ServiceKnowledge, step: &AgendaStep, now: Timestamp) -> Option<Waits> {
+    waits_under(known, service, step, known.standing(now))
+}
+
+/// The same with these overrides.
+pub(crate) fn waits_under(
+    known: &Knowledge,
+    service: &ServiceKnowledge,
+    step: &AgendaStep,
+    standing: InForce<'_>,
+) -> Option<Waits> {
     let upgrades = service.upgrades();
     if !is_made_unasked(known, service, step) {
         return Some(Waits::Asked);
     }
-    if let Some((until, why)) = upgrades.put_off.as_ref().filter(|(until, _)| now < *until) {
+    if let Some((until, why)) = upgrades.put_off.as_ref().filter(|(until, _)| standing.now < *until) {
         return Some(Waits::PutOff(*until, why.clone()));
     }
     let urgent = upgrades.wish.as_ref().is_some_and(|wish| wish.despite.is_some());
-    if let Some(waits) = closed(known, urgent, now) {
+    if let Some(waits) = closed(known, Some(&service.spec.name), urgent, standing) {
         return Some(waits);
     }
     if known.drill.is_some() {
@@ -147,11 +170,14 @@ pub(crate) fn not_well(known: &Knowledge, service: &ServiceKnowledge) -> Option<
 
 /// What is newer than what is used, in the order in which it can be put to use: first what will be without anybody's
 /// asking, so that nothing that nobody asked for has to change for it; then what would be if somebody did.
-pub(crate) fn seek(known: &Knowledge) -> Agenda {
+pub(crate) fn seek(known: &Knowledge, standing: InForce<'_>) -> Agenda {
     let mut agenda = Agenda::default();
     let Some(estate) = &known.estate else { return agenda };
-    let all: BTreeMap<&ServiceName, Offered<'_>> =
-        known.services.iter().filter_map(|(name, service)| Some((name, Offered::of(known, service)?))).collect();
+    let all: BTreeMap<&ServiceName, Offered<'_>> = known
+        .services
+        .iter()
+        .filter_map(|(name, service)| Some((name, Offered::of(known, service, standing)?)))
+        .collect();
     let names = |of: &dyn Fn(&Offered<'_>) -> bool| -> BTreeSet<ServiceName> {
         all.iter().filter(|(_, offered)| of(offered)).map(|(name, _)| (*name).clone()).collect()
     };
@@ -232,6 +258,7 @@ fn put_on(
 /// What a service has, and what there is for it.
 struct Offered<'a> {
     known: &'a Knowledge,
+    standing: InForce<'a>,
     service: &'a ServiceKnowledge,
     held: &'a Placement,
     offering: &'a Offering,
@@ -241,7 +268,7 @@ struct Offered<'a> {
 
 impl<'a> Offered<'a> {
     /// Of services of which something is there and stays where it is.
-    fn of(known: &'a Knowledge, service: &'a ServiceKnowledge) -> Option<Self> {
+    fn of(known: &'a Knowledge, service: &'a ServiceKnowledge, standing: InForce<'a>) -> Option<Self> {
         let held = service.placement.as_ref()?;
         let is_there = service.active > 0 && known.is_wanted(service) && !service.is_guest();
         if !is_there || service.moving.is_some() || service.upgrading().is_some() {
@@ -251,7 +278,7 @@ impl<'a> Offered<'a> {
         let offering = catalog.offerings.get(&held.offering)?;
         let plan = offering.plans.iter().find(|plan| plan.name == held.plan)?;
         let versions = catalog.versions_for(&service.spec.name, offering, plan);
-        Some(Self { known, service, held, offering, plan, versions })
+        Some(Self { known, standing, service, held, offering, plan, versions })
     }
 
     fn step(&self, name: &ServiceName, to: Placement) -> AgendaStep {
@@ -308,6 +335,9 @@ impl<'a> Offered<'a> {
         if let Some(version) = to.version.as_ref().filter(|version| !spec.version.contains(version)) {
             return Some(format!("`version = \"{}\"` does not allow {version}", spec.version));
         }
+        if let Some(found) = self.standing.skips(name, to) {
+            return Some(format!("it is skipped by {}", whose(found)));
+        }
         if let (Some(held), Some(to)) = (&self.held.version, &to.version)
             && to < held
             && !self.is_out_of_range()
@@ -330,6 +360,9 @@ impl<'a> Offered<'a> {
         }
         if !self.needs_data_step(to.version.as_ref()) {
             return None;
+        }
+        if let Some(found) = self.standing.forbids(&to.provider) {
+            return Some(format!("it takes a new instance there, and nothing new is bought there by {}", whose(found)));
         }
         if self.service.origin != Origin::Declared {
             return Some("what was sold keeps its series of versions".to_owned());

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::evidence::{Delivered, Evidence};
 use crate::knowledge::Knowledge;
+use crate::overrides::InForce;
 
 /// One plan that might be bought.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,10 +177,21 @@ pub fn candidates(
     service: &Service,
     now: Timestamp,
 ) -> Vec<Candidate> {
+    candidates_under(known, estate, catalogs, service, known.standing(now))
+}
+
+/// The same with these overrides.
+fn candidates_under(
+    known: &Knowledge,
+    estate: &Estate,
+    catalogs: &BTreeMap<ProviderName, Arc<Catalog>>,
+    service: &Service,
+    standing: InForce<'_>,
+) -> Vec<Candidate> {
     let held = known.services.get(&service.name).filter(|known| !known.instances.is_empty());
     let held = held.and_then(|known| known.placement.as_ref());
     let tied = held.map_or(Tied::Free, Tied::To);
-    judged(known, estate, catalogs, service, &tied, &relied_on(known, estate, &service.name), now)
+    judged(known, estate, catalogs, service, &tied, &relied_on(known, estate, &service.name), standing)
 }
 
 /// The best plan for a service that has to leave: of none of these providers.
@@ -191,10 +203,10 @@ pub(crate) fn best_elsewhere(
     estate: &Estate,
     service: &Service,
     not_at: &BTreeSet<ProviderName>,
-    now: Timestamp,
+    standing: InForce<'_>,
 ) -> Result<(ProviderName, PlanName), Option<String>> {
     let relied_on = relied_on(known, estate, &service.name);
-    let all = judged(known, estate, &known.catalogs, service, &Tied::NotTo(not_at), &relied_on, now);
+    let all = judged(known, estate, &known.catalogs, service, &Tied::NotTo(not_at), &relied_on, standing);
     let chosen = all.iter().find(|candidate| matches!(candidate.verdict, Judged::Chosen(_)));
     if let Some((provider, plan)) = chosen.and_then(|chosen| Some((chosen.provider.clone(), chosen.plan.clone()?))) {
         return Ok((provider, plan));
@@ -225,8 +237,9 @@ fn judged(
     service: &Service,
     tied: &Tied<'_>,
     relied_on: ReliedOn<'_>,
-    now: Timestamp,
+    standing: InForce<'_>,
 ) -> Vec<Candidate> {
+    let now = standing.now;
     let seen = seen_of(known, estate, now);
     let held = if let Tied::To(held) = tied { Some(*held) } else { None };
     let is_meant = |name: &ProviderName| !matches!(tied, Tied::NotTo(these) if these.contains(name));
@@ -248,7 +261,10 @@ fn judged(
             certificate: conduct.certificate.clone(),
             delivered: conduct.delivered.clone(),
             falls_short: conduct.falls_short.clone(),
-            verdict: judge(estate, service, provider.region.as_deref(), name, offered, held, relied_on),
+            verdict: match judge(estate, service, provider.region.as_deref(), name, offered, held, relied_on) {
+                Judged::Lost(_) => overridden(service, name, offered, held, standing),
+                other => other,
+            },
         };
         match offers.as_slice() {
             [] => all.push(candidate(None)),
@@ -289,9 +305,9 @@ pub(crate) fn chosen(
     catalogs: &BTreeMap<ProviderName, Arc<Catalog>>,
     service: &Service,
     relied_on: ReliedOn<'_>,
-    now: Timestamp,
+    standing: InForce<'_>,
 ) -> Option<(ProviderName, PlanName)> {
-    let all = judged(known, estate, catalogs, service, &Tied::Free, relied_on, now);
+    let all = judged(known, estate, catalogs, service, &Tied::Free, relied_on, standing);
     let chosen = all.into_iter().find(|candidate| matches!(candidate.verdict, Judged::Chosen(_)))?;
     Some((chosen.provider, chosen.plan?))
 }
@@ -456,6 +472,22 @@ fn judge(
         return excluded(format!("no version of it will do for its consumers: {}", all.join(", ")));
     }
     Judged::Lost(String::new())
+}
+
+/// What would do, unless a person says that it does not. What exists stays, whatever is said of what is new.
+fn overridden(
+    service: &Service,
+    provider: &ProviderName,
+    offered: Option<&Offered<'_>>,
+    held: Option<&Placement>,
+    standing: InForce<'_>,
+) -> Judged {
+    let Some(plan) = offered.map(|offered| &offered.plan.name) else { return Judged::Lost(String::new()) };
+    let is_there = held.is_some_and(|held| held.provider == *provider && held.plan == *plan);
+    match standing.excludes(&service.name, provider, plan).filter(|_| !is_there) {
+        Some(why) => Judged::Excluded(why),
+        None => Judged::Lost(String::new()),
+    }
 }
 
 /// What was seen of the estate's providers, counted up to now.

@@ -11,6 +11,7 @@ use ostler_model::health::{Exit, Health};
 use ostler_model::ids::{AttemptId, BindingId, CommandId, EstateUuid, InstanceId, Position, ProviderName, ServiceName};
 use ostler_model::month::Month;
 use ostler_model::outcome::BackupMade;
+use ostler_model::overrides::{OverrideId, Until};
 use ostler_model::sale::{Guest, Sale};
 use ostler_model::time::{Span, Timestamp};
 use ostler_model::version::VersionRange;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::command::Outcome;
 use crate::credit::ClaimStep;
 use crate::level::Traffic;
+use crate::overrides::Instruction;
 use crate::verified::Checked;
 
 /// A build of ostler.
@@ -348,6 +350,27 @@ pub enum Ask {
         to: Option<VersionRange>,
         /// Why it cannot wait for a window.
         despite: Option<String>,
+    },
+    /// Decide otherwise than you would: it stands until its end.
+    Override {
+        /// How.
+        #[serde(flatten)]
+        instruction: Instruction,
+        /// Who answers for it.
+        owner: String,
+        /// Why.
+        reason: String,
+        /// Until when.
+        until: Option<Until>,
+    },
+    /// End an override before its end.
+    EndOverride {
+        /// Which.
+        id: OverrideId,
+        /// Who answers for that.
+        owner: String,
+        /// Why.
+        reason: String,
     },
     /// Take an upgrade back: the one under way, or the last one.
     Rollback {

@@ -12,6 +12,7 @@ use ostler_model::health::{Exit, Health, Symptom};
 use ostler_model::ids::{AttemptId, BindingId, CommandId, EstateUuid, InstanceId, Position, ProviderName, ServiceName};
 use ostler_model::month::Month;
 use ostler_model::outcome::BackupMade;
+use ostler_model::overrides::OverrideId;
 use ostler_model::sale::{Guest, Sale};
 use ostler_model::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,7 @@ use crate::event::{OwnBuild, OwnStep, Process, ResumeCause, Settlement};
 use crate::knowledge::Launch;
 use crate::level::Traffic;
 use crate::moving::Brings;
+use crate::overrides::{Difference, Instruction, WhyEnded};
 use crate::remedy::{Remedy, Weighed};
 use crate::upgrade::{Agenda, UpgradeStep};
 use crate::verified::Checked;
@@ -183,6 +185,9 @@ pub enum FactKind {
         remedy: Remedy,
         /// Everything that could be tried, best first.
         weighed: Vec<Weighed>,
+        /// The override that says what is tried, whatever was weighed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        forced: Option<OverrideId>,
     },
     /// A change is taken back, and not tried again until it is another one, or a person says so.
     LaunchRejected {
@@ -470,6 +475,36 @@ pub enum FactKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         note: Option<String>,
     },
+    /// A person instructs something against, or ahead of, what ostler would decide.
+    OverrideBegan {
+        /// Its id.
+        id: OverrideId,
+        /// What.
+        #[serde(flatten)]
+        instruction: Instruction,
+        /// Who answers for it.
+        owner: String,
+        /// Why.
+        reason: String,
+        /// Until when.
+        until: Timestamp,
+    },
+    /// What would be without an override, where that is something else than before.
+    OverrideWeighed {
+        /// Which.
+        id: OverrideId,
+        /// What would be.
+        #[serde(flatten)]
+        difference: Difference,
+    },
+    /// An override stands no more.
+    OverrideEnded {
+        /// Which.
+        id: OverrideId,
+        /// Why.
+        #[serde(flatten)]
+        end: WhyEnded,
+    },
     /// Ostler itself is being replaced by another build, or that was taken back. Told at least once.
     SelfUpgrade {
         /// What ran before.
@@ -552,7 +587,7 @@ impl Diagnosis {
 
 impl FactKind {
     /// What [`FactKind::word`] can be.
-    pub const WORDS: [&'static str; 57] = [
+    pub const WORDS: [&'static str; 60] = [
         "estate-founded",
         "resumed",
         "estate-declared",
@@ -609,6 +644,9 @@ impl FactKind {
         "upgrades-sought",
         "upgrade",
         "service-credit",
+        "override-began",
+        "override-weighed",
+        "override-ended",
         "self-upgrade",
     ];
 
@@ -671,6 +709,9 @@ impl FactKind {
             Self::UpgradesSought { .. } => "upgrades-sought",
             Self::Upgrade { .. } => "upgrade",
             Self::ServiceCredit { .. } => "service-credit",
+            Self::OverrideBegan { .. } => "override-began",
+            Self::OverrideWeighed { .. } => "override-weighed",
+            Self::OverrideEnded { .. } => "override-ended",
             Self::SelfUpgrade { .. } => "self-upgrade",
         }
     }

@@ -15,6 +15,7 @@ use crate::choose::best_elsewhere;
 use crate::instance::Instance;
 use crate::knowledge::{Knowledge, Origin, ServiceKnowledge};
 use crate::moving::Brings;
+use crate::overrides::InForce;
 use crate::place::at_provider;
 
 /// A move that can be made.
@@ -106,7 +107,7 @@ impl WhyNot {
 /// # Errors
 /// Why it cannot.
 pub fn can_move(known: &Knowledge, service: &ServiceKnowledge, now: Timestamp) -> Result<Move, WhyNot> {
-    weigh(known, service, &Terms::default(), now)
+    weigh(known, service, &Terms::default(), known.standing(now))
 }
 
 /// The same for a person, who may move it also where ostler may not do so by itself, and may name the provider.
@@ -120,14 +121,14 @@ pub fn can_be_moved(
     accept_loss: bool,
     now: Timestamp,
 ) -> Result<Move, WhyNot> {
-    weigh(known, service, &Terms { asked: true, to: to.cloned(), accept_loss }, now)
+    weigh(known, service, &Terms { asked: true, to: to.cloned(), accept_loss }, known.standing(now))
 }
 
 pub(crate) fn weigh(
     known: &Knowledge,
     service: &ServiceKnowledge,
     terms: &Terms,
-    now: Timestamp,
+    standing: InForce<'_>,
 ) -> Result<Move, WhyNot> {
     if !known.is_wanted(service) || service.is_guest() {
         return Err(WhyNot::NotWanted);
@@ -152,8 +153,8 @@ pub(crate) fn weigh(
         return Err(WhyNot::SeveralInstances);
     }
     let not_at = BTreeSet::from([from.provider.clone()]);
-    let to = destination(known, estate, service, terms.to.as_ref(), not_at, now)?;
-    let brings = brings(known, service, terms, &BTreeSet::new(), now)?;
+    let to = destination(known, estate, service, terms.to.as_ref(), not_at, standing)?;
+    let brings = brings(known, service, terms, &BTreeSet::new(), standing.now)?;
     if brings != Brings::Nothing && !can_restore(known, &to) {
         return Err(WhyNot::CannotRestore(to.provider));
     }
@@ -173,7 +174,7 @@ pub(crate) fn destination(
     service: &ServiceKnowledge,
     only: Option<&ProviderName>,
     mut not_at: BTreeSet<ProviderName>,
-    now: Timestamp,
+    standing: InForce<'_>,
 ) -> Result<Placement, WhyNot> {
     if let Some(only) = only {
         if not_at.contains(only) {
@@ -188,7 +189,7 @@ pub(crate) fn destination(
     let held = service.placement.as_ref().and_then(|placement| placement.version.clone());
     let mut why = None;
     loop {
-        let (provider, plan) = best_elsewhere(known, estate, &service.spec, &not_at, now).map_err(|excluded| {
+        let (provider, plan) = best_elsewhere(known, estate, &service.spec, &not_at, standing).map_err(|excluded| {
             WhyNot::Nowhere(why.clone().or(excluded).unwrap_or_else(|| "no other provider will do".to_owned()))
         })?;
         match at_provider(known, estate, &service.spec, &provider, &plan, held.as_ref().filter(|_| durable)) {

@@ -26,6 +26,7 @@ pub use crate::instance::{Instance, MadeAs, Operation, OperationKind, Phase, Rep
 pub use crate::launch::{ChangedLaunch, Launch, Rejected};
 use crate::level::Level;
 use crate::moving::{Moved, Moving};
+use crate::overrides::Overrides;
 use crate::remedy::{Ailment, Learned};
 use crate::rounds::Leftover;
 use crate::upgrade::{Agenda, Upgrades};
@@ -89,6 +90,9 @@ pub struct Knowledge {
     /// The services that are being upgraded.
     #[serde(default)]
     pub upgrading: BTreeSet<ServiceName>,
+    /// What people instruct against, or ahead of, what would be decided.
+    #[serde(default, skip_serializing_if = "Overrides::is_empty")]
+    pub overrides: Overrides,
     /// The time of the newest fact: until then ostler was there.
     #[serde(default)]
     pub latest: Timestamp,

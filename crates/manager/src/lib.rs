@@ -32,6 +32,7 @@ mod knowledge;
 mod launch;
 pub mod level;
 mod moving;
+mod overrides;
 mod place;
 pub mod price;
 mod reconcile;
@@ -65,6 +66,10 @@ pub use knowledge::{
     Operation, OperationKind, Origin, Phase, Rejected, Repair, ServiceKnowledge, Wanted,
 };
 pub use moving::{Brings, LeftBehind, MoveStep, Moved, Moving, StepTrouble};
+pub use overrides::{
+    Difference, Differences, Elsewhere, Instruction, Newer, Override, Overrides, Place, STANDING_MAX, Untreated,
+    WhyEnded, wrong_end, wrong_words,
+};
 pub use place::{PlacementProblem, place};
 pub use rehearse::{Rehearsal, rehearse};
 pub use rounds::{APPEARS_WITHIN, Accepted, LeftBinding, Leftover, RoundState, Rounds};
@@ -76,6 +81,6 @@ pub use vault::{BY_HAND_MAX, Dropping, FOR_BUYER, Found, Vault};
 pub use verified::{Checked, Verification};
 pub use view::{
     AvailableView, BackupView, BlockedView, BurnView, DrillView, DrillingView, ExcludedView, InstanceView, LeftView,
-    LeftoverView, LevelView, MovedView, MovingView, NeedView, ProvenView, ServiceView, StatusView, UpgradeView,
-    UpgradedView, status,
+    LeftoverView, LevelView, MovedView, MovingView, NeedView, OverrideView, ProvenView, ServiceView, StatusView,
+    UpgradeView, UpgradedView, overrides, status,
 };

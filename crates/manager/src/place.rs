@@ -14,6 +14,7 @@ use ostler_model::version::{Version, VersionRange};
 use crate::choose::{ReliedOn, all_relied_on, chosen, relied_on};
 use crate::evolve::all_with_bought;
 use crate::knowledge::Knowledge;
+use crate::overrides::InForce;
 use crate::solve::{self, Conflict};
 
 /// Why a service cannot be bought as it is declared.
@@ -130,8 +131,24 @@ pub(crate) fn place_one(
     relied_on: ReliedOn<'_>,
     now: Timestamp,
 ) -> Result<Placement, Wrong> {
+    place_under(known, estate, catalogs, service, current, relied_on, known.standing(now))
+}
+
+/// The same with these overrides.
+///
+/// # Errors
+/// As [`place_one`].
+pub(crate) fn place_under(
+    known: &Knowledge,
+    estate: &Estate,
+    catalogs: &BTreeMap<ProviderName, Arc<Catalog>>,
+    service: &Service,
+    current: Option<&Placement>,
+    relied_on: ReliedOn<'_>,
+    standing: InForce<'_>,
+) -> Result<Placement, Wrong> {
     // Where nothing will do, what is wrong with the first is told.
-    let best = if current.is_none() { chosen(known, estate, catalogs, service, relied_on, now) } else { None };
+    let best = if current.is_none() { chosen(known, estate, catalogs, service, relied_on, standing) } else { None };
     let (provider, offering) = match &best {
         Some((provider, _)) => offered_by(known, estate, catalogs, service, provider).ok_or((
             "offering",
@@ -156,6 +173,10 @@ pub(crate) fn place_one(
                 "choose another provider; or add the region to `[estate] residency`, or to `[provider.{provider}]`"
             ),
         ));
+    }
+    if let Some(cause) = standing.excludes(&service.name, provider, &plan.name).filter(|_| current.is_none()) {
+        let remedy = "`ostler override end` ends an override; `ostler overrides` lists them".to_owned();
+        return Err(("offering", cause, remedy));
     }
     if let Some(most) = offering.instances_max.filter(|most| service.instances > *most) {
         let cause = format!("`{}` can have at most {most} here, {} are declared", service.offering, service.instances);

@@ -13,6 +13,7 @@ pub mod money;
 pub mod month;
 pub mod nearest;
 pub mod outcome;
+pub mod overrides;
 pub mod sale;
 pub mod template;
 pub mod time;

@@ -23,6 +23,15 @@ impl Default for Zone {
     }
 }
 
+impl Zone {
+    /// The first moment of the day there.
+    pub(crate) fn begins(&self, day: Date) -> Timestamp {
+        // Where clocks are put forward over midnight, the day begins an hour later.
+        let first = self.0.to_timestamp(day.to_datetime(Time::midnight())).map(|time| time.as_microsecond());
+        Timestamp(first.unwrap_or(if day.year() < 0 { i64::MIN } else { i64::MAX }))
+    }
+}
+
 /// Why a text is no time zone.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no time zone: write its name, as in `Europe/Berlin` or `UTC`")]
@@ -95,9 +104,7 @@ impl Month {
     }
 
     fn begins(self, zone: &Zone) -> Timestamp {
-        // Where clocks are put forward over midnight, the day begins an hour later.
-        let first = zone.0.to_timestamp(self.0.to_datetime(Time::midnight())).map(|time| time.as_microsecond());
-        Timestamp(first.unwrap_or(if self.0.year() < 0 { i64::MIN } else { i64::MAX }))
+        zone.begins(self.0)
     }
 }
 

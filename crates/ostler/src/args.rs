@@ -61,6 +61,11 @@ pub(crate) enum Command {
     Credits(crate::credits::Credits),
     /// Show how providers have delivered, by the numbers by which they are chosen
     Scorecard(crate::scorecard::Scorecard),
+    /// Decide otherwise than ostler would, for a while: who answers for it, why, and until when
+    #[command(subcommand)]
+    Override(crate::overrides::OverrideCommand),
+    /// Show what people decided otherwise, by what that has cost so far
+    Overrides(crate::overrides::Overrides),
     /// Tell what happened to a service lately, what was concluded and what was done
     Why(ServiceArg),
     /// Prove that the services work together: look at every need with its consumer's own binding (exit code 0: all is

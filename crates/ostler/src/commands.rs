@@ -17,8 +17,8 @@ use crate::args::{Adopt, Command, Common, HomeCommand, How, Journal, ProviderCom
 use crate::client::{ask, cut_off, is_running, next, open};
 use crate::failure::{EXIT_CHANGES, Failure, Outcome};
 use crate::{
-    backups, books, credits, drill, failover, logs, own, place, provide, provider, scorecard, self_upgrade, show,
-    simulate, up, upgrade, verify,
+    backups, books, credits, drill, failover, logs, overrides, own, place, provide, provider, scorecard, self_upgrade,
+    show, simulate, up, upgrade, verify,
 };
 
 /// How long a change that was asked for is waited for by default.
@@ -48,6 +48,8 @@ pub(crate) async fn run(command: Command, common: &Common) -> Outcome<u8> {
         Command::Credits(arguments) => credits::credits(arguments, common).await?,
         Command::Books(arguments) => books::show(&arguments, common).await?,
         Command::OwnOrBuy(arguments) => own::own_or_buy(&arguments, common).await?,
+        Command::Override(command) => overrides::override_it(command, common).await?,
+        Command::Overrides(arguments) => overrides::show(&arguments, common).await?,
         Command::Status(arguments) => status(common, arguments.watch).await?,
         Command::Verify(arguments) => return verify::verify(common, arguments.service).await,
         Command::Why(arguments) => explain(common, arguments.service).await?,

@@ -12,6 +12,7 @@ mod failure;
 #[cfg(debug_assertions)]
 mod faulty;
 mod logs;
+mod overrides;
 mod own;
 mod place;
 mod processes;

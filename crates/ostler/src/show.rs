@@ -13,6 +13,7 @@ use ostler_runtime::drills;
 use ostler_runtime::history;
 use ostler_runtime::kept;
 use ostler_runtime::levels;
+use ostler_runtime::overrides;
 use ostler_runtime::preview::{Preview, Upgrades};
 use ostler_runtime::{upgrades, why};
 
@@ -81,6 +82,9 @@ pub(crate) fn status(status: &StatusView, troubles: &[String]) -> String {
         for line in remarks(service) {
             out.push_str(&line);
         }
+    }
+    for view in &status.overrides {
+        out.push_str(&format!("\n{}", overrides::lines(view, clock::now())));
     }
     out
 }
@@ -363,6 +367,13 @@ pub(crate) fn preview(preview: &Preview) -> String {
     for bought in preview.bought.iter().filter(|bought| why::is_worth_telling(&bought.candidates)) {
         out.push_str(&format!("\nWhere {} can be bought\n", bought.service));
         bought.candidates.iter().for_each(|candidate| out.push_str(&why::candidate_in_words(candidate)));
+    }
+    if !preview.overrides.is_empty() {
+        out.push_str("\nWhat people decided otherwise\n");
+        for it in &preview.overrides {
+            out.push_str(&format!("  {} of {}: {}, until {}\n", it.id, it.owner, it.what, it.until));
+            it.without.iter().for_each(|without| out.push_str(&format!("    without it {without}\n")));
+        }
     }
     if !preview.upgrades.is_empty() {
         out.push_str("\nWhat becomes another version, in this order\n");

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ostler_books::{Credits, Statement};
+use ostler_books::{Credits, OverrideCost, Statement};
 use ostler_keeper::wire::with_short_path;
 use ostler_manager::{Ask, StatusView};
 use ostler_model::diagnostics::Located;
@@ -77,6 +77,8 @@ pub enum Request {
         /// In which month; the present one if `None`.
         month: Option<Month>,
     },
+    /// What each override has cost so far, also those that have ended.
+    Overrides,
     /// What an estate file would change.
     Preview(EstateFile),
     /// What a move of a service to another provider would be like.
@@ -181,6 +183,8 @@ pub enum Response {
     Credits(Box<Credits>),
     /// To `Scorecard`.
     Scorecards(Vec<Card>),
+    /// To `Overrides`: the dearest first.
+    Overrides(Vec<OverrideCost>),
     /// To `Preview`.
     Preview(Box<Preview>),
     /// To `WeighMove`.

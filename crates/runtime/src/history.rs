@@ -54,7 +54,10 @@ pub fn service_of(kind: &FactKind) -> Option<&ServiceName> {
         | FactKind::UpgradesSought { .. }
         | FactKind::ServiceCredit { .. }
         | FactKind::SelfUpgrade { .. }
+        | FactKind::OverrideEnded { .. }
         | FactKind::DownAsked => None,
+        FactKind::OverrideBegan { instruction, .. } => instruction.service(),
+        FactKind::OverrideWeighed { difference, .. } => Some(difference.service()),
         FactKind::Upgrade { service, .. }
         | FactKind::ServicePlaced { service, .. }
         | FactKind::LaunchDefined { service, .. }
@@ -203,7 +206,17 @@ pub fn in_plain_words(kind: &FactKind) -> String {
         FactKind::Concluded { instance, finding } => {
             format!("behind the trouble of {instance}: {}", finding.cause.in_words())
         }
-        FactKind::RemedyChosen { instance, remedy, .. } => format!("tried for {instance}: {}", remedy.in_words()),
+        FactKind::RemedyChosen { instance, remedy, forced: None, .. } => {
+            format!("tried for {instance}: {}", remedy.in_words())
+        }
+        FactKind::RemedyChosen { instance, remedy, forced: Some(id), .. } => {
+            format!("tried for {instance}, as {id} says: {}", remedy.in_words())
+        }
+        FactKind::OverrideBegan { id, instruction, owner, reason, until } => {
+            format!("{id} of {owner}: {instruction}, until {}: {reason}", until.to_seconds())
+        }
+        FactKind::OverrideWeighed { id, difference } => format!("without {id} {}", difference.in_words()),
+        FactKind::OverrideEnded { id, end } => format!("{id} stands no more: {}", end.in_words()),
         FactKind::LaunchRejected { service, generation, why } => {
             format!("launch {generation} of {service} is taken back: {why}")
         }

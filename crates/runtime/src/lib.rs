@@ -30,6 +30,7 @@ mod memory;
 mod news;
 pub mod notify;
 pub mod orders;
+pub mod overrides;
 pub mod owning;
 pub mod preview;
 pub mod proof;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::books::{CostChange, cost_change};
 use crate::declare::Prepared;
+use crate::overrides::{OverrideEffect, effects};
 
 /// What would change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,6 +27,9 @@ pub struct Preview {
     pub upgrades: Vec<Upgrades>,
     /// Instances that would be stopped and started, and so interrupt callers where there is only one.
     pub interrupted: Vec<ServiceName>,
+    /// Overrides by which it would be otherwise than without them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overrides: Vec<OverrideEffect>,
     /// What the estate costs a month before and after.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub costs: Option<CostChange>,
@@ -133,7 +137,8 @@ pub fn preview(known: &Knowledge, prepared: &Prepared, now: Timestamp) -> Previe
     interrupted.dedup();
     let steps = rehearsal.commands.iter().map(ostler_manager::Command::in_words).collect();
     let costs = Some(cost_change(known, &rehearsal.known, prepared, now));
-    Preview { changes, steps, bought, upgrades: upgrades(&rehearsal.known, now), interrupted, costs }
+    let overrides = effects(known, &rehearsal.known, now);
+    Preview { changes, steps, bought, upgrades: upgrades(&rehearsal.known, now), interrupted, overrides, costs }
 }
 
 /// What the file asks for: what is under way at the end of the rehearsal, and what waits then.

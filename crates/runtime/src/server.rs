@@ -12,7 +12,7 @@ use ostler_journal::home::{KeyInBackup, backup};
 use ostler_journal::{Record, newest_first};
 use ostler_keeper::protocol::{Answer, Order};
 use ostler_keeper::wire::with_short_path;
-use ostler_manager::{Ask, Ending, Event, FOR_BUYER, Knowledge, Origin, Reason, candidates, decide, status};
+use ostler_manager::{Ask, Ending, Event, FOR_BUYER, Knowledge, Origin, Reason, candidates, decide, overrides, status};
 use ostler_model::catalog::Limits;
 use ostler_model::diagnostics::Problems;
 use ostler_model::ids::{ProviderName, ServiceName};
@@ -130,6 +130,10 @@ async fn answer(mut line: Line, context: Context) -> io::Result<()> {
         Request::Books { month } => line.send(&books_of(&context, month).await).await,
         Request::Credits { month } => line.send(&credits_of(&context, month).await).await,
         Request::Scorecard { provider, month } => line.send(&scorecards(&context, provider, month).await).await,
+        Request::Overrides => {
+            let costs = context.handle.ask(|engine, _| engine.ledger().overrides(clock::now())).await;
+            line.send(&Response::Overrides(costs)).await
+        }
         Request::Seen => line.send(&seen_so_far(&context).await).await,
         Request::Weighable { service, unasked } => line.send(&weighable_of(&context, service, unasked).await).await,
         Request::Preview(file) => line.send(&preview_of(&context, file).await).await,
@@ -308,14 +312,17 @@ fn why_from(engine: &Engine, name: &ServiceName) -> Result<why::WhyReport, Refus
         }
         _ => Vec::new(),
     };
-    Ok(why::WhyReport { candidates, ..why::report(view, waits_for, facts.iter().rev()) })
+    let overrides = overrides(known, Some(name), clock::now());
+    Ok(why::WhyReport { candidates, overrides, ..why::report(view, waits_for, facts.iter().rev()) })
 }
 
 /// Whether a fact is worth reading in full: most of a large estate's facts are about other services.
 fn may_concern(record: &Record, name: &ServiceName) -> bool {
     let name = name.as_str().as_bytes();
-    matches!(record.kind.as_str(), "command-ended" | "resumed" | "down-asked" | "self-upgrade")
-        || record.body.windows(name.len()).any(|part| part == name)
+    matches!(
+        record.kind.as_str(),
+        "command-ended" | "resumed" | "down-asked" | "self-upgrade" | "override-began" | "override-ended"
+    ) || record.body.windows(name.len()).any(|part| part == name)
 }
 
 fn no_such_service(what: String, known: &Knowledge, name: &ServiceName) -> Refused {
@@ -567,6 +574,10 @@ fn refusal_of(known: &Knowledge, ask: &Ask) -> Option<Refused> {
         Ask::Credit { provider, month, step, by, note } => {
             return known.credit_refusal(provider, *month, step, (by, note.as_deref())).map(|why| refused_credit(&why));
         }
+        Ask::Override { instruction, .. } => {
+            return refused_override(known, ask, format!("cannot override what ostler decides: {instruction}"));
+        }
+        Ask::EndOverride { id, .. } => return refused_override(known, ask, format!("cannot end {id}")),
         Ask::Down => return None, // everything may always be stopped
         Ask::Sell { spec, .. } => ("sell", &spec.name),
         Ask::Admit { service, .. } => ("admit", service),
@@ -599,6 +610,20 @@ fn refusal_of_all(known: &Knowledge, ask: &Ask) -> Option<Refused> {
     };
     let is_empty = known.agenda.steps.is_empty();
     refused(known, ask, "cannot upgrade".to_owned()).or_else(|| is_empty.then(nothing_newer))
+}
+
+/// Everything that is wrong with an override, at once.
+fn refused_override(known: &Knowledge, ask: &Ask, what: String) -> Option<Refused> {
+    let withheld = decide(known, &Event::Asked(ask.clone()), clock::now()).withheld;
+    let causes: Vec<String> = withheld
+        .into_iter()
+        .filter_map(|withheld| match withheld.reason {
+            Reason::Refused(why) => Some(why),
+            _ => None,
+        })
+        .collect();
+    let remedy = "`ostler override --help` tells what an override takes, `ostler overrides` which stand".to_owned();
+    (!causes.is_empty()).then_some(Refused { what, causes, remedy, problems: Vec::new(), rendered: None })
 }
 
 fn refused(known: &Knowledge, ask: &Ask, what: String) -> Option<Refused> {

@@ -1,17 +1,21 @@
 //! `ostler why`: what happened to a service lately, as a short report. A pure fold of facts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use ostler_manager::{Candidate, Command, Diagnosis, Fact, FactKind, Judged, MovedView, Outcome, ServiceView};
+use ostler_manager::{
+    Candidate, Command, Diagnosis, Fact, FactKind, Judged, MovedView, Outcome, OverrideView, ServiceView,
+};
 use ostler_model::health::{Health, State};
 use ostler_model::ids::{CommandId, InstanceId, ServiceName};
+use ostler_model::overrides::OverrideId;
 use ostler_model::time::{Timestamp, in_words, rfc3339};
 use serde::{Deserialize, Serialize};
 
 use crate::drills;
 use crate::history::{counted, outcome_in_words};
 use crate::levels;
+use crate::overrides;
 use crate::upgrades;
 use crate::waiting::{self, Waiting};
 use crate::{clock, kept};
@@ -37,6 +41,9 @@ pub struct WhyReport {
     /// Every plan that it might be bought of, with what became of each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<Candidate>,
+    /// What people instruct about it against, or ahead of, what ostler would decide.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overrides: Vec<OverrideView>,
     /// Its troubles, newest first.
     pub episodes: Vec<Episode>,
     /// What people asked for and what was changed lately, newest first.
@@ -119,6 +126,7 @@ pub fn report<'a>(
         callers: Vec::new(),
         changes: Vec::new(),
         commands: BTreeMap::new(),
+        overrides: BTreeSet::new(),
     };
     for fact in facts {
         fold.take(fact);
@@ -144,7 +152,7 @@ pub fn report<'a>(
     let mut changes = fold.changes;
     changes.reverse();
     changes.truncate(EPISODES_MAX);
-    WhyReport { service, waits_for, candidates: Vec::new(), episodes, changes, other_waits }
+    WhyReport { service, waits_for, candidates: Vec::new(), overrides: Vec::new(), episodes, changes, other_waits }
 }
 
 impl Callers {
@@ -166,6 +174,8 @@ struct Fold {
     callers: Vec<Callers>,
     changes: Vec<Step>,
     commands: BTreeMap<CommandId, (InstanceId, String)>,
+    /// Those that say something of it.
+    overrides: BTreeSet<OverrideId>,
 }
 
 impl Fold {
@@ -328,6 +338,14 @@ impl Fold {
             | FactKind::InstanceAdopted { instance, .. } => self.is_mine(instance),
             FactKind::DrillBegan { drill } => self.is(&drill.service),
             FactKind::DrillEnded { result } => self.is(&result.drill.service),
+            FactKind::OverrideBegan { id, instruction, .. } => {
+                let is_mine = instruction.service().is_none_or(|service| self.is(service));
+                if is_mine {
+                    self.overrides.insert(*id);
+                }
+                is_mine
+            }
+            FactKind::OverrideEnded { id, .. } => self.overrides.contains(id),
             FactKind::Resumed { .. } | FactKind::DownAsked | FactKind::SelfUpgrade { .. } => true,
             _ => false,
         };
@@ -415,6 +433,12 @@ pub fn in_words_of(report: &WhyReport) -> String {
     }
     for waiting in &report.waits_for {
         out.push_str(&waiting::in_words(waiting));
+    }
+    if !report.overrides.is_empty() {
+        out.push_str("\nWhat people decided otherwise\n");
+        for view in &report.overrides {
+            overrides::lines(view, clock::now()).lines().for_each(|line| out.push_str(&format!("  {line}\n")));
+        }
     }
     if !service.levels.is_empty() {
         out.push_str("\nHow it serves\n");

@@ -6,6 +6,7 @@ mod carried;
 mod credits;
 mod exported;
 mod fit;
+mod overrides;
 mod own;
 mod town;
 mod validator;

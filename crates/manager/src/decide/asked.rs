@@ -12,6 +12,7 @@ use crate::event::{Ask, Scope};
 use crate::evolve::{all_with_bought, with_withdrawn};
 use crate::fact::FactKind;
 use crate::knowledge::{Knowledge, Origin, Phase, ServiceKnowledge};
+use crate::overrides::whose;
 use crate::place::{place, place_one};
 use crate::vault::{BY_HAND_MAX, FOR_BUYER, SCHEDULED};
 
@@ -48,6 +49,9 @@ impl Draft<'_> {
             }
         }
         let offered = all_with_bought(known, catalogs);
+        for name in estate.services.keys() {
+            self.weigh_place(estate, &offered, name);
+        }
         for service in known.services.values().filter(|service| matches!(service.origin, Origin::Sold { .. })) {
             // What was sold stays where it is; a version that is gone from there is followed by its successor.
             let placement =
@@ -98,6 +102,10 @@ impl Draft<'_> {
             Ask::Drill { service, fault, lasts, despite } => {
                 return self.drill_asked(service, *fault, *lasts, despite.as_ref());
             }
+            Ask::Override { instruction, owner, reason, until } => {
+                return self.override_asked(instruction, owner, reason, *until);
+            }
+            Ask::EndOverride { id, owner, reason } => return self.end_override_asked(*id, owner, reason),
             Ask::Upgrade { service, to, despite } => {
                 return self.upgrade_asked(service.as_ref(), to.as_ref(), despite.as_ref());
             }
@@ -140,7 +148,14 @@ impl Draft<'_> {
             (_, Some(why)) => return self.refuse(service, why),
             (Ask::FailOver { .. } | Ask::FailBack { .. } | Ask::Discard { .. } | Ask::Rollback { .. }, None) => {}
             (Ask::Down | Ask::Sell { .. } | Ask::Admit { .. } | Ask::EndSale { .. }, None) => {}
-            (Ask::Drill { .. } | Ask::Upgrade { .. } | Ask::Credit { .. }, None) => {}
+            (
+                Ask::Drill { .. }
+                | Ask::Upgrade { .. }
+                | Ask::Credit { .. }
+                | Ask::Override { .. }
+                | Ask::EndOverride { .. },
+                None,
+            ) => {}
             (Ask::Restart { service }, None) => self.fact(FactKind::RestartAsked { service: service.clone() }),
             (Ask::Scale { service, instances }, None) => {
                 self.fact(FactKind::ScaleAsked { service: service.clone(), instances: *instances });
@@ -179,6 +194,13 @@ impl Draft<'_> {
             }
         }
         self.look(Scope::Service(service.clone()));
+    }
+
+    /// Why nothing more may be bought where the service is.
+    fn forbidden(&self, service: &ServiceKnowledge) -> Option<String> {
+        let provider = &service.placement.as_ref()?.provider;
+        let found = self.standing().forbids(provider)?;
+        Some(format!("nothing new is bought from {provider}, by {}", whose(found)))
     }
 
     /// An instance that is declared and was not made yet; otherwise one more.
@@ -224,7 +246,11 @@ impl Draft<'_> {
             Ask::Down | Ask::Sell { .. } | Ask::Admit { .. } | Ask::EndSale { .. } | Ask::Drill { .. } => None,
             // They look for themselves.
             Ask::FailOver { .. } | Ask::FailBack { .. } | Ask::Discard { .. } => None,
-            Ask::Upgrade { .. } | Ask::Rollback { .. } | Ask::Credit { .. } => None,
+            Ask::Upgrade { .. }
+            | Ask::Rollback { .. }
+            | Ask::Credit { .. }
+            | Ask::Override { .. }
+            | Ask::EndOverride { .. } => None,
             Ask::Release { .. } if !self.known.is_unrepeatable(service) => {
                 Some(format!("`{name}` is not bought elsewhere: nobody would look after it"))
             }
@@ -245,6 +271,9 @@ impl Draft<'_> {
             Ask::Scale { instances: 0, .. } => Some("a service has at least one instance".to_owned()),
             Ask::Scale { instances, .. } if *instances > INSTANCES_MAX => {
                 Some(format!("a service has at most {INSTANCES_MAX} instances"))
+            }
+            Ask::Scale { instances, .. } if *instances > service.wanted_instances() && self.forbidden(service).is_some() => {
+                self.forbidden(service)
             }
             Ask::Scale { instances, .. } => self
                 .known

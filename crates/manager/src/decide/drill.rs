@@ -14,6 +14,7 @@ use crate::event::Scope;
 use crate::fact::FactKind;
 use crate::instance::Instance;
 use crate::knowledge::{Knowledge, Origin, Phase, ServiceKnowledge};
+use crate::overrides::whose;
 
 /// Where nothing is declared of backups, the last one may be so old before a fault that can lose data.
 const BACKUP_AGE_MAX: Duration = Duration::from_secs(86_400);
@@ -117,6 +118,9 @@ pub(crate) fn drill_hits(
     };
     for hit in &hits {
         let Some(hit_service) = known.services.get(hit.instance.service()) else { continue };
+        if let Some(found) = known.standing(now).holds(&hit_service.spec.name) {
+            return Err(format!("nobody would heal {}: it is held by {}", hit_service.spec.name, whose(found)));
+        }
         let gone = hits.iter().filter(|other| other.instance.service() == hit.instance.service()).count();
         if hit_service.ready.saturating_sub(gone) < drills.keep as usize {
             let name = &hit_service.spec.name;

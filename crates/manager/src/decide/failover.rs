@@ -32,7 +32,8 @@ impl Draft<'_> {
     ) -> Result<(), String> {
         let Some(moving) = &service.moving else {
             let terms = Terms { asked: true, to: to.cloned(), accept_loss };
-            let it = weigh(self.known, service, &terms, self.now).map_err(|why| why.in_words(self.now))?;
+            let it = weigh(self.known, service, &terms, self.standing()).map_err(|why| why.in_words(self.now))?;
+            self.forget_places(&service.spec.name);
             self.begin_move(service, it, "a person asked for it".to_owned());
             return Ok(());
         };
@@ -49,7 +50,7 @@ impl Draft<'_> {
                 if *to == moving.from.provider {
                     return Err(format!("{to} is where it was: `ostler failover {} --back`", service.spec.name));
                 }
-                let place = destination(self.known, estate, service, Some(to), not_at, self.now);
+                let place = destination(self.known, estate, service, Some(to), not_at, self.standing());
                 Some(place.map_err(|why| why.in_words(self.now))?)
             }
         };

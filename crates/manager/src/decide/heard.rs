@@ -482,6 +482,10 @@ impl Draft<'_> {
         let known = self.known;
         let can_begin = |id: &&InstanceId| {
             known.services.get(id.service()).is_some_and(|service| {
+                let instance = service.instances.get(&id.number());
+                if instance.is_some_and(|instance| service.held_back(id, instance, self.standing()).is_some()) {
+                    return false; // nobody may repair it
+                }
                 match service.instances.get(&id.number()).map(|instance| instance.phase) {
                     Some(Phase::Running) if !known.can_be_restarted(service) => false, // nobody here can repair it
                     Some(Phase::Running | Phase::Stopped) => self.missing_needs(service).is_empty(),

@@ -23,6 +23,7 @@ mod asked;
 mod drill;
 mod failover;
 mod heard;
+mod overrides;
 mod sold;
 mod upgrade;
 mod vault;
@@ -86,6 +87,8 @@ pub enum Reason {
     UpgradeWaits(Waits),
     /// What was upgraded is watched until then before anything more is.
     Soaks(Timestamp),
+    /// A person says otherwise: in words, whose word it is.
+    Overridden(String),
     /// What was asked makes no sense here.
     Refused(String),
 }
@@ -129,7 +132,7 @@ impl Reason {
             }
             Self::UpgradeWaits(waits) => waits.in_words(now),
             Self::Soaks(until) => format!("what was upgraded is watched for {} more", in_words(until.since(now))),
-            Self::Refused(why) => why.clone(),
+            Self::Refused(why) | Self::Overridden(why) => why.clone(),
         }
     }
 }
@@ -145,9 +148,18 @@ pub fn take(known: &mut Knowledge, event: &Event, now: Timestamp) -> Decision {
     let mut in_line = BTreeSet::new();
     let mut looks: BTreeMap<Scope, u32> = BTreeMap::new();
     let mut decision = decide(known, event, now);
+    let mut has_begun = false;
     loop {
         for fact in &decision.facts {
             evolve(known, fact);
+        }
+        // Whatever happened: whose end has come is ended, before anything more is decided. That has counted for the first
+        // decision as well, which was told the time.
+        if !std::mem::replace(&mut has_begun, true) {
+            let mut ended = overrides::end_expired(known, now);
+            ended.facts.iter().for_each(|fact| evolve(known, fact));
+            decision.facts.append(&mut ended.facts);
+            decision.look.append(&mut ended.look);
         }
         for scope in decision.look.drain(..) {
             if in_line.insert(scope.clone()) {

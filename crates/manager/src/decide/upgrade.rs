@@ -6,7 +6,7 @@ use ostler_model::version::VersionRange;
 
 use super::Draft;
 use super::drill::REASON_CHARS_MAX;
-use crate::agenda::{closed, is_offered, seek};
+use crate::agenda::{Waits, closed, is_offered, seek};
 use crate::event::Scope;
 use crate::evolve::evolve;
 use crate::fact::{Fact, FactKind};
@@ -27,14 +27,23 @@ impl Draft<'_> {
             Some(name) => vec![name.clone()],
             None => known.services.values().filter(|s| !s.is_guest()).map(|s| s.spec.name.clone()).collect(),
         };
-        let Some(first) = names.first() else { return };
+        // Of all, only those that may be changed now.
+        let standing = self.standing();
+        let is_open = |name: &ServiceName| despite.is_some() || service.is_some() || standing.freezes(name).is_none();
+        let Some(first) = names.first().cloned() else { return };
+        let names: Vec<ServiceName> = names.into_iter().filter(is_open).collect();
         let is_reason = |text: &String| !text.trim().is_empty() && text.chars().count() <= REASON_CHARS_MAX;
         if despite.is_some_and(|text| !is_reason(text)) {
-            return self.refuse(first, format!("a reason has 1 to {REASON_CHARS_MAX} characters"));
+            return self.refuse(&first, format!("a reason has 1 to {REASON_CHARS_MAX} characters"));
         }
-        if let Some(waits) = closed(known, despite.is_some(), self.now) {
-            let why = format!("no window for upgrades is open now: {}", waits.in_words(self.now));
-            return self.refuse(first, format!("{why}; `--now REASON` upgrades all the same"));
+        if let Some(waits) = closed(known, service, despite.is_some(), standing) {
+            let what = if matches!(waits, Waits::Override(_)) {
+                "nothing is upgraded before"
+            } else {
+                "no window for upgrades is open now:"
+            };
+            let why = format!("{what} {}", waits.in_words(self.now));
+            return self.refuse(&first, format!("{why}; `--now REASON` upgrades all the same"));
         }
         let wish = UpgradeWish { to: to.cloned(), despite: despite.cloned(), again: service.is_some() };
         let fact = |name: &ServiceName| {
@@ -46,7 +55,7 @@ impl Draft<'_> {
         for name in &names {
             evolve(&mut wished, &fact(name));
         }
-        let agenda = seek(&wished);
+        let agenda = seek(&wished, wished.standing(self.now));
         let can: Vec<&ServiceName> = names.iter().filter(|name| agenda.step_of(name).is_some()).collect();
         if let (Some(name), true) = (service, can.is_empty()) {
             let why = self.why_none(

@@ -86,7 +86,10 @@ pub(super) fn touched(known: &Knowledge, kind: &FactKind) -> Touched {
         | FactKind::MoveHeld { .. }
         | FactKind::MoveEnded { .. }
         | FactKind::DrillBegan { .. }
-        | FactKind::DrillEnded { .. } => Touched::Nobodys,
+        | FactKind::DrillEnded { .. }
+        | FactKind::OverrideBegan { .. }
+        | FactKind::OverrideWeighed { .. }
+        | FactKind::OverrideEnded { .. } => Touched::Nobodys,
     }
 }
 

@@ -27,6 +27,7 @@ mod failover;
 mod index;
 mod level;
 mod outcome;
+mod overrides;
 mod repair;
 mod sold;
 mod upgrade;
@@ -156,6 +157,9 @@ pub fn evolve(known: &mut Knowledge, fact: &Fact) {
         }
         FactKind::UpgradesSought { agenda } => upgrade::sought(known, agenda),
         FactKind::Upgrade { service, step } => upgrade::evolve(known, service, step, at),
+        FactKind::OverrideBegan { .. } | FactKind::OverrideWeighed { .. } | FactKind::OverrideEnded { .. } => {
+            overrides::evolve(known, &fact.kind, at);
+        }
     }
     drill::observe(known, &fact.kind, at);
     level::observe(known, &touched, at);

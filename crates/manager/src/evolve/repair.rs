@@ -25,7 +25,12 @@ pub(super) fn take(known: &mut Knowledge, kind: &FactKind, at: Timestamp) {
             with_instance(known, instance, |i| begin(i, diagnosis, victim, at));
         }
         FactKind::Concluded { instance, finding } => with_instance(known, instance, |i| conclude(i, finding, at)),
-        FactKind::RemedyChosen { instance, remedy, .. } => choose(known, instance, *remedy, at),
+        FactKind::RemedyChosen { instance, remedy, forced, .. } => {
+            choose(known, instance, *remedy, at);
+            if let Some(id) = forced {
+                super::overrides::used(known, *id, instance);
+            }
+        }
         FactKind::LaunchRejected { service, generation, why } => reject(known, service, *generation, why, at),
         FactKind::CredentialsDoubted { binding } => doubt(known, binding, at),
         FactKind::RepairEnded { instance } => end(known, instance, at),

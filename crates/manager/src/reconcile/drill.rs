@@ -88,6 +88,9 @@ pub(super) fn schedule(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
     if drilled.failed {
         return; // until a person has looked
     }
+    if draft.standing().freezes(name).is_some() {
+        return; // and at its end it is looked at again
+    }
     if let Some(due) = drilled.begun.back().map(|last| *last + every.get()).filter(|due| now < *due) {
         return draft.wake(due, scope());
     }

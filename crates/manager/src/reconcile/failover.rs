@@ -201,15 +201,18 @@ fn other_place(draft: &mut Draft<'_>, service: &ServiceKnowledge, moving: &Movin
     }
     let name = service.spec.name.clone();
     let Some(estate) = &draft.known.estate else { return };
-    match destination(draft.known, estate, service, None, tried(moving), draft.now) {
-        Ok(to) => draft.fact(FactKind::MoveTurned {
-            service: name,
-            to: Some(to),
-            brings: moving.brings.clone(),
-            bad: None,
-            accepts_loss: false,
-            why: why.to_owned(),
-        }),
+    match destination(draft.known, estate, service, None, tried(moving), draft.standing()) {
+        Ok(to) => {
+            draft.weigh_destination(service, &tried(moving));
+            draft.fact(FactKind::MoveTurned {
+                service: name,
+                to: Some(to),
+                brings: moving.brings.clone(),
+                bad: None,
+                accepts_loss: false,
+                why: why.to_owned(),
+            });
+        }
         Err(nowhere) => {
             let (from, to) = (&moving.from.provider, &moving.to.provider);
             let nowhere = nowhere.in_words(draft.now);

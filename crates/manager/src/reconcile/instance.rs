@@ -11,6 +11,7 @@ use crate::decide::{Draft, Reason};
 use crate::event::Scope;
 use crate::fact::Diagnosis;
 use crate::knowledge::{Ending, Instance, OperationKind, Phase, ServiceKnowledge, Wanted};
+use crate::overrides::whose;
 use crate::reconcile::treat;
 
 /// How often the holder of a process may start it again without asking: this many at once. Ten kills in a row must all
@@ -140,6 +141,17 @@ fn make(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId, inst
     if too_many_repairs(draft, id, instance) || !treat::goes_on(draft, service, id, instance) {
         return;
     }
+    // What never existed would be bought. What a move to there has begun is finished.
+    let was_asked_for =
+        instance.made_as.is_some() || instance.generation.is_some() || instance.attempts.number().is_some();
+    let provider = service.placement.as_ref().map(|placement| &placement.provider);
+    let forbidden = provider.and_then(|provider| draft.standing().forbids(provider));
+    if let Some(found) = forbidden.filter(|_| !was_asked_for && service.moving.is_none()) {
+        return draft.withhold(
+            Scope::Instance(id.clone()),
+            Reason::Overridden(format!("nothing new is bought there, by {}", whose(found))),
+        );
+    }
     draft.command(Command::Provision { instance: id.clone() });
 }
 
@@ -209,7 +221,9 @@ fn start_command(id: &InstanceId, instance: &Instance, generation: u32) -> Comma
 /// Whether so many others are under repair that this one's may not begin yet; says so, and asks again later.
 fn too_many_repairs(draft: &mut Draft<'_>, id: &InstanceId, instance: &Instance) -> bool {
     let most = draft.known.repairs_at_once();
-    let begins = instance.repair.is_some() && !instance.is_under_repair();
+    let service = draft.known.services.get(id.service());
+    let held = service.and_then(|service| service.held_back(id, instance, draft.standing())).is_some();
+    let begins = instance.repair.is_some() && !instance.is_under_repair() && !held;
     let too_many = begins && draft.known.repairing.len() >= most;
     if too_many {
         let scope = Scope::Instance(id.clone());

@@ -7,6 +7,7 @@ mod drill;
 mod failover;
 mod instance;
 mod level;
+mod overrides;
 mod service;
 mod treat;
 mod upgrade;
@@ -26,8 +27,13 @@ pub(crate) fn look(draft: &mut Draft<'_>, scope: &Scope) {
     if drill::follow(draft, known) {
         return draft.look(scope.clone());
     }
+    // What would be without an override is kept true beside what is.
+    if overrides::follow(draft, known) {
+        return draft.look(scope.clone());
+    }
     match scope {
         Scope::Service(_) => {
+            overrides::wake_at_ends(draft, known);
             drill::schedule(draft, known);
             level::look(draft, known);
             service::look(draft, known);

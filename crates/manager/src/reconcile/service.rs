@@ -8,7 +8,7 @@ use ostler_model::ids::{InstanceId, ServiceName};
 use ostler_model::outcome::BackupMade;
 use ostler_model::time::{Timestamp, in_words};
 
-use super::{failover, upgrade, vault};
+use super::{failover, overrides, upgrade, vault};
 use crate::command::Command;
 use crate::decide::{Draft, HEALED_TOLD_EVERY, Reason};
 use crate::event::Scope;
@@ -22,6 +22,7 @@ use crate::vault::SCHEDULED;
 pub(super) fn look(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
     let steps = [
         failover::look,
+        overrides::follow_pin,
         endpoint,
         count_instances,
         doubt_bindings,
@@ -136,6 +137,10 @@ fn to_adopt(known: &Knowledge, service: &ServiceKnowledge) -> Vec<String> {
 fn doubt_bindings(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
     if !draft.known.is_wanted(service) || service.instances.values().any(|instance| instance.repair.is_some()) {
         return; // what fails is treated with all that is known of it
+    }
+    // What it rejects is renewed where that is not held: then it would be a remedy.
+    if draft.standing().holds(&service.spec.name).is_some() {
+        return;
     }
     for need in &service.spec.needs {
         let works = draft.known.services.get(need).is_some_and(|needed| needed.ready > 0);

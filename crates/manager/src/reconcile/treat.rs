@@ -9,8 +9,10 @@ use std::time::Duration;
 use ostler_model::estate::Occasion;
 use ostler_model::ids::{BindingId, InstanceId, ServiceName};
 use ostler_model::money::Amount;
+use ostler_model::overrides::OverrideId;
 use ostler_model::time::in_words;
 
+use super::overrides;
 use crate::backoff::{self, FAILURES_TOLD};
 use crate::brake::Allowed;
 use crate::command::Command;
@@ -18,9 +20,10 @@ use crate::decide::{Draft, Reason};
 use crate::diagnosis::{Cause, Changed, Evidence, Fault, Finding, conclude};
 use crate::event::Scope;
 use crate::fact::{Diagnosis, FactKind};
-use crate::failover::can_move;
+use crate::failover::{Terms, can_be_moved, weigh as weigh_move};
 use crate::knowledge::{Instance, Phase, Repair, ServiceKnowledge};
 use crate::moving::Brings;
+use crate::overrides::InForce;
 use crate::price::{self, OutageCost};
 use crate::remedy::{self, Ailment, Choice, Remedy, Weighed, asked_in_vain, weigh};
 
@@ -81,6 +84,15 @@ pub(super) fn goes_on(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &In
     if leaves_alone(draft, service, id, finding) {
         return false;
     }
+    if repair.trying.is_none() {
+        // What was stopped to be another, because a person asked for that or gave another file, is started whatever is held.
+        if service.is_replaced(id, instance) && draft.standing().holds(&service.spec.name).is_some() {
+            return true;
+        }
+        if overrides::holds_back(draft, service, id, instance, weighed_by(service, instance, finding)) {
+            return false;
+        }
+    }
     match repair.trying {
         None => choose(draft, service, id, instance, finding),
         Some((remedy @ (Remedy::Wait | Remedy::RenewBinding), since)) => {
@@ -121,6 +133,14 @@ pub(super) fn elsewhere(
         draft.back_off(id, service, instance, &because);
         return draft.look(Scope::Instance(id.clone()));
     }
+    // To wait is no remedy; and nobody else tells how it is.
+    if overrides::holds_back(draft, service, id, instance, weighed_by(service, instance, finding)) {
+        let mut weighed = weighed_by(service, instance, finding)(draft, draft.standing());
+        weighed.retain(|weighed| !weighed.remedy.acts());
+        let (instance, remedy) = (id.clone(), Remedy::Wait);
+        draft.fact(FactKind::RemedyChosen { instance, remedy, weighed, forced: None });
+        return draft.command(Command::Observe { instance: id.clone() });
+    }
     if choose(draft, service, id, instance, finding) {
         draft.command(Command::Observe { instance: id.clone() });
         draft.withhold(Scope::Instance(id.clone()), Reason::ProvidersTurn);
@@ -143,7 +163,11 @@ pub(super) fn moves_unseen(
         return true;
     }
     let ailment = repair.finding.as_ref().and_then(|finding| finding.cause.ailment());
-    let (Some(ailment), Some(elsewhere)) = (ailment, move_by_itself(draft, service)) else { return false };
+    let standing = draft.standing();
+    let (Some(ailment), Some(elsewhere)) = (ailment, move_by_itself(draft, service, standing)) else { return false };
+    if standing.holds(&service.spec.name).is_some() {
+        return false; // it is looked at, and no more
+    }
     // Where nothing is paid for it, people are told of it and not asked before.
     let is_paid = elsewhere.price > Some(Amount::ZERO);
     let here = [Choice::free(Remedy::Wait), Choice::free(Remedy::Ask)];
@@ -154,13 +178,18 @@ pub(super) fn moves_unseen(
     let remedy = remedy::best(&weighed, repair.asked.is_some()).map(|best| best.remedy);
     match (remedy, &repair.finding) {
         (Some(Remedy::Ask), Some(finding)) if instance.held.is_none() => {
-            draft.fact(FactKind::RemedyChosen { instance: id.clone(), remedy: Remedy::Ask, weighed });
+            draft.fact(FactKind::RemedyChosen { instance: id.clone(), remedy: Remedy::Ask, weighed, forced: None });
             ask(draft, id, instance, finding);
             false
         }
         (Some(Remedy::FailOver), _) if is_free(draft) => {
-            draft.fact(FactKind::RemedyChosen { instance: id.clone(), remedy: Remedy::FailOver, weighed });
-            fail_over(draft, service, id, repair);
+            draft.fact(FactKind::RemedyChosen {
+                instance: id.clone(),
+                remedy: Remedy::FailOver,
+                weighed,
+                forced: None,
+            });
+            fail_over(draft, service, id, repair, false);
             true
         }
         _ => false,
@@ -173,9 +202,13 @@ fn is_free(draft: &Draft<'_>) -> bool {
     draft.known.brake.free_at(allowed, draft.now) <= draft.now
 }
 
-fn fail_over(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId, repair: &Repair) {
+/// Moves it to the best place; where a person says so, also where ostler may not do so by itself.
+fn fail_over(draft: &mut Draft<'_>, service: &ServiceKnowledge, id: &InstanceId, repair: &Repair, asked: bool) {
     let Some(finding) = &repair.finding else { return };
-    if let Ok(it) = can_move(draft.known, service, draft.now) {
+    let terms = Terms { asked, ..Terms::default() };
+    if let Ok(it) = weigh_move(draft.known, service, &terms, draft.standing()) {
+        let from = service.placement.iter().map(|placement| placement.provider.clone()).collect();
+        draft.weigh_destination(service, &from);
         let why = format!("{id} {}; {}", repair.diagnosis.in_words(), finding.cause.in_words());
         draft.begin_move(service, it, why);
     }
@@ -207,11 +240,13 @@ fn choose(
     instance: &Instance,
     finding: &Finding,
 ) -> bool {
-    let (Some(repair), Some(ailment)) = (&instance.repair, finding.cause.ailment()) else { return true };
-    let choices = choices(draft, service, instance, finding);
-    let weighed = weighed(draft, service, instance, repair, ailment, &choices);
-    let Some(best) = remedy::best(&weighed, repair.asked.is_some()) else { return true };
-    let remedy = best.remedy;
+    let Some(repair) = &instance.repair else { return true };
+    let standing = draft.standing();
+    let weighed_by = weighed_by(service, instance, finding);
+    let weighed = weighed_by(draft, standing);
+    let Some(best) = remedy::best(&weighed, repair.asked.is_some()).cloned() else { return true };
+    let forced = forced(draft, service, instance, finding);
+    let remedy = forced.map_or(best.remedy, |(_, remedy)| remedy);
     let scope = || Scope::Instance(id.clone());
     if remedy.acts() {
         let allowed = Allowed::of(draft.known.instances, draft.known.repairs_at_once());
@@ -222,7 +257,19 @@ fn choose(
             return false;
         }
     }
-    draft.fact(FactKind::RemedyChosen { instance: id.clone(), remedy, weighed });
+    for id_of_place in standing.of_places(&service.spec.name) {
+        let [without, with] = [standing.before(id_of_place), standing.up_to(id_of_place)]
+            .map(|standing| weighed_by(draft, standing).into_iter().next());
+        let is_other = without.as_ref().map(|it| it.remedy) != with.map(|it| it.remedy);
+        let instead = without.filter(|without| is_other && without.remedy.acts());
+        overrides::note_remedy(draft, id_of_place, service, id, instead.as_ref());
+    }
+    let by = forced.map(|(by, _)| by);
+    draft.fact(FactKind::RemedyChosen { instance: id.clone(), remedy, weighed, forced: by });
+    if let Some(by) = by {
+        let displaced = Some(&best).filter(|best| best.remedy != remedy && best.remedy.acts());
+        overrides::note_remedy(draft, by, service, id, displaced);
+    }
     match remedy {
         Remedy::Restart => return true,
         // Whoever is elsewhere is asked meanwhile how it is.
@@ -236,7 +283,7 @@ fn choose(
             draft.look(Scope::Service(service.spec.name.clone()));
         }
         Remedy::RollBack => roll_back(draft, service, id, instance),
-        Remedy::FailOver => fail_over(draft, service, id, repair),
+        Remedy::FailOver => fail_over(draft, service, id, repair, forced.is_some()),
         Remedy::Ask => ask(draft, id, instance, finding),
     }
     false
@@ -260,8 +307,41 @@ fn weighed(
     weigh(learned, ailment, choices, outage.as_ref(), &tried, instance.failures)
 }
 
+/// What would be weighed with these overrides.
+fn weighed_by<'s>(
+    service: &'s ServiceKnowledge,
+    instance: &'s Instance,
+    finding: &'s Finding,
+) -> impl Fn(&Draft<'_>, InForce<'_>) -> Vec<Weighed> + 's {
+    move |draft, standing| {
+        let (Some(repair), Some(ailment)) = (&instance.repair, finding.cause.ailment()) else { return Vec::new() };
+        let choices = choices(draft, service, instance, finding, standing);
+        weighed(draft, service, instance, repair, ailment, &choices)
+    }
+}
+
+/// What a person says is to be tried now, if it can be.
+fn forced(
+    draft: &Draft<'_>,
+    service: &ServiceKnowledge,
+    instance: &Instance,
+    finding: &Finding,
+) -> Option<(OverrideId, Remedy)> {
+    let standing = draft.standing();
+    let (id, remedy) = standing.forced(&service.spec.name)?;
+    let can = choices(draft, service, instance, finding, standing).iter().any(|choice| choice.remedy == remedy)
+        || (remedy == Remedy::FailOver && can_be_moved(draft.known, service, None, false, draft.now).is_ok());
+    can.then_some((id, remedy))
+}
+
 /// What can be tried here.
-fn choices(draft: &Draft<'_>, service: &ServiceKnowledge, instance: &Instance, finding: &Finding) -> Vec<Choice> {
+fn choices(
+    draft: &Draft<'_>,
+    service: &ServiceKnowledge,
+    instance: &Instance,
+    finding: &Finding,
+    standing: InForce<'_>,
+) -> Vec<Choice> {
     let known = draft.known;
     let here = known.can_be_restarted(service);
     let slow = finding.cause == Cause::Instance(Fault::Slow);
@@ -279,7 +359,7 @@ fn choices(draft: &Draft<'_>, service: &ServiceKnowledge, instance: &Instance, f
         Cause::Change(Changed::Placement | Changed::Credentials) => false,
         Cause::Instance(_) | Cause::Need(_) | Cause::Provider(_) | Cause::Region(_) | Cause::OwnView => false,
     };
-    let elsewhere = move_by_itself(draft, service);
+    let elsewhere = move_by_itself(draft, service, standing);
     let is_asked = instance.repair.as_ref().is_some_and(|repair| repair.asked.is_some());
     let is_paid = elsewhere.as_ref().is_some_and(|elsewhere| elsewhere.price > Some(Amount::ZERO));
     let can = [
@@ -301,12 +381,12 @@ fn is_maintained_anew(service: &ServiceKnowledge) -> bool {
 }
 
 /// Moving it to a declared standby, where nothing of it serves. What no backup holds weighs against it, and its price.
-fn move_by_itself(draft: &Draft<'_>, service: &ServiceKnowledge) -> Option<Choice> {
+fn move_by_itself(draft: &Draft<'_>, service: &ServiceKnowledge, standing: InForce<'_>) -> Option<Choice> {
     let moved_lately = service.moved.as_ref().is_some_and(|moved| draft.now < moved.ended + MOVED_LATELY);
     if service.ready > 0 || moved_lately {
         return None;
     }
-    let it = can_move(draft.known, service, draft.now).ok()?;
+    let it = weigh_move(draft.known, service, &Terms::default(), standing).ok()?;
     // Nobody declared that it may be anywhere else: a person can still say so.
     if !service.spec.prefer.contains(&it.to.provider) {
         return None;

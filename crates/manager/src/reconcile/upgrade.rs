@@ -9,6 +9,7 @@ use ostler_model::estate::Occasion;
 use ostler_model::ids::InstanceId;
 use ostler_model::time::{Timestamp, in_words};
 
+use super::overrides;
 use super::service::backup_name;
 use crate::agenda::{Waits, closed, declared, is_offered, not_well, seek, waits};
 use crate::command::Command;
@@ -33,8 +34,11 @@ const BAD_MIN: i64 = 200;
 
 /// Looks for what is newer.
 pub(crate) fn look_for_newer(draft: &mut Draft<'_>) {
-    let agenda = seek(draft.known);
-    let names: Vec<_> = agenda.steps.iter().map(|step| step.service.clone()).collect();
+    let agenda = seek(draft.known, draft.standing());
+    overrides::weigh_skipped(draft, &agenda);
+    // Also where it was frozen, and is not there any more.
+    let noted = draft.known.overrides.all.values().flat_map(|it| it.without.upgrades.keys());
+    let names: Vec<_> = agenda.steps.iter().map(|step| &step.service).chain(noted).cloned().collect();
     draft.fact(FactKind::UpgradesSought { agenda: Box::new(agenda) });
     names.into_iter().for_each(|name| draft.look(Scope::Service(name)));
 }
@@ -61,6 +65,9 @@ fn begin(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
     let known = draft.known;
     let Some(step) = known.agenda.step_of(&service.spec.name) else { return };
     if let Some(waits) = waits(known, service, step, draft.now) {
+        if matches!(waits, Waits::Override(_)) {
+            overrides::weigh_frozen(draft, service, step);
+        }
         return wait(draft, service, &waits);
     }
     let AgendaStep { from, to, data, declared: by_file, .. } = step;
@@ -85,7 +92,8 @@ fn begin(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
 fn wait(draft: &mut Draft<'_>, service: &ServiceKnowledge, waits: &Waits) {
     let scope = || Scope::Service(service.spec.name.clone());
     match waits {
-        Waits::Asked | Waits::Window(None) => {}
+        // Its end is waited for anyway.
+        Waits::Asked | Waits::Window(None) | Waits::Override(_) => {}
         Waits::Window(Some(at)) | Waits::PutOff(at, _) => draft.wake(*at, scope()),
         Waits::Other(_) | Waits::TooMany(_) | Waits::NotWell(_) | Waits::Drill => {
             draft.wake(draft.now + LOOK_AGAIN, scope());
@@ -114,8 +122,8 @@ fn in_waves(draft: &mut Draft<'_>, service: &ServiceKnowledge, it: &Upgrading) {
     if left.is_empty() {
         return end(draft, service, it);
     }
-    if let Some(waits) =
-        closed(known, it.is_urgent(), draft.now).or_else(|| not_well(known, service).map(Waits::NotWell))
+    if let Some(waits) = closed(known, Some(&service.spec.name), it.is_urgent(), draft.standing())
+        .or_else(|| not_well(known, service).map(Waits::NotWell))
     {
         return wait(draft, service, &waits);
     }

@@ -23,6 +23,7 @@ use crate::verified::Checked;
 mod drills;
 mod levels;
 mod moves;
+mod overrides;
 mod upgrades;
 
 pub use self::drills::{DrillView, DrillingView};
@@ -31,6 +32,7 @@ use self::levels::levels;
 pub use self::levels::{BurnView, ExcludedView, LevelView};
 pub use self::moves::{LeftView, MovedView, MovingView};
 use self::moves::{left_view, moved_view, moving_view};
+pub use self::overrides::{OverrideView, overrides};
 pub use self::upgrades::{AvailableView, BlockedView, UpgradeView, UpgradedView};
 use self::upgrades::{available, blocked, upgrade_view, upgraded_view};
 
@@ -49,6 +51,9 @@ pub struct StatusView {
     pub down: bool,
     /// Its services, by name.
     pub services: Vec<ServiceView>,
+    /// What people instruct against, or ahead of, what ostler would decide.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overrides: Vec<OverrideView>,
 }
 
 /// One service.
@@ -256,6 +261,7 @@ pub fn status(known: &Knowledge, now: Timestamp) -> StatusView {
         id: known.uuid,
         settled: known.is_settled(),
         down: known.down,
+        overrides: overrides(known, None, now),
         services: known
             .services
             .values()

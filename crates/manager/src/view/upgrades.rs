@@ -141,7 +141,7 @@ pub(super) fn upgrade_view(known: &Knowledge, service: &ServiceKnowledge, now: T
         it.serves_since.filter(|_| it.passed < it.wave && it.returns.is_none()).map(|since| since + soak);
     let rest = service.rest_of_upgrade(it, declared(known).soak.get(), now);
     let goes_on = it.returns.is_none() && !it.back && it.held.is_none();
-    let closed = closed(known, it.is_urgent(), now).is_some();
+    let closed = closed(known, Some(&service.spec.name), it.is_urgent(), known.standing(now)).is_some();
     let waits = it.passed == it.wave && !it.data && (closed || backs_up(service, it));
     let over_by = rest.lasts.filter(|_| goes_on && !waits).map(|lasts| now + lasts);
     let window_until =
@@ -184,7 +184,8 @@ fn step_in_words(known: &Knowledge, service: &ServiceKnowledge, it: &Upgrading, 
         return "its data is backed up first".to_owned();
     }
     if it.passed == it.wave {
-        let waits = closed(known, it.is_urgent(), now).map(|waits| waits.in_words(now));
+        let waits = closed(known, Some(&service.spec.name), it.is_urgent(), known.standing(now))
+            .map(|waits| waits.in_words(now));
         let not_well = || not_well(known, service).map(|name| format!("not all is well with {name}"));
         return waits.or_else(not_well).unwrap_or_else(|| "the next wave begins".to_owned());
     }

@@ -7,8 +7,9 @@ use std::time::Duration;
 use ostler_manager::diagnosis::{Cause, Changed, Fault, Finding};
 use ostler_manager::remedy::Remedy;
 use ostler_manager::{
-    Aim, Brings, By, ClaimStep, Command, Diagnosis, Drill, DrillResult, Event, Fact, FactKind, Hit, Knowledge, Launch,
-    Measured, Outcome, OwnBuild, OwnStep, Process, ResumeCause, Scope, Verdict, check, decide, evolve, status,
+    Aim, Brings, By, ClaimStep, Command, Diagnosis, Difference, Drill, DrillResult, Elsewhere, Event, Fact, FactKind,
+    Hit, Instruction, Knowledge, Launch, Measured, Newer, Outcome, OwnBuild, OwnStep, Place, Process, ResumeCause,
+    Scope, Untreated, Verdict, WhyEnded, check, decide, evolve, status,
 };
 use ostler_model::catalog::{Limits, Placement};
 use ostler_model::estate::drills::Fault as DrillFault;
@@ -16,6 +17,7 @@ use ostler_model::estate::{Listen, Occasion};
 use ostler_model::health::{Exit, Health, Symptom, SymptomKind};
 use ostler_model::ids::{AttemptId, BindingId, CommandId, InstanceId, ServiceName};
 use ostler_model::outcome::{BackupMade, Counted, FailureClass, Observation, Proof, Running};
+use ostler_model::overrides::OverrideId;
 use ostler_model::time::{Span, Timestamp};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -234,7 +236,7 @@ fn happened() -> impl Strategy<Value = FactKind> {
             FactKind::Concluded { instance, finding: Finding { cause, evidence: Vec::new() } }
         }),
         5 => (instance(), remedy()).prop_map(|(instance, remedy)| {
-            FactKind::RemedyChosen { instance, remedy, weighed: Vec::new() }
+            FactKind::RemedyChosen { instance, remedy, weighed: Vec::new(), forced: Some(OverrideId(1)) }
         }),
         2 => (service(), 0..4_u32).prop_map(|(service, generation)| {
             FactKind::LaunchRejected { service, generation, why: "bad".to_owned() }
@@ -316,8 +318,54 @@ fn asked() -> impl Strategy<Value = FactKind> {
         ),
         Just(FactKind::SelfUpgrade { from: own_build(), to: own_build(), step: OwnStep::TakenBack { why: text() } }),
         drill().prop_map(|drill| FactKind::DrillBegan { drill }),
+        overridden(),
         drilled(),
         moved(),
+    ]
+}
+
+pub(crate) fn instruction() -> impl Strategy<Value = Instruction> {
+    let provider = || prop_oneof![Just("here"), Just("there")].prop_map(|name| name.parse().unwrap());
+    prop_oneof![
+        (service(), provider()).prop_map(|(service, provider)| Instruction::Pin { service, provider, plan: None }),
+        service().prop_map(|service| Instruction::Hold { service }),
+        provider().prop_map(|provider| Instruction::ForbidProvider { provider }),
+        service().prop_map(|service| Instruction::SkipUpgrade { service, version: None }),
+        prop::option::of(service()).prop_map(|service| Instruction::Freeze { service }),
+        (service(), remedy()).prop_map(|(service, remedy)| Instruction::ForceRemedy { service, remedy }),
+    ]
+}
+
+fn overridden() -> impl Strategy<Value = FactKind> {
+    let id = || (1..5_u32).prop_map(OverrideId);
+    let place = |provider: &str| Place {
+        provider: provider.parse().unwrap(),
+        offering: "program".parse().unwrap(),
+        plan: "small".parse().unwrap(),
+    };
+    let elsewhere = move || Elsewhere { with: place("here"), instead: place("there") };
+    let difference = prop_oneof![
+        (service(), any::<bool>())
+            .prop_map(move |(service, is)| Difference::Place { service, instead: is.then(elsewhere) }),
+        (service(), prop::option::of(any::<u32>())).prop_map(|(service, updates)| Difference::Upgrade {
+            service,
+            instead: updates.map(|updates| Newer { to: "2".to_owned(), updates })
+        }),
+        (instance(), remedy(), any::<u64>(), any::<bool>()).prop_map(|(instance, remedy, takes_ms, away)| {
+            Difference::Remedy { instance, instead: Some(Untreated { remedy, takes_ms, away }) }
+        }),
+        instance().prop_map(|instance| Difference::Remedy { instance, instead: None }),
+    ];
+    prop_oneof![
+        (id(), instruction(), time()).prop_map(|(id, instruction, until)| FactKind::OverrideBegan {
+            id,
+            instruction,
+            owner: "Ada".to_owned(),
+            reason: "so".to_owned(),
+            until
+        }),
+        (id(), difference).prop_map(|(id, difference)| FactKind::OverrideWeighed { id, difference }),
+        id().prop_map(|id| FactKind::OverrideEnded { id, end: WhyEnded::Expired }),
     ]
 }
 

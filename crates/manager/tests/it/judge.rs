@@ -87,6 +87,7 @@ impl World {
                 assert!(!twin || self.is_bought(instance.service()), "a twin of {instance}");
             }
             Command::Provision { instance } => {
+                self.assert_may_be_bought(instance);
                 let truth = self.truth(instance);
                 assert!(!truth.made || self.is_bought(instance.service()), "{instance} exists");
                 let durable = self.known.services.get(instance.service()).is_some_and(|s| self.known.is_durable(s));
@@ -186,6 +187,7 @@ impl World {
                     continue;
                 }
                 let decision = decide(&self.known, &Event::Look(scope.clone()), self.now);
+                self.assert_by_somebody(&decision);
                 assert_eq!(decision.facts, [], "after {event:?} nobody looked at {scope:?}");
             }
         }

@@ -17,6 +17,7 @@ mod evidence;
 mod facts;
 mod failover;
 mod judge;
+mod overridden;
 mod reading;
 mod rehearsal;
 mod rolling;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ostler_manager::{Ask, Settlement};
+use ostler_manager::{Ask, Instruction, Settlement};
 use ostler_model::catalog::Cost;
 use ostler_model::estate::backups::Prove;
 use ostler_model::estate::drills::Drills;
@@ -139,6 +139,36 @@ fn read_upgrade(text: &str) -> Upgrade {
     upgrade
 }
 
+/// `pin db there [plan]`, `hold db`, `forbid there`, `skip db [16.4]`, `freeze [db]`, `force db restart`; then `by NAME`,
+/// `for 2h`. Without `by` nobody answers for it, and without `for` it has no end.
+fn read_override(words: &[&str]) -> Ask {
+    let at = |word: &str| words.iter().position(|other| *other == word);
+    let after = |word: &str| at(word).and_then(|at| words.get(at + 1)).map(|text| (*text).to_owned());
+    let said = &words[..at("by").or(at("for")).unwrap_or(words.len())];
+    let instruction = match said {
+        ["pin", service, provider, plan @ ..] => Instruction::Pin {
+            service: name(service),
+            provider: provider.parse().unwrap(),
+            plan: plan.first().map(|plan| plan.parse().unwrap()),
+        },
+        ["hold", service] => Instruction::Hold { service: name(service) },
+        ["forbid", provider] => Instruction::ForbidProvider { provider: provider.parse().unwrap() },
+        ["skip", service, version @ ..] => Instruction::SkipUpgrade {
+            service: name(service),
+            version: version.first().map(|version| version.parse().unwrap()),
+        },
+        ["freeze", service @ ..] => Instruction::Freeze { service: service.first().map(|service| name(service)) },
+        ["force", service, remedy] => {
+            let remedy = serde_json::from_value((*remedy).into()).unwrap();
+            Instruction::ForceRemedy { service: name(service), remedy }
+        }
+        other => panic!("not an override: {other:?}"),
+    };
+    let owner = after("by").unwrap_or_default();
+    let reason = if owner.is_empty() { String::new() } else { "so it is".to_owned() };
+    Ask::Override { instruction, owner, reason, until: after("for").map(|until| until.parse().unwrap()) }
+}
+
 pub(crate) fn read_ask(words: &[&str]) -> Ask {
     match words {
         ["drill", service, fault, reason @ ..] => Ask::Drill {
@@ -158,6 +188,10 @@ pub(crate) fn read_ask(words: &[&str]) -> Ask {
         ["rollback", service, terms @ ..] => {
             Ask::Rollback { service: name(service), accept_loss: terms.contains(&"accept-loss") }
         }
+        ["override", "end", id] => {
+            Ask::EndOverride { id: id.parse().unwrap(), owner: "Eve".to_owned(), reason: "it is over".to_owned() }
+        }
+        ["override", words @ ..] => read_override(words),
         ["down"] => Ask::Down,
         ["restart", service] => Ask::Restart { service: name(service) },
         ["delete", service] => Ask::Delete { service: name(service) },

@@ -28,6 +28,7 @@
 //!   `ask backup db NAME`, `ask restore db NAME`, `ask prove db [NAME]`, `ask drop db NAME`, `ask failover db [to there] [accept-loss]`,
 //!   `ask back db`, `ask discard db-1`, `ask settle db-1/1 delete | release`,
 //!   `ask upgrade [db] [to RANGE] [despite REASON]`, `ask rollback db [accept-loss]`,
+//!   `ask override pin db there by Ada for 2h`, `ask override end override-1` (`reading.rs` has all of them),
 //!   `ask drill db FAULT [REASON]` (outside a window for that reason), `ask adopt db here NAME`, `ask release db`; `status`;
 //! - `sell db offering=O [plan=P]` sells `sold-db`, `admit app to db` lets `guest-app` use it, `end sold-db` takes it back.
 
@@ -38,7 +39,8 @@ use std::sync::Arc;
 
 use ostler_manager::level::Traffic;
 use ostler_manager::{
-    Ask, Checked, Command, Decision, Event, FactKind, Reason, ResumeCause, Scope, UpgradeView, decide, status,
+    Ask, Checked, Command, Decision, Event, FactKind, Reason, ResumeCause, Scope, UpgradeView, decide, overrides,
+    status,
 };
 use ostler_model::catalog::{Catalog, Maintenance};
 use ostler_model::health::{Health, Symptom, SymptomKind};
@@ -348,6 +350,9 @@ impl Story {
                 let _ =
                     writeln!(self.text, "    drill {}: {:?}, {} days ago", drill.fault, drill.verdict, drill.days_ago);
             }
+            for view in overrides(&self.world.known, Some(&service.name), self.world.now) {
+                let _ = writeln!(self.text, "    {} of {}: {}: {:?}", view.id, view.owner, view.what, view.without);
+            }
             for trouble in service.troubles {
                 let _ = writeln!(self.text, "    trouble: {trouble}");
             }
@@ -483,6 +488,13 @@ stories! {
     needs_a_person
     never_ready
     nothing_changed
+    override_forbid
+    override_force
+    override_freeze
+    override_hold
+    override_pin
+    override_refused
+    override_skip
     own_view
     probe_cannot_be_made
     proven

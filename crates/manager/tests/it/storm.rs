@@ -20,6 +20,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, RngSeed};
 
+use crate::overridden::{assert_expired_changes_nothing, begin, end, instruction};
 use crate::support::{admit, estate, given, local, name, provide, sell, service, with_provider};
 use crate::world::{Flaw, World};
 
@@ -137,13 +138,22 @@ enum AskKind {
     Delete,
     Backup,
     Restore,
-    FailOver { accept_loss: bool },
+    FailOver {
+        accept_loss: bool,
+    },
     FailBack,
     Prove,
     DropBackup,
     Drill(Fault),
-    Upgrade { one: bool },
-    Rollback { accept_loss: bool },
+    Upgrade {
+        one: bool,
+    },
+    Rollback {
+        accept_loss: bool,
+    },
+    /// What is instructed by the number, of what and where by the place; for so many seconds.
+    Override(u8, u64),
+    EndOverride,
 }
 
 /// What others do who buy from the estate.
@@ -179,6 +189,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => prop::sample::select(Fault::ALL.to_vec()).prop_map(AskKind::Drill),
         2 => any::<bool>().prop_map(|one| AskKind::Upgrade { one }),
         2 => any::<bool>().prop_map(|accept_loss| AskKind::Rollback { accept_loss }),
+        5 => (any::<u8>(), 1..600_u64).prop_map(|(kind, seconds)| AskKind::Override(kind, seconds)),
+        2 => Just(AskKind::EndOverride),
     ];
     let trade = prop_oneof![
         3 => any::<bool>().prop_map(|large| Trade::Sell { large }),
@@ -378,6 +390,11 @@ impl Storm {
             AskKind::DropBackup => Ask::DropBackup { service, name: format!("b{}", at / 8) },
             AskKind::Upgrade { one } => Ask::Upgrade { service: one.then_some(service), to: None, despite: None },
             AskKind::Rollback { accept_loss } => Ask::Rollback { service, accept_loss },
+            AskKind::Override(kind, seconds) => begin(instruction(service, kind, at), seconds),
+            AskKind::EndOverride => match nth(self.world.overrides.keys().copied(), at) {
+                Some(id) => end(id),
+                None => return,
+            },
             AskKind::Drill(fault) => Ask::Drill { service, fault, lasts: None, despite: None },
         };
         let _ = self.world.give(&Event::Asked(ask));
@@ -387,6 +404,9 @@ impl Storm {
     /// bounded: the longest pause is five minutes, and a repair has its turn within a few of them.
     fn calm(&mut self) {
         let world = &mut self.world;
+        for id in world.overrides.keys().copied().collect::<Vec<_>>() {
+            let _ = world.give(&Event::Asked(end(id)));
+        }
         world.never_ready.clear();
         world.flawed.clear();
         world.crashing.clear();
@@ -452,7 +472,8 @@ fn upgrade_is_due(known: &Knowledge, now: Timestamp) -> bool {
     known.agenda.steps.iter().any(|step| {
         let service = known.services.get(&step.service).filter(|service| known.is_wanted(service));
         service.is_some_and(|service| match waits(known, service, step, now) {
-            None | Some(Waits::Other(_) | Waits::TooMany(_) | Waits::NotWell(_) | Waits::Drill) => true,
+            None
+            | Some(Waits::Other(_) | Waits::TooMany(_) | Waits::NotWell(_) | Waits::Drill | Waits::Override(_)) => true,
             Some(Waits::Asked | Waits::Window(_) | Waits::PutOff(..)) => false,
         })
     })
@@ -665,6 +686,7 @@ proptest! {
         steps in vec(step(), 0..150),
     ) {
         let mut storm = storm(&estates, at_once, &steps);
+        assert_expired_changes_nothing(&storm.world);
         storm.calm();
         assert_nothing_left(&mut storm.world);
         assert_facts_are_all(&storm.world);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ostler_manager::{AgendaStep, Brings, By, Command, FactKind, Outcome, UpgradeStep, named};
+use ostler_manager::{AgendaStep, Brings, By, Command, Difference, FactKind, Outcome, Untreated, UpgradeStep, named};
 use ostler_model::health::{Exit, Health, SymptomKind};
 use ostler_model::ids::CommandId;
 use ostler_model::outcome::Observation;
@@ -105,11 +105,12 @@ pub(crate) fn in_line(fact: &FactKind, orders: &BTreeMap<CommandId, Command>) ->
         },
         FactKind::RepairBegan { instance, diagnosis } => format!("concluded: {instance} {}", diagnosis.in_words()),
         FactKind::Concluded { instance, finding } => format!("behind it: {instance}: {}", finding.cause.in_words()),
-        FactKind::RemedyChosen { instance, remedy, weighed } => {
+        FactKind::RemedyChosen { instance, remedy, weighed, forced } => {
             let others: Vec<&str> =
                 weighed.iter().filter(|other| other.remedy != *remedy).map(|other| other.remedy.in_words()).collect();
             let others = if others.is_empty() { String::new() } else { format!(", rather than {}", others.join(", ")) };
-            format!("tried: {instance}: {}{others}", remedy.in_words())
+            let forced = forced.map_or_else(String::new, |id| format!(", as {id} says"));
+            format!("tried: {instance}: {}{others}{forced}", remedy.in_words())
         }
         FactKind::LaunchRejected { service, generation, why } => {
             format!("launch {generation} of {service} is taken back: {why}")
@@ -177,6 +178,17 @@ pub(crate) fn in_line(fact: &FactKind, orders: &BTreeMap<CommandId, Command>) ->
             format!("newer: {}", steps.into_iter().chain(blocked).collect::<Vec<_>>().join("; "))
         }
         FactKind::Upgrade { service, step } => format!("{service}: {}", upgrade_in_line(step)),
+        FactKind::OverrideBegan { id, instruction, owner, until, .. } => {
+            format!("{id} of {owner}: {instruction}, until {}", in_words(until.since(START)))
+        }
+        FactKind::OverrideWeighed { id, difference } => {
+            let away = match difference {
+                Difference::Remedy { instead: Some(Untreated { away: true, .. }), .. } => ", and nothing serves",
+                _ => "",
+            };
+            format!("without {id} {}{away}", difference.in_words())
+        }
+        FactKind::OverrideEnded { id, end } => format!("{id} stands no more: {}", end.in_words()),
         FactKind::SelfUpgrade { .. } => "ostler itself is replaced".to_owned(),
         FactKind::LossAccepted { .. } => "a loss of facts is accepted".to_owned(),
     })

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use ostler_manager::UpgradeStep;
 use ostler_manager::{
-    Brings, Callers, Checked, Command, Decision, Drill, Event, Fact, FactKind, Instance, Knowledge, Measured, Origin,
-    Outcome, Process, ResumeCause, Scope, ServiceKnowledge, Target, check, evolve, take,
+    Brings, Callers, Checked, Command, Decision, Drill, Event, Fact, FactKind, Instance, Instruction, Knowledge,
+    Measured, Origin, Outcome, Process, ResumeCause, Scope, ServiceKnowledge, Target, check, evolve, take,
 };
 use ostler_model::estate::drills::Fault;
 use ostler_model::health::{Exit, Health, Symptom, SymptomKind};
 use ostler_model::ids::{AttemptId, BindingId, CommandId, InstanceId, ServiceName};
 use ostler_model::outcome::{Failure, FailureClass, Observation, Running};
+use ostler_model::overrides::OverrideId;
 use ostler_model::time::Timestamp;
 use ostler_model::version::Version;
 
@@ -97,6 +98,8 @@ pub(crate) struct World {
     pub(crate) used: BTreeSet<InstanceId>,
     /// What a move made and callers have not been sent to yet: with its data, or not.
     pub(crate) brought: BTreeMap<InstanceId, bool>,
+    /// What people instruct against what would be decided, and until when.
+    pub(crate) overrides: BTreeMap<OverrideId, (Instruction, Timestamp)>,
     /// Versions that are no good.
     pub(crate) flawed: BTreeMap<(ServiceName, Version), Flaw>,
     /// What `Prove` finds is not so.
@@ -192,7 +195,12 @@ impl World {
     }
 
     fn record(&mut self, fact: &FactKind) {
+        self.judge_overridden(fact);
         match fact {
+            FactKind::OverrideBegan { id, instruction, until, .. } => {
+                self.overrides.insert(*id, (instruction.clone(), *until));
+            }
+            FactKind::OverrideEnded { id, .. } => drop(self.overrides.remove(id)),
             FactKind::MoveBegan { service, .. } => {
                 self.sick.retain(|id| id.service() != service);
                 self.brought.retain(|id, _| id.service() != service);

@@ -23,6 +23,7 @@ mod data;
 mod drills;
 mod failover;
 mod kills;
+mod overrides;
 mod own;
 mod priced;
 mod self_upgrade;
