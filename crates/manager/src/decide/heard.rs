@@ -482,10 +482,6 @@ impl Draft<'_> {
         let known = self.known;
         let can_begin = |id: &&InstanceId| {
             known.services.get(id.service()).is_some_and(|service| {
-                let instance = service.instances.get(&id.number());
-                if instance.is_some_and(|instance| service.held_back(id, instance, self.standing()).is_some()) {
-                    return false; // nobody may repair it
-                }
                 match service.instances.get(&id.number()).map(|instance| instance.phase) {
                     Some(Phase::Running) if !known.can_be_restarted(service) => false, // nobody here can repair it
                     Some(Phase::Running | Phase::Stopped) => self.missing_needs(service).is_empty(),
@@ -493,17 +489,16 @@ impl Draft<'_> {
                 }
             })
         };
-        let due: Vec<Scope> = known
-            .sick
-            .iter()
-            .take_while(|(from, _)| *from <= self.now)
-            .take(SEARCHED_MAX)
-            .map(|(_, instance)| instance)
-            .filter(can_begin)
-            .take(NEXT_IN_LINE)
-            .cloned()
-            .map(Scope::Instance)
-            .collect();
+        let is_held = |id: &&InstanceId| {
+            let service = known.services.get(id.service());
+            let found = service.and_then(|service| Some((service, service.instances.get(&id.number())?)));
+            found.is_some_and(|(service, instance)| service.held_back(id, instance, self.standing()).is_some())
+        };
+        let due = known.sick.iter().take_while(|(from, _)| *from <= self.now).take(SEARCHED_MAX);
+        let due: Vec<&InstanceId> = due.map(|(_, instance)| instance).filter(can_begin).collect();
+        // Who is held by a person takes nobody's turn, and is looked at all the same: what would be done may be clear now.
+        let (held, others): (Vec<&InstanceId>, Vec<&InstanceId>) = due.into_iter().partition(is_held);
+        let due = others.into_iter().take(NEXT_IN_LINE).chain(held).cloned().map(Scope::Instance);
         self.decision.look.extend(due);
     }
 
