@@ -175,6 +175,7 @@ fn every_key_arrives() {
         drill: None,
         upgrade: None,
         accounts: Default::default(),
+        audit: Default::default(),
     };
     assert_eq!(good(include_str!("estates/full.toml")).estate, expected);
 }

@@ -259,6 +259,7 @@ impl Sketch {
             drill: Some(Box::new(drills())),
             upgrade: None,
             accounts: Default::default(),
+            audit: Default::default(),
         };
         Town {
             estate: Arc::new(estate),

@@ -72,6 +72,7 @@ pub(crate) fn estate(at_once_percent: u8, services: Vec<Service>) -> Estate {
         drill: None,
         upgrade: None,
         accounts: Default::default(),
+        audit: Default::default(),
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use self::accounts::{Accounts, Pricing};
+use self::audit::Audit;
 use self::backups::{Backups, PROVE_EVERY, Prove};
 use self::certificate::Certificate;
 use self::contract::Contract;
@@ -31,6 +32,7 @@ use crate::time::Span;
 use crate::version::VersionRange;
 
 pub mod accounts;
+pub mod audit;
 pub mod backups;
 pub mod certificate;
 pub mod contract;
@@ -90,6 +92,9 @@ pub struct Estate {
     /// How its books are kept.
     #[serde(default, skip_serializing_if = "Accounts::is_usual")]
     pub accounts: Accounts,
+    /// How often what is recorded is signed, and who keeps that.
+    #[serde(default, skip_serializing_if = "Audit::is_usual")]
+    pub audit: Audit,
 }
 
 impl Estate {

@@ -15,6 +15,7 @@ use self::failures::Whose;
 use self::reader::{Fields, Key, Reader, Value, parse_name};
 use self::recover::Reading;
 use self::service::Draft;
+use super::audit::Audit;
 use super::backups::Backups;
 use super::{Estate, SERVICES_MAX};
 use crate::diagnostics::Problems;
@@ -22,6 +23,7 @@ use crate::ids::{ProviderName, ServiceName};
 
 mod accounts;
 mod address;
+mod audit;
 mod backups;
 mod checks;
 mod contracts;
@@ -121,6 +123,7 @@ const DOCUMENT: &[Key] = &[
     ("backups", "[backups]"),
     ("drill", "[drill]"),
     ("upgrade", "[upgrade]"),
+    ("audit", "[audit]"),
 ];
 
 /// An estate, and the certificates that its providers name.
@@ -146,6 +149,10 @@ fn read_document<'t>(reader: &mut Reader<'_>, folder: &Path, tree: &'t DeTable<'
         Some(value) => backups::read(reader, folder, value),
         None => Some(Backups::default()),
     };
+    let audit = match fields.optional("audit") {
+        Some(value) => audit::read(reader, folder, value),
+        None => Some(Audit::default()),
+    };
     let names: BTreeSet<ServiceName> = drafts.iter().map(|draft| draft.name.clone()).collect();
     let drill = fields.optional("drill").and_then(|value| drills::read(reader, &names, value)).map(Box::new);
     let upgrade = fields.optional("upgrade").and_then(|value| upgrade::read(reader, value)).map(Box::new);
@@ -169,6 +176,7 @@ fn read_document<'t>(reader: &mut Reader<'_>, folder: &Path, tree: &'t DeTable<'
         drill,
         upgrade,
         accounts,
+        audit: audit?,
     };
     Some((estate, providers.certificates))
 }
