@@ -139,7 +139,9 @@ fn spoilt(proof: &[TreeHash]) -> Vec<Vec<TreeHash>> {
             change(&mut spoilt);
             spoilt
         };
-        all.push(change(&|proof| drop(proof.remove(n))));
+        all.push(change(&|proof| {
+            proof.remove(n);
+        }));
         all.push(change(&|proof| proof[n].0[n % 32] ^= 1));
         all.push(change(&|proof| proof.insert(n, TreeHash([7; 32]))));
     }

@@ -19,6 +19,7 @@ use ostler_model::month::Month;
 use ostler_model::nearest::nearest;
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::audit::follow::Signing;
 use crate::books::over_budget;
 use crate::builds;
 use crate::clock;
@@ -62,6 +63,8 @@ pub struct Context {
     pub selling: Selling,
     /// Held while another build is being proven.
     pub upgrading: Arc<tokio::sync::Mutex<()>>,
+    /// Whoever signs what is recorded.
+    pub signing: Signing,
 }
 
 /// Listens on `path`, for this user only.
@@ -121,6 +124,15 @@ async fn answer(mut line: Line, context: Context) -> io::Result<()> {
         Request::Verify { service } => line.send(&verified(&context, service).await).await,
         Request::Facts(query) => line.send(&facts(&context, query).await).await,
         Request::Books { month } => line.send(&books_of(&context, month).await).await,
+        Request::SignCheckpoint => {
+            let response = match context.signing.sign(&context.handle, &context.home).await {
+                Ok(text) => Response::Checkpoint { text },
+                Err(error) => {
+                    Response::Refused(Refused::from_error("cannot sign a checkpoint", &error, error.remedy()))
+                }
+            };
+            line.send(&response).await
+        }
         Request::Seen => line.send(&seen_so_far(&context).await).await,
         Request::Preview(file) => line.send(&preview_of(&context, file).await).await,
         Request::WeighMove { service, to, accept_loss } => {
