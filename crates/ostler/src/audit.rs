@@ -108,6 +108,9 @@ fn tell(bar: &ProgressBar) -> impl FnMut(u64, u64) + '_ {
 
 fn verify_journal(arguments: &Verify, common: &Common) -> Outcome<u8> {
     let home = place::of_command(common)?;
+    if !home.folder().join(ostler_journal::JOURNAL_FILE).exists() {
+        return Err(no_journal(&home));
+    }
     let key = arguments.key.as_deref().map(key_from).transpose()?;
     let checkpoints = arguments.checkpoint.iter().map(|path| place::absolute(path)).collect();
     let progress = bar(common);
@@ -201,7 +204,8 @@ fn key_or_home(arguments: &Verify, common: &Common) -> Outcome<PublicKey> {
 
 fn verify_file(path: &Path, arguments: &Verify, common: &Common) -> Outcome<u8> {
     let what = format!("cannot accept {}", path.display());
-    let text = read_bounded(path).map_err(|error| Failure::of(&what, &error, "name the file of a proof"))?;
+    let text =
+        read_bounded(path).map_err(|error| Failure::of(&what, &error, "name the file of a proof or a checkpoint"))?;
     let key = key_or_home(arguments, common)?;
     let again = "ask for it again where it was made; it proves nothing as it is";
     let fail = |error: &dyn std::error::Error| Failure::of(&what, error, again);

@@ -170,7 +170,7 @@ fn every_bit_of_a_stored_fact_counts_and_is_located() {
     let place = Place::new(12);
     place.sign(&place.own(), 12);
     let database = place.database();
-    for fact in [1, 3, 7, 12] {
+    for fact in [1_i64, 3, 7, 12] {
         let stored = |column: &str| -> Vec<u8> {
             let sql = format!("SELECT CAST({column} AS BLOB) FROM facts WHERE position = ?1");
             database.query_row(&sql, [fact], |row| row.get(0)).unwrap()
@@ -183,24 +183,24 @@ fn every_bit_of_a_stored_fact_counts_and_is_located() {
                 let mut flipped = whole.clone();
                 flipped[bit / 8] ^= 1 << (bit % 8);
                 database.execute(&sql, params![flipped, fact]).unwrap();
-                assert_eq!(place.first_bad(), fact, "bit {bit} of {column}");
+                assert_eq!(place.first_bad(), fact.unsigned_abs(), "bit {bit} of {column}");
             }
             database.execute(&sql, params![whole, fact]).unwrap();
         }
         let at: i64 = database.query_row("SELECT at FROM facts WHERE position = ?1", [fact], |row| row.get(0)).unwrap();
         for bit in 0..64 {
             database.execute("UPDATE facts SET at = ?1 WHERE position = ?2", params![at ^ 1 << bit, fact]).unwrap();
-            assert_eq!(place.first_bad(), fact, "bit {bit} of its time");
+            assert_eq!(place.first_bad(), fact.unsigned_abs(), "bit {bit} of its time");
         }
         database.execute("UPDATE facts SET at = ?1 WHERE position = ?2", params![at, fact]).unwrap();
         for bit in 0..63 {
-            let other = fact as i64 ^ 1 << bit;
+            let other = fact ^ 1 << bit;
             let taken: bool = database
                 .query_row("SELECT count(*) > 0 FROM facts WHERE position = ?1", [other], |row| row.get(0))
                 .unwrap();
             if !taken {
                 database.execute("UPDATE facts SET position = ?1 WHERE position = ?2", params![other, fact]).unwrap();
-                assert!(place.first_bad() <= fact, "bit {bit} of its place");
+                assert!(place.first_bad() <= fact.unsigned_abs(), "bit {bit} of its place");
                 database.execute("UPDATE facts SET position = ?1 WHERE position = ?2", params![fact, other]).unwrap();
             }
         }

@@ -14,12 +14,13 @@ fn signed(ostler: &Ostler) {
     wait_until("something is signed", || ostler.home.join("checkpoints/key.txt").exists());
 }
 
-/// Changes a bit of the first fact in the database file.
+/// Changes a bit of the first fact in the database file, wherever the bytes lie: some are left over in unused room.
 fn spoil(database: &Path) {
     let mut bytes = fs::read(database).unwrap();
     let what = b"\"fact\":\"estate-founded\"";
-    let at = bytes.windows(what.len()).position(|window| window == what).unwrap();
-    bytes[at + 9] ^= 1;
+    let places: Vec<usize> = (0..bytes.len() - what.len()).filter(|at| bytes[*at..].starts_with(what)).collect();
+    assert!(!places.is_empty());
+    places.into_iter().for_each(|at| bytes[at + 9] ^= 1);
     fs::write(database, bytes).unwrap();
 }
 

@@ -328,5 +328,6 @@ fn compare(
         }
         lost.push(voucher.checkpoint.head.size);
     }
+    lost.dedup();
     Ok((edge, lost))
 }

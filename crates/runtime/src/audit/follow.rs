@@ -136,13 +136,15 @@ async fn prepare(
     note: &Arc<dyn Fn(String) + Send + Sync>,
 ) -> Result<(), NotSigned> {
     let signer = handle.ask(|engine, _| Signer::of(engine.journal(), engine.knowledge())).await?;
-    let (folder, told) = (home.folder().to_owned(), note.clone());
+    let (folder, told, former) = (home.folder().to_owned(), note.clone(), signer.since());
     let built = spawn_blocking(move || build(&signer, &folder, &*told)).await.expect("hashing does not panic")?;
     if let Some(differs) = built.differs {
         let agrees = built.agrees.map_or(0, |head| head.size);
         if !accepts_loss {
-            return Err(NotSigned::Differs { differs, agrees });
+            return Err(NotSigned::Differs { differs, agrees: Some(agrees) });
         }
+        // Each loss has an origin of its own; what is the same up to a fact is so up to the one before, too.
+        let agrees = if former == Some(agrees) { agrees.saturating_sub(1) } else { agrees };
         note(format!("the facts after {agrees} are not those that were signed, and a person accepted that"));
         let kept =
             handle.ask(move |engine, _| engine.journal_mut().meta_set(SINCE, agrees.to_string().as_bytes())).await;
@@ -197,7 +199,7 @@ pub fn sign_at_rest(
     let signer = Signer::of(journal, known)?;
     let built = Kept::build(home, &signer.heads(home, Which::Newest)?, said)?;
     if let Some(differs) = built.differs {
-        return Err(NotSigned::Differs { differs, agrees: built.agrees.map_or(0, |head| head.size) });
+        return Err(NotSigned::Differs { differs, agrees: None });
     }
     let text = signer.sign(built.tree.head(), home)?;
     signer.hand_over(home)?;

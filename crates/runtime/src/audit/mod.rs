@@ -40,16 +40,12 @@ pub enum NotSigned {
     #[error("the tree over all facts is not made yet, or the facts do not fit what was signed before")]
     NoTree,
     /// The facts are not those that were signed before.
-    #[error(
-        "the facts are not those of checkpoint {}, which was signed before: {}",
-        differs.size,
-        match agrees { 0 => "none of them is vouched for".to_owned(), agrees => format!("they are up to fact {agrees}") }
-    )]
+    #[error("the facts are not those of checkpoint {}, which was signed before{}", differs.size, up_to(*agrees))]
     Differs {
         /// The checkpoint.
         differs: Head,
-        /// Up to which fact an older checkpoint agrees.
-        agrees: u64,
+        /// Up to which fact an older checkpoint agrees, if that was looked for.
+        agrees: Option<u64>,
     },
     /// What is kept is no checkpoint of this estate.
     #[error("`{path}` is no checkpoint of this estate")]
@@ -75,6 +71,14 @@ pub enum NotSigned {
         #[source]
         cause: std::io::Error,
     },
+}
+
+fn up_to(agrees: Option<u64>) -> String {
+    match agrees {
+        None => String::new(),
+        Some(0) => ": no older one agrees with them".to_owned(),
+        Some(agrees) => format!(": up to fact {agrees} they are"),
+    }
 }
 
 impl NotSigned {
@@ -125,6 +129,11 @@ impl Signer {
         Ok(Self { origin, seed, key, witness: estate.audit.witness.clone() })
     }
 
+    /// The last fact before the loss that was accepted last.
+    fn since(&self) -> Option<u64> {
+        self.origin.since
+    }
+
     /// What was signed under the same origin and is kept, in the home and by the witness: all of it, or the newest of each.
     fn signed(&self, home: &Path, which: Which) -> Result<Vec<Checkpoint>, NotSigned> {
         let own = keep::list(&home.join(CHECKPOINTS_FOLDER)).map_err(|cause| keep_failed(home, cause))?;
@@ -170,7 +179,7 @@ impl Signer {
         let signed = self.heads(home, Which::Newest)?;
         let other = signed.into_iter().find(|old| old.size > head.size || old.size == head.size && *old != head);
         if let Some(differs) = other {
-            return Err(NotSigned::Differs { differs, agrees: 0 });
+            return Err(NotSigned::Differs { differs, agrees: None });
         }
         let checkpoint = Checkpoint { origin: self.origin.clone(), head };
         let text = note::sign(&checkpoint, &self.seed).ok_or(NotSigned::NoKey)?;
