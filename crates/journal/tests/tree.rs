@@ -88,8 +88,11 @@ fn leaves(count: usize) -> Vec<Vec<u8>> {
     (0..count).map(|n| format!("leaf {n}").into_bytes()).collect()
 }
 
-/// Full subtrees out of all leaves.
-struct All(Vec<TreeHash>);
+/// Full subtrees out of all leaves; what was hashed once is remembered.
+struct All {
+    leaves: Vec<TreeHash>,
+    known: HashMap<(u64, u64), TreeHash>,
+}
 
 impl Nodes for All {
     type Error = Infallible;
@@ -97,15 +100,20 @@ impl Nodes for All {
     fn full(&mut self, first: u64, count: u64) -> Result<TreeHash, Infallible> {
         assert!(count.is_power_of_two() && first.is_multiple_of(count));
         if count == 1 {
-            return Ok(self.0[usize::try_from(first).unwrap()]);
+            return Ok(self.leaves[usize::try_from(first).unwrap()]);
+        }
+        if let Some(known) = self.known.get(&(first, count)) {
+            return Ok(*known);
         }
         let half = count / 2;
-        Ok(node_hash(self.full(first, half)?, self.full(first + half, half)?))
+        let hash = node_hash(self.full(first, half)?, self.full(first + half, half)?);
+        self.known.insert((first, count), hash);
+        Ok(hash)
     }
 }
 
 fn nodes(leaves: &[Vec<u8>]) -> All {
-    All(leaves.iter().map(|leaf| leaf_hash(leaf)).collect())
+    All { leaves: leaves.iter().map(|leaf| leaf_hash(leaf)).collect(), known: HashMap::new() }
 }
 
 fn plain(hashes: &[TreeHash]) -> Vec<[u8; 32]> {

@@ -273,7 +273,7 @@ standard = "9.00"
 
 #[test]
 fn every_key_of_audit_arrives() {
-    let text = "[estate]\nname = \"shop\"\n";
+    let text = "[estate]\nname = \"shop\"\n\n[provider.here]\nkind = \"host\"\n\n";
     assert_eq!(good(text).estate.audit, Audit::default());
     assert_eq!(good(&format!("{text}[audit]\n")).estate.audit, Audit::default());
     for (witness, expected) in [("./kept", "kept"), ("kept", "kept"), ("/mnt/kept", "/mnt/kept")] {
