@@ -6,6 +6,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, BufWriter, ErrorKind, Write};
+use std::ops::ControlFlow;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -210,15 +211,28 @@ pub(crate) fn read(folder: &Path, after: Position, to: Position) -> Result<Vec<R
 
 /// Checks that the archive's chain leads from the first fact to `begin`, where the database goes on.
 pub(crate) fn verify(folder: &Path, begin: Mark) -> Result<(), ReadError> {
+    walk(folder, begin, |_| ControlFlow::Continue(()))
+}
+
+/// The same, and shows every fact, oldest first, until `visit` breaks off. A file is checked as a whole before a fact of
+/// it is shown.
+pub(crate) fn walk(
+    folder: &Path,
+    begin: Mark,
+    mut visit: impl FnMut(&Record) -> ControlFlow<()>,
+) -> Result<(), ReadError> {
     let listed = list(folder)?;
     let mut mark = Mark::START;
     while mark.position < begin.position {
         let first = mark.position.0 + 1;
         let file = listed.iter().find(|file| file.from == first && file.to <= begin.position.0);
         let file = file.ok_or_else(|| missing(folder, first))?;
-        let (before, _, after) = file.read()?;
+        let (before, records, after) = file.read()?;
         if before != mark {
             return Err(file.damaged(first, "its chain does not follow from the facts before it"));
+        }
+        if records.iter().try_for_each(&mut visit).is_break() {
+            return Ok(());
         }
         mark = after;
     }

@@ -1,4 +1,5 @@
-//! Backing up and restoring ostler's own knowledge: the journal, its archive and, if wanted, the key.
+//! Backing up and restoring ostler's own knowledge: the journal, its archive, what was signed about it and, if
+//! wanted, the key.
 //!
 //! The services' data are not in it: they have backups of their own. A backup is a folder of ordinary files with a
 //! manifest. Invariants: a backup or a restored home appears complete, checked and durable, or not at all; the home
@@ -23,7 +24,7 @@ use crate::error::{Cause, ReadError};
 use crate::sealed::{Key, KeyError, sync_folder};
 use crate::sqlite::{Files, verify_copy};
 use crate::witness::Witness;
-use crate::{ARCHIVE_FOLDER, JOURNAL_FILE, KEY_FILE, WITNESS_FILE, archive};
+use crate::{ARCHIVE_FOLDER, CHECKPOINTS_FOLDER, JOURNAL_FILE, KEY_FILE, WITNESS_FILE, archive};
 
 const MANIFEST: &str = "manifest.json";
 const FORMAT: u32 = 1;
@@ -174,6 +175,15 @@ pub fn backup(home: &Path, to: &Path, at: Timestamp, key: KeyInBackup) -> Result
         return Err(HomeError::NoJournal { path: home.into() });
     }
     let new = Unfinished::make(to)?;
+    // What was signed comes first: a copy holds every fact that a checkpoint in it is about.
+    let signed = home.join(CHECKPOINTS_FOLDER);
+    let checkpoints = checkpoints(&signed).map_err(HomeError::io(&signed))?;
+    if !checkpoints.is_empty() {
+        make_folder(&new.path.join(CHECKPOINTS_FOLDER))?;
+    }
+    for name in checkpoints {
+        copy(&signed.join(&name), &new.path.join(CHECKPOINTS_FOLDER).join(&name))?;
+    }
     copy_database(&files.journal, &new.path.join(JOURNAL_FILE))?;
     // The archive comes second: what left the database since is then in both.
     let archived = archive::files(&files.archive).map_err(HomeError::io(&files.archive))?;
@@ -273,9 +283,10 @@ impl Unfinished {
 
     /// Makes it durable and gives it its final name, over at most an empty folder.
     fn finish(mut self, target: &Path) -> Result<(), HomeError> {
-        let archive = self.path.join(ARCHIVE_FOLDER);
-        if archive.is_dir() {
-            sync_folder(&archive).map_err(HomeError::io(&archive))?;
+        for folder in [ARCHIVE_FOLDER, CHECKPOINTS_FOLDER].map(|name| self.path.join(name)) {
+            if folder.is_dir() {
+                sync_folder(&folder).map_err(HomeError::io(&folder))?;
+            }
         }
         sync_folder(&self.path).map_err(HomeError::io(&self.path))?;
         fs::rename(&self.path, target).map_err(HomeError::io(target))?;
@@ -348,6 +359,28 @@ fn hash(source: &mut File, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io:
     }
 }
 
+/// The names of the checkpoints in a folder, and of the key beside them.
+fn checkpoints(folder: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        // What is not whole yet has another ending.
+        let name = entry.file_name().into_string().ok().filter(|name| name.ends_with(".txt"));
+        if let Some(name) = name
+            && entry.file_type()?.is_file()
+        {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
 /// All files of a copy, in order of their paths.
 fn entries(folder: &Path) -> Result<Vec<Entry>, HomeError> {
     let mut paths: Vec<String> = [JOURNAL_FILE, WITNESS_FILE, KEY_FILE]
@@ -360,6 +393,9 @@ fn entries(folder: &Path) -> Result<Vec<Entry>, HomeError> {
         let name = file.path.file_name().unwrap_or_default().to_string_lossy();
         paths.push(format!("{ARCHIVE_FOLDER}/{name}"));
     }
+    let signed = folder.join(CHECKPOINTS_FOLDER);
+    let names = checkpoints(&signed).map_err(HomeError::io(&signed))?;
+    paths.extend(names.into_iter().map(|name| format!("{CHECKPOINTS_FOLDER}/{name}")));
     paths.sort();
     let entry = |path: String| {
         let full = folder.join(&path);

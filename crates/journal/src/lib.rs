@@ -10,10 +10,12 @@ pub mod archive;
 mod chain;
 mod error;
 pub mod home;
+mod kept;
 mod limits;
 mod memory;
 pub mod sealed;
 mod sqlite;
+pub mod tree;
 mod witness;
 mod writer;
 
@@ -24,9 +26,10 @@ use ostler_model::time::Timestamp;
 use zeroize::Zeroizing;
 
 pub use error::{AppendError, Cause, Damage, OpenError, ReadError};
+pub use kept::{Built, Grown, Kept, TreeError};
 pub use limits::{BODY_BYTES_MAX, KIND_BYTES_MAX, READ_AT_ONCE_MAX, SECRET_BYTES_MAX, SNAPSHOT_BYTES_MAX};
 pub use memory::Memory;
-pub use sqlite::{Archived, GivenUp, OpenOptions, Opened, Sqlite, Verified};
+pub use sqlite::{Archived, GivenUp, OpenOptions, Opened, Reader, Sqlite, Verified};
 /// The version of the journal's layout in its file; what an older build wrote is brought up to it when it is opened.
 pub const LAYOUT: u32 = sqlite::LAYOUT;
 
@@ -38,6 +41,10 @@ pub const JOURNAL_FILE: &str = "journal.db";
 pub const WITNESS_FILE: &str = "journal.witness";
 /// The key of the sealed store, unless it comes from `OSTLER_KEY`.
 pub const KEY_FILE: &str = "key";
+/// The hashes of the tree over all facts that are kept, beside the database.
+pub const TREE_FILE: &str = "journal.tree";
+/// The folder of signed checkpoints. The journal only copies it, for whoever signs them.
+pub const CHECKPOINTS_FOLDER: &str = "checkpoints";
 /// The folder of old facts that have left the database.
 pub const ARCHIVE_FOLDER: &str = "archive";
 

@@ -6,6 +6,7 @@
 mod archiving;
 mod check;
 mod open;
+mod reader;
 mod rows;
 mod schema;
 
@@ -17,8 +18,10 @@ use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
 
 use crate::chain::Mark;
 use crate::error::{AppendError, Cause, ReadError};
+use crate::kept::{Kept, TreeError};
 use crate::limits::{self, READ_AT_ONCE_MAX};
 use crate::sealed::Sealer;
+use crate::tree::Head;
 use crate::witness::{Testimony, Witness};
 use crate::{Journal, NewFact, Record, SealedChange, SecretValue, Snapshot, Snapshots, archive};
 use rows::{AlteredMeta, RowError, altered, to_sql};
@@ -29,6 +32,7 @@ pub use archiving::Archived;
 pub use check::Verified;
 pub(crate) use check::verify_copy;
 pub use open::{GivenUp, OpenOptions, Opened};
+pub use reader::Reader;
 
 /// A journal in one SQLite file in ostler's home. Opened by [`Sqlite::open`].
 pub struct Sqlite {
@@ -39,6 +43,8 @@ pub struct Sqlite {
     /// Facts up to here are in the archive.
     begin: Mark,
     end: Mark,
+    /// The tree over all facts, if it is kept.
+    tree: Option<Kept>,
 }
 
 /// Where everything lies.
@@ -47,12 +53,41 @@ pub(crate) struct Files {
     pub(crate) witness: PathBuf,
     pub(crate) key: PathBuf,
     pub(crate) archive: PathBuf,
+    pub(crate) tree: PathBuf,
 }
 
 impl Sqlite {
     /// The database file.
     pub fn path(&self) -> &Path {
         &self.files.journal
+    }
+
+    /// Keeps the tree from now on, after it was brought up to the end. What is read for that is at most what came since
+    /// the tree was last brought up to it.
+    ///
+    /// # Errors
+    /// If the facts that it lacks cannot be read.
+    pub fn keep_tree(&mut self, mut tree: Kept) -> Result<(), TreeError> {
+        while tree.size() < self.end.position.0 {
+            let records = self.read(Position(tree.size()), READ_AT_ONCE_MAX)?;
+            tree.push_all(&records, &self.files.tree)?;
+        }
+        self.tree = Some(tree);
+        Ok(())
+    }
+
+    /// The tree over all facts, if it is kept.
+    pub fn head(&self) -> Option<Head> {
+        self.tree.as_ref().filter(|tree| tree.size() == self.end.position.0).map(Kept::head)
+    }
+
+    /// Takes what was just appended into the tree. It is derived: where it cannot be kept, whoever wants it derives it
+    /// anew.
+    fn grow_tree(&mut self, before: Position, facts: &[NewFact]) {
+        let Some(tree) = &mut self.tree else { return };
+        if tree.size() != before.0 || tree.append(facts).is_err() {
+            self.tree = None;
+        }
     }
 
     /// An append may be the first since the witness could not be written: its mark comes before any further fact.
@@ -187,6 +222,7 @@ impl Journal for Sqlite {
         if facts.is_empty() {
             return Ok(expected);
         }
+        self.grow_tree(expected, facts);
         // The facts are durable whatever comes now. Should the witness fail, the next append tries again before it
         // stores anything, so that at most this one is without a witness.
         let _tried_again_by_the_next_append = self.witness.record(self.end);

@@ -123,6 +123,7 @@ fn tables() {
             ("a fault that there is not", "[drill]\nfaults = [\"kil\", \"hang\", \"hang\"]"),
             ("a drill of nobody", "[drill]\nservices = [\"dbb\"]\n\n[service.db]\noffering = \"redis\""),
             ("a window that is none", "[drill]\nwindow = [\"Sunday night\"]"),
+            ("a witness that is no folder", "[audit]\nwitness = \"s3://bucket\"\nevery = \"1s\"\nkey = 1"),
             ("drills without bounds", "[drill]\nlasts = \"1h\"\nvalid = \"1s\"\nat_most = 0\nkeep = -1"),
             ("a wrong share", "[heal]\nat_once = \"0%\""),
             ("a share that is a number", "[heal]\nat_once = 20"),

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ostler_model::catalog::Limits;
+use ostler_model::estate::audit::Audit;
 use ostler_model::estate::backups::{Backups, Keep, Prove, S3, S3Credentials, Store};
 use ostler_model::estate::claims::{Claims, Counting, Whole, Within};
 use ostler_model::estate::contract::{AmqpCheck, ContractCheck};
@@ -193,6 +194,7 @@ fn every_key_arrives() {
         upgrade: None,
         accounts: Default::default(),
         own: Default::default(),
+        audit: Default::default(),
     };
     assert_eq!(good(include_str!("estates/full.toml")).estate, expected);
 }
@@ -285,6 +287,18 @@ standard = "9.00"
     assert_eq!(estate.provide.as_deref(), Some(&expected));
     let json = serde_json::to_string(&estate).unwrap();
     assert_eq!(serde_json::from_str::<Estate>(&json).unwrap(), estate);
+}
+
+#[test]
+fn every_key_of_audit_arrives() {
+    let text = "[estate]\nname = \"shop\"\n\n[provider.here]\nkind = \"host\"\n\n";
+    assert_eq!(good(text).estate.audit, Audit::default());
+    assert_eq!(good(&format!("{text}[audit]\n")).estate.audit, Audit::default());
+    for (witness, expected) in [("./kept", "kept"), ("kept", "kept"), ("/mnt/kept", "/mnt/kept")] {
+        let parsed = good(&format!("{text}[audit]\nwitness = \"{witness}\"\nevery = \"15m\"\n"));
+        let witness = parsed.estate.folder.join(expected);
+        assert_eq!(parsed.estate.audit, Audit { witness: Some(witness), every: Span::seconds(900) });
+    }
 }
 
 #[test]

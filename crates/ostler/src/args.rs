@@ -73,6 +73,9 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Show the facts that ostler has recorded, newest first
     Journal(Journal),
+    /// Show that what was recorded is still what was recorded, prove single facts, and report on a month, for auditors
+    #[command(subcommand)]
+    Audit(crate::audit::AuditCommand),
     /// Show what a service's instances have written
     Logs(Logs),
     /// Restart a service's instances one after the other; also the answer to a service that is held

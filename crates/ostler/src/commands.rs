@@ -17,8 +17,8 @@ use crate::args::{Adopt, Command, Common, HomeCommand, How, Journal, ProviderCom
 use crate::client::{ask, cut_off, is_running, next, open};
 use crate::failure::{EXIT_CHANGES, Failure, Outcome};
 use crate::{
-    backups, books, credits, drill, failover, logs, overrides, own, place, provide, provider, scorecard, self_upgrade,
-    show, simulate, up, upgrade, verify,
+    audit, backups, books, credits, drill, failover, logs, overrides, own, place, provide, provider, scorecard,
+    self_upgrade, show, simulate, up, upgrade, verify,
 };
 
 /// How long a change that was asked for is waited for by default.
@@ -54,6 +54,7 @@ pub(crate) async fn run(command: Command, common: &Common) -> Outcome<u8> {
         Command::Verify(arguments) => return verify::verify(common, arguments.service).await,
         Command::Why(arguments) => explain(common, arguments.service).await?,
         Command::Journal(arguments) => journal(common, arguments).await?,
+        Command::Audit(command) => return audit::audit(command, common).await,
         Command::Logs(arguments) => logs::show(&place::of_command(common)?, &arguments, common).await?,
         Command::Restart(arguments) => order(common, Ask::Restart { service: arguments.service }).await?,
         Command::Scale(arguments) => {

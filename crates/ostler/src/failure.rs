@@ -51,7 +51,7 @@ impl Failure {
         }
     }
 
-    fn in_json(&self) -> serde_json::Value {
+    pub(crate) fn in_json(&self) -> serde_json::Value {
         let rendered = self.0.rendered.as_deref().map(|text| anstream::adapter::strip_str(text).to_string());
         serde_json::json!({ "error": Refused { rendered, ..(*self.0).clone() } })
     }

@@ -1,6 +1,7 @@
 //! The command line: arguments in, words out.
 
 mod args;
+mod audit;
 mod backups;
 mod books;
 mod client;

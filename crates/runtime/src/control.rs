@@ -109,6 +109,8 @@ pub enum Request {
         /// Milliseconds within which each of its processes has to come up.
         trial_ms: u64,
     },
+    /// Sign the facts as they are now.
+    SignCheckpoint,
     /// A consistent copy of the home, made while it is in use.
     BackUpHome {
         /// The folder to make; absolute.
@@ -193,6 +195,11 @@ pub enum Response {
     Progress(String),
     /// It was taken and is being done.
     Accepted,
+    /// To `SignCheckpoint`.
+    Checkpoint {
+        /// The signed note.
+        text: String,
+    },
     /// The home was copied.
     HomeBackedUp {
         /// Up to which fact.

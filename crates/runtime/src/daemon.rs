@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use ostler_journal::sealed::KeyError;
-use ostler_journal::{Journal, OpenError, OpenOptions as JournalOptions, Sqlite};
+use ostler_journal::{Journal, OpenError, OpenOptions as JournalOptions, SealedChange, Sqlite};
 use ostler_keeper::ANSWERS_EVERY;
 use ostler_keeper::builds::State;
 use ostler_keeper::protocol::Grant;
@@ -23,6 +23,7 @@ use ostler_model::time::Timestamp;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
+use crate::audit::follow::{self as record, Signing};
 use crate::carried::Carried;
 use crate::catalogs;
 use crate::clock;
@@ -142,12 +143,14 @@ pub struct Troubles {
     pub journal: Option<String>,
     /// Since the start: what was given up or cannot be understood.
     pub standing: Vec<String>,
+    /// What is recorded cannot be signed.
+    pub signing: Signing,
 }
 
 impl Troubles {
     /// All of them, as sentences.
     pub fn list(&self) -> Vec<String> {
-        self.journal.iter().chain(&self.standing).cloned().collect()
+        self.journal.iter().chain(&self.standing).cloned().chain(self.signing.trouble()).collect()
     }
 }
 
@@ -281,18 +284,25 @@ pub fn run(config: Config, is_up: impl FnOnce()) -> Result<(), DaemonError> {
         selling,
         upgrading: Arc::default(),
         carried,
+        signing: troubles.signing.clone(),
     };
     tasks.spawn(server::serve(socket, context));
     if let Some(lost) = opened.given_up {
         troubles.standing.push("the newest facts were lost, and a person accepted that".to_owned());
         handle.tell(Event::LossAccepted { acknowledged: lost.acknowledged });
     }
-    resume(&handle, ResumeCause::Started, config.home.estate_id()).map_err(system("get random numbers"))?;
+    let key = record::missing_key(engine.journal());
+    resume_with(&handle, ResumeCause::Started, config.home.estate_id(), key).map_err(system("get random numbers"))?;
     is_up();
+    let (signing, accepts) = (troubles.signing.clone(), config.accept_lost_tail);
+    tasks.spawn(record::follow(handle.clone(), config.home.clone(), signing, accepts, note.clone()));
     tasks.spawn(answers_itself(config.home.clone(), keeper.clone()));
     turn_until_end(&mut engine, &received, &mut troubles, &changed_in, &*note);
     // A snapshot only shortens the next start.
     let _ = engine.save_snapshot();
+    if let Err(error) = record::at_end(engine.journal(), engine.knowledge(), config.home.folder()) {
+        note(format!("the newest facts are signed at the next start: {}", with_causes(&error)));
+    }
     drop(std::fs::remove_file(config.home.socket()));
     tasks.shutdown_timeout(Duration::from_millis(500));
     Ok(())
@@ -345,6 +355,16 @@ fn open_journal(config: &Config) -> Result<ostler_journal::Opened, OpenError> {
 /// # Errors
 /// If the system gives no random numbers.
 pub fn resume(handle: &Loop, cause: ResumeCause, id: Option<EstateUuid>) -> io::Result<()> {
+    resume_with(handle, cause, id, Vec::new())
+}
+
+/// The same, with secrets that are sealed together with its facts.
+fn resume_with(
+    handle: &Loop,
+    cause: ResumeCause,
+    id: Option<EstateUuid>,
+    secrets: Vec<SealedChange>,
+) -> io::Result<()> {
     let uuid = match id {
         Some(id) => id,
         None => {
@@ -353,7 +373,7 @@ pub fn resume(handle: &Loop, cause: ResumeCause, id: Option<EstateUuid>) -> io::
             EstateUuid::from_random(bits)
         }
     };
-    handle.tell(Event::Resumed { cause, uuid });
+    handle.tell(Incoming { event: Some(Event::Resumed { cause, uuid }), secrets, report: None });
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 //! Everything else here is the server's side: what carries commands out ([`hands`]), what brings news, and the socket
 //! on which people ask.
 
+pub mod audit;
 pub mod books;
 pub mod builds;
 pub mod carried;

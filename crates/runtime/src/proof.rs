@@ -257,7 +257,7 @@ pub(crate) fn to_hex(bytes: &[u8]) -> String {
 }
 
 /// Only what [`to_hex`] writes.
-fn from_hex(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
     let bytes: Vec<u8> = text.as_bytes().chunks(2).map(byte).collect::<Option<_>>()?;
     (to_hex(&bytes) == text).then_some(bytes)

@@ -20,6 +20,7 @@ use ostler_model::month::Month;
 use ostler_model::nearest::nearest;
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::audit::follow::Signing;
 use crate::books::over_budget;
 use crate::builds;
 use crate::carried::Carried;
@@ -69,6 +70,8 @@ pub struct Context {
     pub upgrading: Arc<tokio::sync::Mutex<()>>,
     /// What endpoints have carried and no fact says yet.
     pub carried: Carried,
+    /// Whoever signs what is recorded.
+    pub signing: Signing,
 }
 
 /// Listens on `path`, for this user only.
@@ -133,6 +136,15 @@ async fn answer(mut line: Line, context: Context) -> io::Result<()> {
         Request::Overrides => {
             let costs = context.handle.ask(|engine, _| engine.ledger().overrides(clock::now())).await;
             line.send(&Response::Overrides(costs)).await
+        }
+        Request::SignCheckpoint => {
+            let response = match context.signing.sign(&context.handle, &context.home).await {
+                Ok(text) => Response::Checkpoint { text },
+                Err(error) => {
+                    Response::Refused(Refused::from_error("cannot sign a checkpoint", &error, error.remedy()))
+                }
+            };
+            line.send(&response).await
         }
         Request::Seen => line.send(&seen_so_far(&context).await).await,
         Request::Weighable { service, unasked } => line.send(&weighable_of(&context, service, unasked).await).await,

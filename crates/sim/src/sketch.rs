@@ -261,6 +261,7 @@ impl Sketch {
             upgrade: None,
             accounts: Default::default(),
             own: Default::default(),
+            audit: Default::default(),
         };
         Town {
             estate: Arc::new(estate),

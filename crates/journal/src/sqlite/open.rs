@@ -298,7 +298,8 @@ impl Opening {
     ) -> Result<Opened, OpenError> {
         let fold_at_close = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
         fold_at_close.map_err(|error| OpenError::io(&self.files.journal, error))?;
-        let mut journal = Sqlite { connection: self.connection, files: self.files, sealer, witness, begin, end };
+        let mut journal =
+            Sqlite { connection: self.connection, files: self.files, sealer, witness, begin, end, tree: None };
         // Facts that were stored but not acknowledged before a crash count from now on.
         if journal.witness.mark() != end {
             journal.witness.record(end).map_err(|error| OpenError::io(&journal.files.witness, error))?;
@@ -348,6 +349,7 @@ impl Files {
             witness: file(crate::WITNESS_FILE),
             key: file(crate::KEY_FILE),
             archive: file(crate::ARCHIVE_FOLDER),
+            tree: file(crate::TREE_FILE),
         }
     }
 }

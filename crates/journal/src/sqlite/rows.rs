@@ -1,6 +1,8 @@
 //! Rows of the database, read with suspicion. Invariant: a fact leaves this module only after its bytes, its place
 //! and its chain value were found to agree.
 
+use std::ops::ControlFlow;
+
 use ostler_model::ids::{Position, SecretId};
 use ostler_model::time::Timestamp;
 use rusqlite::types::{FromSql, FromSqlResult, ValueRef};
@@ -102,6 +104,19 @@ pub(super) fn walk(
     to: Position,
     mut visit: impl FnMut(Record),
 ) -> Result<Mark, RowError> {
+    walk_while(connection, from, to, |record| {
+        visit(record);
+        ControlFlow::Continue(())
+    })
+}
+
+/// The same, until `visit` breaks off; then the mark is where that was.
+pub(super) fn walk_while(
+    connection: &Connection,
+    from: Mark,
+    to: Position,
+    mut visit: impl FnMut(Record) -> ControlFlow<()>,
+) -> Result<Mark, RowError> {
     let sql = "SELECT position, at, kind, body, chain FROM facts WHERE position > ?1 AND position <= ?2 \
                ORDER BY position";
     let mut mark = from;
@@ -118,7 +133,9 @@ pub(super) fn walk(
         if mark.chain != chain {
             return Err(altered(mark.position, "its checksum does not match").into());
         }
-        visit(record);
+        if visit(record).is_break() {
+            return Ok(mark);
+        }
     }
     if mark.position < to {
         return Err(altered(next(mark), "it is not stored").into());

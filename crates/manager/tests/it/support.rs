@@ -73,6 +73,7 @@ pub(crate) fn estate(at_once_percent: u8, services: Vec<Service>) -> Estate {
         upgrade: None,
         accounts: Default::default(),
         own: Default::default(),
+        audit: Default::default(),
     }
 }
 

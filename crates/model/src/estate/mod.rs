@@ -12,6 +12,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use self::accounts::{Accounts, Pricing};
+use self::audit::Audit;
 use self::backups::{Backups, PROVE_EVERY, Prove};
 use self::certificate::Certificate;
 use self::contract::Contract;
@@ -33,6 +34,7 @@ use crate::time::Span;
 use crate::version::VersionRange;
 
 pub mod accounts;
+pub mod audit;
 pub mod backups;
 pub mod certificate;
 pub mod claims;
@@ -97,6 +99,9 @@ pub struct Estate {
     /// What is assumed of all services where owning is weighed against buying: for `ostler own-or-buy`.
     #[serde(default, skip_serializing_if = "Own::is_empty")]
     pub own: Own,
+    /// How often what is recorded is signed, and who keeps that.
+    #[serde(default, skip_serializing_if = "Audit::is_usual")]
+    pub audit: Audit,
 }
 
 impl Estate {

@@ -15,6 +15,7 @@ use self::failures::Whose;
 use self::reader::{Fields, Key, Reader, Value, parse_name};
 use self::recover::Reading;
 use self::service::Draft;
+use super::audit::Audit;
 use super::backups::Backups;
 use super::{Estate, SERVICES_MAX};
 use crate::diagnostics::Problems;
@@ -22,6 +23,7 @@ use crate::ids::{ProviderName, ServiceName};
 
 mod accounts;
 mod address;
+mod audit;
 mod backups;
 mod checks;
 mod claims;
@@ -124,6 +126,7 @@ const DOCUMENT: &[Key] = &[
     ("drill", "[drill]"),
     ("upgrade", "[upgrade]"),
     ("own", "[own]"),
+    ("audit", "[audit]"),
 ];
 
 /// An estate, and the certificates that its providers name.
@@ -148,6 +151,10 @@ fn read_document<'t>(reader: &mut Reader<'_>, folder: &Path, tree: &'t DeTable<'
     let backups = match fields.optional("backups") {
         Some(value) => backups::read(reader, folder, value),
         None => Some(Backups::default()),
+    };
+    let audit = match fields.optional("audit") {
+        Some(value) => audit::read(reader, folder, value),
+        None => Some(Audit::default()),
     };
     let names: BTreeSet<ServiceName> = drafts.iter().map(|draft| draft.name.clone()).collect();
     let drill = fields.optional("drill").and_then(|value| drills::read(reader, &names, value)).map(Box::new);
@@ -174,6 +181,7 @@ fn read_document<'t>(reader: &mut Reader<'_>, folder: &Path, tree: &'t DeTable<'
         upgrade,
         accounts,
         own,
+        audit: audit?,
     };
     Some((estate, providers.certificates))
 }

@@ -12,6 +12,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod audit;
 mod backups;
 mod books;
 mod broker;
