@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ostler_manager::{Difference, Differences, Elsewhere, Fact, FactKind, Instruction, Place, Untreated, WhyEnded};
+use ostler_model::charge::{self, Charge, Per, Term, unknown};
 use ostler_model::ids::{InstanceId, ProviderName, ServiceName};
 use ostler_model::month::Month;
 use ostler_model::overrides::OverrideId;
@@ -18,9 +19,7 @@ use ostler_model::time::{Timestamp, rfc3339};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
-use crate::charge::{Charge, Per, Term, unknown};
 use crate::ledger::{Bought, Ledger};
-use crate::monthly::of_terms;
 use crate::usage::part;
 
 const DAY: u128 = 86_400_000_000;
@@ -240,7 +239,7 @@ impl Ledger {
 
     fn without(&self, difference: &Difference) -> Without {
         let monthly = |place: &Place| {
-            let each = of_terms(&self.terms(&bought(place))?)?;
+            let each = charge::a_month(&self.terms(&bought(place))?)?;
             let declared = self.declared.as_ref()?;
             Some(declared.currency.to_the_cent(each * Decimal::from(self.count_held(difference.service()).max(1))))
         };
@@ -279,7 +278,7 @@ impl Ledger {
                 Per::Day => part(micros, DAY),
                 Per::Hour => part(micros, HOUR),
                 // What is paid once is paid for having it, not for the time.
-                Per::Once | Per::GigabyteMonth => Decimal::ZERO,
+                Per::Once | Per::GigabyteMonth | Per::Gigabyte => Decimal::ZERO,
             };
             let cost = charge.amount.get() * charge.rate.get() * quantity;
             if is_with { cost } else { -cost }
