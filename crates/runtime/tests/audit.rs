@@ -383,7 +383,12 @@ fn story() -> Vec<FactKind> {
     };
     vec![
         FactKind::RepairBegan { instance, diagnosis: Diagnosis::DiedAndRestarted { exit: Exit::Signal(9) } },
-        FactKind::RemedyChosen { instance: "db-1".parse().unwrap(), remedy: Remedy::Restart, weighed: Vec::new() },
+        FactKind::RemedyChosen {
+            instance: "db-1".parse().unwrap(),
+            remedy: Remedy::Restart,
+            weighed: Vec::new(),
+            forced: None,
+        },
         FactKind::RepairEnded { instance: "db-1".parse().unwrap() },
         held("it fails | again and again: what now?"),
         held("and still?"),

@@ -3,6 +3,7 @@
 //!
 //! Invariant: every line follows from facts and names the fact it follows from, so that each can be proven.
 
+mod overrides;
 mod tables;
 
 use std::collections::BTreeMap;
@@ -143,7 +144,12 @@ pub fn report(
         }
         said(last, end);
     }
-    Ok(folding.finish(name, month, zone))
+    let mut report = folding.finish(name, month, zone);
+    let rows = overrides::rows(reader, report.facts.last, (from, until.min(now)))?;
+    if let Some(section) = report.sections.iter_mut().find(|section| section.key == "overrides") {
+        section.rows = rows;
+    }
+    Ok(report)
 }
 
 /// How many facts come before the first one at `at`, as far as times grow with places.

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use ostler_manager::level::Rate;
-use ostler_manager::{By, Command, Drill, Fact, FactKind, Settlement, UpgradeStep, named};
+use ostler_manager::{By, ClaimStep, Command, Drill, Fact, FactKind, Settlement, UpgradeStep, named};
 use ostler_model::estate::slo::Objective;
 use ostler_model::ids::{CommandId, InstanceId, Position, ServiceName};
 
@@ -36,9 +36,9 @@ pub(super) const SECTIONS: &[Table] = &[
     Table {
         key: "overrides",
         title: "Overrides",
-        columns: &["service", "what", "owner", "price", "until"],
+        columns: &["what", "owner", "reason", "until", "ended", "price"],
         none: "Nobody overrode a decision.",
-        fold: overrides,
+        fold: elsewhere,
     },
     Table {
         key: "questions",
@@ -99,8 +99,8 @@ pub(super) const SECTIONS: &[Table] = &[
     Table {
         key: "credits",
         title: "Service credits",
-        columns: &["provider", "amount", "for", "how it went"],
-        none: "No credits are due.",
+        columns: &["provider", "for", "what", "amount", "by", "note"],
+        none: "No credit was claimed or answered.",
         fold: credits,
     },
     Table {
@@ -169,11 +169,20 @@ impl Rows {
 
 const OPEN: &str = "open";
 
-/// Where facts of overrides become rows: owner, price and expiry of each.
-fn overrides(_rows: &mut Rows, _seen: &Seen<'_>) {}
+/// Overrides are in [`super::overrides`]: what they cost follows from more than the month's facts.
+fn elsewhere(_rows: &mut Rows, _seen: &Seen<'_>) {}
 
-/// Where facts of service credits become rows.
-fn credits(_rows: &mut Rows, _seen: &Seen<'_>) {}
+fn credits(rows: &mut Rows, seen: &Seen<'_>) {
+    let FactKind::ServiceCredit { provider, month, step, by, note } = &seen.fact.kind else { return };
+    let (what, amount) = match step {
+        ClaimStep::Claimed { amount, currency } => ("claimed", format!("{amount} {}", currency.as_str())),
+        ClaimStep::Paid { amount } => ("paid", amount.map_or_else(|| "all of it".to_owned(), |it| it.to_string())),
+        ClaimStep::Refused => ("refused", String::new()),
+        ClaimStep::Reopened => ("opened again", String::new()),
+    };
+    let note = note.clone().unwrap_or_default();
+    rows.add(seen, vec![provider.to_string(), month.to_string(), what.to_owned(), amount, by.clone(), note]);
+}
 
 fn questions(rows: &mut Rows, seen: &Seen<'_>) {
     let at = seen.fact.at.to_seconds();
