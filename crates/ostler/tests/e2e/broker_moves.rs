@@ -223,7 +223,8 @@ fn killed_at_any_step_a_move_from_broker_to_broker_goes_on() {
     for (round, facts) in [0, 2, 4, 7, 10, 13, 16, 19, 22, 25].into_iter().enumerate() {
         let (from, to) = if round % 2 == 0 { (&acme, &globex) } else { (&globex, &acme) };
         assert_eq!(buyer.service("db")["provider"], from.name);
-        let killed = if round % 3 == 0 { Killed::All } else { Killed::Manager };
+        let both = [&acme.ostler, &globex.ostler];
+        let killed = [Killed::All, Killed::Manager, Killed::Sellers(&both)][round % 3];
         buyer.kill_in_a_move(&["failover", "db", "--to", to.name, "--yes"], facts, killed);
         let what = format!("killed after {facts} facts on the way to {}", to.name);
         assert_eq!(buyer.service("db")["provider"], to.name, "{what}");

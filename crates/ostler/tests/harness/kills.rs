@@ -5,12 +5,14 @@ use std::process::Stdio;
 use super::{Ostler, find_service, signal, wait_until};
 
 /// Whom a kill meets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Killed {
+#[derive(Clone, Copy)]
+pub(crate) enum Killed<'a> {
     /// The manager, which is brought back.
     Manager,
     /// All of ostler's own processes; a person brings it up again.
     All,
+    /// The managers of others from whom it is bought, each of which its keeper brings back.
+    Sellers(&'a [&'a Ostler]),
 }
 
 impl Ostler {
@@ -27,7 +29,7 @@ impl Ostler {
 
     /// Has a person ask for a move of the database (`asked`), kills once so many facts have come since it began, and waits
     /// until it is over. The time of a kill comes from the facts themselves, so that every step is met on any machine.
-    pub(crate) fn kill_in_a_move(&self, asked: &[&str], facts: u64, killed: Killed) {
+    pub(crate) fn kill_in_a_move(&self, asked: &[&str], facts: u64, killed: Killed<'_>) {
         let from = self.journal_end();
         let mut command = self.command(asked);
         let mut asked = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -39,8 +41,10 @@ impl Ostler {
             let began = newest(&["--kind", "move-began"]).filter(|began| *began > from);
             began.zip(newest(&[])).is_some_and(|(began, end)| end >= began + facts)
         });
+        let kill_manager = |of: &Self| of.own_processes("manager").into_iter().for_each(|pid| signal(pid, "KILL"));
         match killed {
-            Killed::Manager => self.own_processes("manager").into_iter().for_each(|pid| signal(pid, "KILL")),
+            Killed::Manager => kill_manager(self),
+            Killed::Sellers(sellers) => sellers.iter().for_each(|seller| kill_manager(seller)),
             Killed::All => {
                 self.kill_all_of_it();
                 self.ok(&["up", "--detach", "ostler.toml"]);
