@@ -607,7 +607,7 @@ fn the_page_on_failures_and_terms_is_true() {
     let shown: String = shown.collect();
     let text = format!("[estate]\nname = \"a\"\n{shown}\n[service.web]\noffering = \"redis\"\n");
     let estate = good(&text).estate;
-    let web = estate.services.values().next().unwrap().failures.in_front_of(&estate.failures);
+    let web = estate.services[&"web".parse().unwrap()].failures.in_front_of(&estate.failures);
     assert_eq!(web.get(FailureKind::Crash), Some(rate(days(7), None)));
     assert_eq!(web.get(FailureKind::Hang), Some(None));
     let provider = estate.providers.values().next().unwrap();
