@@ -134,7 +134,9 @@ fn comes_before(known: &Knowledge, service: &ServiceKnowledge, step: &AgendaStep
         service.spec.needs.contains(other) || known.consumers.get(name).is_some_and(|all| all.contains(other))
     };
     let neighbours = service.spec.needs.iter().chain(known.consumers.get(name).into_iter().flatten());
-    for other in neighbours.filter_map(|other| known.services.get(other)) {
+    // What is not to run any more is not upgraded any further, and holds nobody up.
+    let neighbours = neighbours.filter_map(|other| known.services.get(other)).filter(|other| known.is_wanted(other));
+    for other in neighbours {
         if other.upgrading().is_some() || other.moving.is_some() {
             return Some(other.spec.name.clone());
         }

@@ -217,12 +217,12 @@ impl Scene<'_> {
         if !self.is_elsewhere(self.service) || !self.is_away(name) {
             return None;
         }
-        let seen = self.known.evidence.get(name)?;
-        let unheard = seen.unheard_since;
-        let mut evidence = vec![Evidence::ProviderAway { away: seen.away.max(1) }];
+        let unheard = self.known.evidence.get(name)?.unheard_since;
+        let (_, away) = self.seen_at(name);
+        let mut evidence = vec![Evidence::ProviderAway { away: away.max(1) }];
         evidence.extend(unheard.map(|since| Evidence::ProviderDoesNotAnswer { since }));
         evidence.push(Evidence::ElsewhereWorks { working: self.working_except(|other| other == name) });
-        (seen.away > 1 || unheard.is_some()).then(|| Finding { cause: Cause::Provider(name.clone()), evidence })
+        (away > 1 || unheard.is_some()).then(|| Finding { cause: Cause::Provider(name.clone()), evidence })
     }
 
     /// It has not worked since a change that was made shortly before, and did before that.
@@ -280,7 +280,21 @@ impl Scene<'_> {
 
     /// Whether nothing works that was bought there, and something should.
     fn is_away(&self, provider: &ProviderName) -> bool {
-        self.known.evidence.get(provider).is_some_and(|seen| seen.working == 0 && seen.away > 0)
+        let (working, away) = self.seen_at(provider);
+        working == 0 && away > 0
+    }
+
+    /// How many of what was bought there work, and how many do not. What is drilled counts against nobody, and is seen all
+    /// the same.
+    fn seen_at(&self, provider: &ProviderName) -> (u32, u32) {
+        let (mut working, mut away) = self.known.evidence.get(provider).map_or((0, 0), |seen| (seen.working, seen.away));
+        if self.known.drilled_provider() == Some(provider) {
+            let hits = self.known.drill.iter().flat_map(|drilling| &drilling.drill.hits);
+            for instance in hits.filter_map(|hit| self.known.instance(&hit.instance)) {
+                *(if instance.is_ready() { &mut working } else { &mut away }) += 1;
+            }
+        }
+        (working, away)
     }
 
     fn working_except(&self, is_inside: impl Fn(&ProviderName) -> bool) -> u32 {

@@ -482,6 +482,10 @@ fn upgrade_is_due(known: &Knowledge, now: Timestamp) -> bool {
 /// What keeps the estate from being settled.
 fn unsettled(known: &Knowledge, now: Timestamp) -> Vec<String> {
     let mut lines = vec![format!("down: {}, commands: {:?}", known.down, known.commands)];
+    for step in &known.agenda.steps {
+        let waits = known.services.get(&step.service).and_then(|service| waits(known, service, step, now));
+        lines.push(format!("{} is to be upgraded, and waits for {waits:?}", step.service));
+    }
     for view in ostler_manager::status(known, now).services {
         let mut service = known.services[&view.name].clone();
         for instance in view.instances {

@@ -57,7 +57,7 @@ fn what_a_dead_provider_owes_is_measured_claimed_and_answered() {
     let books = buyer.ok(&["books"]).out;
     assert!(books.contains("Service credits\n  acme: ") && books.contains("owed to you"), "{books}");
 
-    // The month is not over; who claims before that says so. Claimed again, it is one claim.
+    // The month is not over; who claims before that says so. Claimed again, it is one claim of what is owed by then.
     let early = buyer.run(&["credits", "claim", "acme", "--month", &month]);
     assert!(early.code == 1 && early.err.contains("--before-end"), "{early}");
     for _ in 0..2 {
@@ -88,11 +88,12 @@ fn what_a_dead_provider_owes_is_measured_claimed_and_answered() {
     state("paid");
     let focus = buyer.ok(&["books", "--month", &month, "--focus", "-"]).out;
     assert!(focus.lines().any(|row| row.starts_with("-7.5,") && row.contains(",Credit,")), "{focus}");
-    let steps: Vec<Value> = buyer
+    let mut steps: Vec<Value> = buyer
         .facts()
         .iter()
         .filter(|fact| fact["kind"] == "service-credit")
         .map(|fact| fact["fact"]["step"].clone())
         .collect();
+    steps.dedup(); // before the month is over it grows, and is claimed again with what is owed by then
     assert_eq!(steps, ["claimed", "refused", "reopened", "claimed", "paid"]);
 }
