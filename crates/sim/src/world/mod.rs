@@ -38,6 +38,7 @@ mod acts;
 mod bought;
 mod broker;
 mod buying;
+mod data;
 mod drilling;
 mod ending;
 mod hands;
@@ -479,7 +480,9 @@ impl World {
         for (id, command) in batch {
             self.counts.commands += 1;
             if let Some(ostler) = &self.ostler {
-                let scene = Scene { now, known: ostler.knowledge(), truth: &self.truth, batch, is_part };
+                let tells_the_time = self.skew == 0 && self.slowed_until <= START;
+                let scene =
+                    Scene { now, known: ostler.knowledge(), truth: &self.truth, batch, is_part, tells_the_time };
                 self.witness.ordered(*id, command, &scene);
             }
             let harmless = match command {
@@ -488,7 +491,7 @@ impl World {
                 Command::ProveBackup { .. } | Command::DropBackup { .. } => true, // their time came
                 Command::Notify { .. } | Command::Mitigate { .. } | Command::Tidy { .. } => true,
                 Command::Bind { instance, .. } | Command::Start { instance, .. } => self.is_to_be_renewed(instance),
-                _ => false,
+                _ => self.is_left_over(command),
             };
             if was_settled && !harmless {
                 let what = format!("the estate was settled, and ostler ordered: {}", command.in_words());
@@ -496,6 +499,13 @@ impl World {
             }
             self.accept(*id, command);
         }
+    }
+
+    /// Whether it is about what a move left: its time came, or it is looked at again where its provider did not answer.
+    fn is_left_over(&self, command: &Command) -> bool {
+        let Target::Instance(instance) = command.target() else { return false };
+        let known = self.knowledge().and_then(|known| known.instance(&instance));
+        known.is_some_and(|instance| instance.is_fenced() && (instance.ending.is_some() || instance.failures > 0))
     }
 
     /// Ostler is started, and folds what is stored.
