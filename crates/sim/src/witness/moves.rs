@@ -238,7 +238,8 @@ impl Witness {
         was_kept && in_backup && serves
     }
 
-    pub(super) fn look_at_moves(&mut self, known: &Knowledge, truth: &Truth, now: Timestamp) {
+    /// What can be judged of moves at any time.
+    pub(crate) fn look_at_moves(&mut self, known: &Knowledge, truth: &Truth, now: Timestamp) {
         for id in self.moves.left.keys().cloned().collect::<Vec<_>>() {
             let is_fenced = self.moves.last.get(id.service()).is_some_and(|seen| seen.fenced);
             if is_fenced && truth.instances.get(&id).is_some_and(|truth| truth.routed.is_some()) {
