@@ -149,9 +149,6 @@ impl Mutant {
                 (Self::DropsNewest, Command::ProveBackup { service, backup }) => {
                     wrong.push((id, Command::DropBackup { service, backup }));
                 }
-                (Self::ReplacesLostData, Command::Observe { instance }) => {
-                    wrong.push((id, Command::Provision { instance }));
-                }
                 (Self::RoutesWrong, Command::Route { instance, address: Some(address) }) => {
                     let mut address = address;
                     address.set_port(address.port() ^ 1);
@@ -246,6 +243,13 @@ impl Mutant {
                         },
                     )
                 }));
+            }
+            Self::ReplacesLostData if !wrong.is_empty() => {
+                let asked = known.services.values().flat_map(|service| {
+                    let held = service.instances.iter().filter(|(_, i)| i.held.is_some() && i.operation.is_none());
+                    held.map(|(number, _)| service.instance_id(*number))
+                });
+                wrong.extend(asked.take(1).map(|instance| (id, Command::Provision { instance })));
             }
             Self::RoutesLeft if !wrong.is_empty() => {
                 let nowhere = || std::net::SocketAddr::from(([127, 0, 0, 1], 9));

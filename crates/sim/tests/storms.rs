@@ -72,12 +72,15 @@ fn the_same_seed_gives_the_same_bytes_of_facts() {
 fn every_check_catches_its_mutant() {
     let mut seen = std::collections::BTreeSet::new();
     for (mutant, promises) in Mutant::ALL {
+        let (began, mut steps) = (std::time::Instant::now(), 0);
         let caught = (0..400).find_map(|seed| {
-            let violation = Story::draw(seed).run(Some(mutant)).violations.into_iter().next()?;
+            let ended = Story::draw(seed).run(Some(mutant));
+            steps += ended.counts.steps;
+            let violation = ended.violations.into_iter().next()?;
             promises.contains(&violation.promise).then_some((seed, violation))
         });
         let Some((seed, violation)) = caught else { panic!("nothing of {promises:?} was seen of {mutant:?}") };
-        println!("{mutant:?}: seed {seed}: {violation}");
+        println!("{mutant:?}: seed {seed}, {steps} steps, {} ms: {violation}", began.elapsed().as_millis());
         seen.extend(promises.iter().copied());
     }
     let unseen: Vec<Promise> = Promise::ALL.into_iter().filter(|promise| !seen.contains(promise)).collect();
