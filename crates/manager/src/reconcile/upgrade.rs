@@ -214,15 +214,17 @@ fn fails(known: &Knowledge, service: &ServiceKnowledge, it: &Upgrading) -> Optio
         return Some(format!("its one-off command failed: {}", trouble.failure.detail));
     }
     let reached = active(service).filter(|(number, _)| it.data || it.reached.contains(number));
-    let own = reached.filter_map(|(number, instance)| own_trouble(service, &service.instance_id(number), instance));
+    let own = reached.filter_map(|(number, instance)| own_trouble(service, it, &service.instance_id(number), instance));
     own.chain(new_breaks(known, service, it)).next()
 }
 
-fn own_trouble(service: &ServiceKnowledge, id: &InstanceId, instance: &Instance) -> Option<String> {
+fn own_trouble(service: &ServiceKnowledge, it: &Upgrading, id: &InstanceId, instance: &Instance) -> Option<String> {
     if let Some((question, _)) = &instance.held {
         return Some(format!("{id} needs a person: {question}"));
     }
-    if instance.failures > 0 && instance.phase == Phase::Running && instance.generation != Some(service.generation) {
+    // What failed before the wave began, and was healed, is not forgotten; but it says nothing of the new version.
+    let has_failed = instance.failures > 0 && instance.not_before > it.wave_began;
+    if has_failed && instance.phase == Phase::Running && instance.generation != Some(service.generation) {
         return Some(format!("{id} could not be changed to it"));
     }
     let repair = instance.repair.as_ref()?;
