@@ -23,7 +23,7 @@ use crate::orders::credentials;
 /// The most events of one turn: a bound on how long one commit makes everybody else wait.
 pub const EVENTS_AT_ONCE: usize = 256;
 /// The version of the serialized [`Known`] in snapshots. Another one is ignored, and the facts are folded anew.
-pub const SNAPSHOT_VERSION: u32 = 15;
+pub const SNAPSHOT_VERSION: u32 = 16;
 /// A snapshot is saved after so many facts: folding this many takes well under a second.
 const FACTS_A_SNAPSHOT: u64 = 20_000;
 /// Or so many for each instance, if that is more: a snapshot holds all of them, so its cost for each fact stays the same.

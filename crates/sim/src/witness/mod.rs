@@ -319,6 +319,8 @@ impl Witness {
         let most = scene.known.estate.as_ref().map_or(1, |estate| estate.heal.at_once(scene.known.instances));
         // Fewer orders than may be under repair need no counting: in a large estate that would take most of the time.
         let may_be_too_many = self.treatments.len() > most;
+        // What a move has left, and not yet made elsewhere, is as much of the estate as before.
+        let most = if may_be_too_many { most.max(as_declared(scene.known)) } else { most };
         if may_be_too_many {
             let active = |id: &InstanceId| scene.known.instance(id)?.repair.as_ref().map(|repair| repair.active);
             self.in_repair.retain(|id| active(id) == Some(true));
@@ -454,6 +456,13 @@ impl Witness {
             }
         }
     }
+}
+
+/// How many instances may be under repair at once, by what is declared.
+fn as_declared(known: &Knowledge) -> usize {
+    let services = known.services.values().filter(|service| known.is_wanted(service));
+    let instances: usize = services.map(|service| service.spec.instances as usize).sum();
+    known.estate.as_ref().map_or(1, |estate| estate.heal.at_once(instances))
 }
 
 /// The instances of a service, as a range of ids.

@@ -213,7 +213,9 @@ impl Witness {
             return; // no move's
         }
         let asked = self.moves.discards.contains(instance) || self.deletions.contains(instance.service());
-        if used && !asked && !self.is_over(instance, scene) {
+        // A deletion that was rightly begun is ended: nobody knows how far it went.
+        let is_begun = self.moves.given_up.contains(instance);
+        if used && !asked && !is_begun && !self.is_over(instance, scene) {
             let what = format!("{instance} was in use until a move left it, and is to be deleted unasked");
             return self.broken(Promise::LeftKept, scene.now, what);
         }
