@@ -54,6 +54,12 @@ impl Brake {
         self.at = now;
     }
 
+    /// Ostler comes back at `now`: nothing has begun in the future, whatever the clock said then, and would not wear off
+    /// until the clock shows that again.
+    pub(crate) fn resume(&mut self, now: Timestamp) {
+        self.at = self.at.min(now);
+    }
+
     fn level_at(self, allowed: Allowed, now: Timestamp) -> u64 {
         let passed = u64::try_from(now.since(self.at).as_micros()).unwrap_or(u64::MAX);
         // Millionths that are gone: microseconds times remedies a minute, over the microseconds of a minute.
@@ -85,6 +91,19 @@ mod tests {
                 let within = begun[index..].iter().filter(|at| **at - first < 60_000_000).count() as u64;
                 prop_assert!(within <= allowed.burst + allowed.per_minute, "{within}");
             }
+        }
+
+        /// When ostler comes back and the clock was set back meanwhile, nobody waits for it to show the old time again.
+        #[test]
+        fn after_the_clock_was_set_back_it_is_free_as_soon(taken in 1_u32..200, back in 0_i64..9_000_000_000) {
+            let allowed = Allowed::of(10, 2);
+            let (mut brake, now) = (Brake::default(), Timestamp(10_000_000_000));
+            (0..taken).for_each(|_| brake.begin(allowed, now));
+            let (waits, now) = (brake.free_at(allowed, now).since(now), Timestamp(now.0 - back));
+            brake.resume(now);
+            let free = brake.free_at(allowed, now);
+            prop_assert_eq!(free.since(now), waits);
+            prop_assert!(brake.free_at(allowed, free) <= free);
         }
 
         /// Who waits until it is free may begin then.

@@ -140,7 +140,7 @@ pub struct LeftBehind {
     pub placement: Placement,
     /// The epoch of the service's callers since which nothing is routed to it.
     pub epoch: u64,
-    /// Since when.
+    /// Since when: since callers were cut off, or since the move began as long as they may not be.
     pub since: Timestamp,
     /// The last command before that: later ones must not use it.
     pub after: CommandId,

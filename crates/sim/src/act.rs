@@ -42,6 +42,10 @@ pub enum Act {
     Lose { service: String, nth: usize },
     /// The service's one-off command fails.
     BeforeFails { service: String, lasts: Span },
+    /// No backup of the service can be restored.
+    RestoreFails { service: String, lasts: Span },
+    /// Every backup of the service that there is turns out to be of no use.
+    Corrupt { service: String },
     /// The next answers of a provider go wrong in this way.
     Spoil { provider: String, how: Spoil, times: u32 },
     /// The provider answers no orders; what it runs runs on.
@@ -178,6 +182,18 @@ pub enum Errand {
     Drill { service: String, fault: DrillFault },
     /// Kills a process by hand.
     Kill { service: String, nth: usize },
+    /// Has a service moved, to `to` or to whoever is best; with `accept_loss` whatever is lost by it.
+    FailOver {
+        service: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<String>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        accept_loss: bool,
+    },
+    /// Takes a move back.
+    FailBack { service: String },
+    /// Has what a move of the service left deleted: the first of it.
+    Discard { service: String },
     /// Answers what is held.
     Answer,
 }
@@ -203,6 +219,7 @@ impl Act {
             Self::NeverReady { .. } => "never ready",
             Self::Lose { .. } => "lost",
             Self::BeforeFails { .. } => "one-off command",
+            Self::RestoreFails { .. } | Self::Corrupt { .. } => "backups",
             Self::Spoil { .. } => "wrong answers",
             Self::ControlOut { .. } => "orders refused",
             Self::ProviderOut { .. } => "provider out",
@@ -228,6 +245,7 @@ impl Act {
             | Self::CrashLoop { lasts, .. }
             | Self::NeverReady { lasts, .. }
             | Self::BeforeFails { lasts, .. }
+            | Self::RestoreFails { lasts, .. }
             | Self::ControlOut { lasts, .. }
             | Self::ProviderOut { lasts, .. }
             | Self::RegionOut { lasts, .. }
@@ -241,6 +259,7 @@ impl Act {
             Self::Crash { .. }
             | Self::Hang { .. }
             | Self::Lose { .. }
+            | Self::Corrupt { .. }
             | Self::Spoil { .. }
             | Self::ClockJumps { .. }
             | Self::Person(_) => Duration::ZERO,

@@ -30,7 +30,9 @@ pub use mutant::Mutant;
 pub use outlook::{Cause, Extra, Money, Outlook, PARTS, Question, ServiceOutlook, Share, look_ahead};
 pub use promise::{Promise, Violation};
 pub use rates::{Fault, Rate, Rates};
-pub use sketch::{Kind, ProviderSketch, ServiceSketch, Sketch, Sort, Town, provider_name, service_name};
+pub use sketch::{
+    FailoverSketch, Kind, ProviderSketch, ServiceSketch, Sketch, Sort, Town, provider_name, service_name,
+};
 pub use story::{CONVERGES_WITHIN, Ended, Story};
 pub use witness::HEALED_WITHIN;
 pub use world::{Counts, Policy, START, Setting, World};

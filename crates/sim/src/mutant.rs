@@ -71,11 +71,23 @@ pub enum Mutant {
     DrillsAnytime,
     /// The manager leaves behind what was left behind.
     NeverTidies,
+    /// The manager sends callers to what a move left.
+    RoutesLeft,
+    /// The manager sends callers to what a move makes before it was looked at.
+    OpensEarly,
+    /// The manager moves services with the oldest backup that there is.
+    RestoresOldest,
+    /// The manager deletes what a move left.
+    DiscardsLeft,
+    /// The gateway says that it has cut off callers, and has not.
+    FencesInVain,
+    /// The manager never looks at what a move makes.
+    NeverProvesMoves,
 }
 
 impl Mutant {
     /// All of them, each with the promises that it breaks: at least one of these must be seen to be broken.
-    pub const ALL: [(Self, &'static [Promise]); 30] = [
+    pub const ALL: [(Self, &'static [Promise]); 36] = [
         (Self::ForgetfulDisk, &[Promise::FactsKept]),
         (Self::SwappingDisk, &[Promise::FactsKept]),
         (Self::SecretlessDisk, &[Promise::SecretsKept]),
@@ -106,6 +118,12 @@ impl Mutant {
         (Self::DrillsTwice, &[Promise::OneDrill]),
         (Self::DrillsAnytime, &[Promise::DrillInWindow]),
         (Self::NeverTidies, &[Promise::NothingDoubled]),
+        (Self::RoutesLeft, &[Promise::LeftAlone]),
+        (Self::OpensEarly, &[Promise::ProvenFirst]),
+        (Self::RestoresOldest, &[Promise::LossBounded]),
+        (Self::DiscardsLeft, &[Promise::LeftKept]),
+        (Self::FencesInVain, &[Promise::NoSplit]),
+        (Self::NeverProvesMoves, &[Promise::MovesEnd]),
     ];
 
     /// What this manager hands over in the place of what the right one decided.
@@ -131,9 +149,6 @@ impl Mutant {
                 (Self::DropsNewest, Command::ProveBackup { service, backup }) => {
                     wrong.push((id, Command::DropBackup { service, backup }));
                 }
-                (Self::ReplacesLostData, Command::Observe { instance }) => {
-                    wrong.push((id, Command::Provision { instance }));
-                }
                 (Self::RoutesWrong, Command::Route { instance, address: Some(address) }) => {
                     let mut address = address;
                     address.set_port(address.port() ^ 1);
@@ -150,7 +165,17 @@ impl Mutant {
                 (Self::DeletesForRelease, Command::Release { instance }) => {
                     wrong.push((id, Command::Deprovision { instance }));
                 }
-                (Self::NeverTidies, Command::Mitigate { .. }) => {}
+                (Self::NeverTidies, Command::Mitigate { .. }) | (Self::NeverProvesMoves, Command::Prove { .. }) => {}
+                (Self::OpensEarly, Command::Prove { instance }) => {
+                    let address = known.instance(&instance).and_then(|instance| instance.address());
+                    wrong.push((odd, Command::Route { instance: instance.clone(), address }));
+                    wrong.push((id, Command::Prove { instance }));
+                }
+                (Self::RestoresOldest, Command::Restore { instance, backup }) => {
+                    let oldest = known.services.get(instance.service()).and_then(|service| service.backups.first());
+                    let backup = oldest.map_or(backup, |(_, oldest)| oldest.clone());
+                    wrong.push((id, Command::Restore { instance, backup }));
+                }
                 (Self::NeverUndoes, Command::Undo { .. }) => {}
                 (Self::DrillsTwice, Command::Fault { drill }) => {
                     let second = Box::new(Drill { number: drill.number + 1, ..(*drill).clone() });
@@ -219,6 +244,23 @@ impl Mutant {
                     )
                 }));
             }
+            Self::ReplacesLostData if !wrong.is_empty() => {
+                let asked = known.services.values().flat_map(|service| {
+                    let held = service.instances.iter().filter(|(_, i)| i.held.is_some() && i.operation.is_none());
+                    held.map(|(number, _)| service.instance_id(*number))
+                });
+                wrong.extend(asked.take(1).map(|instance| (id, Command::Provision { instance })));
+            }
+            Self::RoutesLeft if !wrong.is_empty() => {
+                let nowhere = || std::net::SocketAddr::from(([127, 0, 0, 1], 9));
+                wrong.extend(left_by_moves(known).take(1).map(|instance| {
+                    let address = known.instance(&instance).and_then(|instance| instance.address());
+                    (id, Command::Route { instance, address: address.or_else(|| Some(nowhere())) })
+                }));
+            }
+            Self::DiscardsLeft if !wrong.is_empty() => {
+                wrong.extend(left_by_moves(known).take(1).map(|instance| (id, Command::Deprovision { instance })));
+            }
             Self::EndsUsedCredentials if !wrong.is_empty() => {
                 wrong.extend(used_credentials(known).take(1).map(|tidy| (id, tidy)));
             }
@@ -251,6 +293,15 @@ impl Mutant {
         }
         wrong
     }
+}
+
+/// What a move left, and nothing is being done to.
+fn left_by_moves(known: &Knowledge) -> impl Iterator<Item = InstanceId> {
+    known.services.values().flat_map(|service| {
+        let left =
+            service.instances.iter().filter(|(_, instance)| instance.is_fenced() && instance.operation.is_none());
+        left.map(|(number, _)| service.instance_id(*number))
+    })
 }
 
 fn is_no_time_for_drills(known: &Knowledge) -> bool {

@@ -69,13 +69,27 @@ pub enum Promise {
     OneDrill,
     /// No drill outside its window, unless a person said why.
     DrillInWindow,
+    /// What a move left is not routed, bound to, started or restored into again, unless the move is taken back.
+    LeftAlone,
+    /// Nobody gets at what a move makes before callers are cut off from what it leaves, and its data is there and was
+    /// looked at.
+    ProvenFirst,
+    /// A move loses no more than was declared or a person accepted.
+    LossBounded,
+    /// What a move left and callers had used is kept until a person asks for its end, or its time is over and it is not
+    /// needed any more.
+    LeftKept,
+    /// Callers get at one place of a service: at what a move left never, however its provider returns.
+    NoSplit,
+    /// A move ends within a bound after the last thing that stood in its way, or a person is asked.
+    MovesEnd,
     /// After the storm there is at brokers what is in use, what a person was asked about, and nothing else.
     NothingDoubled,
 }
 
 impl Promise {
     /// All of them.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 36] = [
         Self::FactsKept,
         Self::SecretsKept,
         Self::OneOperation,
@@ -105,6 +119,12 @@ impl Promise {
         Self::DrillUndone,
         Self::OneDrill,
         Self::DrillInWindow,
+        Self::LeftAlone,
+        Self::ProvenFirst,
+        Self::LossBounded,
+        Self::LeftKept,
+        Self::NoSplit,
+        Self::MovesEnd,
         Self::NothingDoubled,
     ];
 }

@@ -66,11 +66,19 @@ pub enum Fault {
     UnbindRefused,
     /// Per service: people have a fault caused on purpose.
     Drill,
+    /// Per provider of an estate of which something may be moved: as [`Self::ProviderOut`], for so long that nobody waits.
+    LongOut,
+    /// Per service that may be moved: people move it, take that back, have what was left deleted.
+    Move,
+    /// Per service that may be moved and is backed up.
+    RestoreFails,
+    /// Per service that may be moved and is backed up.
+    Corrupt,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 28] = [
         Self::Crash,
         Self::Hang,
         Self::Slow,
@@ -95,6 +103,10 @@ impl Fault {
         Self::PlanGone,
         Self::UnbindRefused,
         Self::Drill,
+        Self::LongOut,
+        Self::Move,
+        Self::RestoreFails,
+        Self::Corrupt,
     ];
 
     fn concern(self) -> Concern {
@@ -112,12 +124,15 @@ impl Fault {
             | Self::ProviderOut
             | Self::RegionOut
             | Self::PlanGone
-            | Self::UnbindRefused => Concern::Providers,
+            | Self::UnbindRefused
+            | Self::LongOut
+            | Self::RestoreFails
+            | Self::Corrupt => Concern::Providers,
             Self::AddressTaken | Self::Partition | Self::Drops => Concern::Networks,
             Self::ManagerDies | Self::KeeperDies | Self::PowerLoss | Self::DiskFull | Self::ClockJumps => {
                 Concern::Ostler
             }
-            Self::People | Self::Drill => Concern::People,
+            Self::People | Self::Drill | Self::Move => Concern::People,
         }
     }
 }
@@ -148,6 +163,8 @@ pub(crate) const HEALED_BY_PROVIDER: (Duration, Duration) = (Duration::from_secs
 pub(crate) const UNNOTICED: (Duration, Duration) = (Duration::ZERO, Duration::ZERO);
 
 const MINUTE: Duration = Duration::from_secs(60);
+/// An outage in which a standby is chosen in the end, whatever is lost by that.
+const LONG_OUT: (Duration, Duration) = (Duration::from_secs(5 * 60), Duration::from_secs(80 * 60));
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -163,10 +180,15 @@ impl Rates {
             let longest = [2 * MINUTE, 10 * MINUTE, HOUR / 2][draw.index(3)];
             let count = u32::try_from(targets(fault, town).len()).unwrap_or(u32::MAX);
             if happens && count > 0 {
+                let times = if fault == Fault::LongOut { times.min(3) } else { times };
                 let every = (length * count / times).max(Duration::from_millis(1));
                 // Every other storm has hangs that no provider finds out about by itself.
                 let unnoticed = fault == Fault::Hang && times.is_multiple_of(2);
-                let lasts = if unnoticed { UNNOTICED } else { (Duration::from_millis(200), longest) };
+                let lasts = match fault {
+                    Fault::LongOut => LONG_OUT,
+                    _ if unnoticed => UNNOTICED,
+                    _ => (Duration::from_millis(200), longest),
+                };
                 general.insert(fault, Rate { every, lasts });
             }
         }
@@ -241,6 +263,7 @@ fn millis(length: Duration) -> u64 {
 fn targets(fault: Fault, town: &Town) -> Vec<(String, u64)> {
     let services = || town.estate.services.values();
     let providers = || town.estate.providers.keys().map(|name| (name.to_string(), 0));
+    let movable = || services().filter(|service| service.prefer.len() > 1);
     match fault {
         Fault::Crash | Fault::Hang | Fault::Slow | Fault::Leak | Fault::CrashLoop | Fault::NeverReady | Fault::Lose => {
             services()
@@ -253,6 +276,13 @@ fn targets(fault: Fault, town: &Town) -> Vec<(String, u64)> {
             .collect(),
         Fault::AddressTaken | Fault::Drill => services().map(|service| (service.name.to_string(), 0)).collect(),
         Fault::Spoil | Fault::ControlOut | Fault::ProviderOut | Fault::Drops => providers().collect(),
+        Fault::LongOut if movable().next().is_none() => Vec::new(),
+        Fault::LongOut => providers().collect(),
+        Fault::Move => movable().map(|service| (service.name.to_string(), 0)).collect(),
+        Fault::RestoreFails | Fault::Corrupt => {
+            let kept = movable().filter(|service| service.data.backup_every.is_some());
+            kept.map(|service| (service.name.to_string(), 0)).collect()
+        }
         // Nothing lies between ostler and its own machine, and it is no broker.
         Fault::Partition | Fault::PlanGone | Fault::UnbindRefused => town
             .kinds
@@ -311,10 +341,27 @@ fn act(fault: Fault, target: &str, nth: u64, lasts: Span, draw: &mut Stream, tow
         Fault::People => Act::Person(errand(draw, town)),
         Fault::PlanGone => Act::PlanGone { provider, lasts },
         Fault::UnbindRefused => Act::UnbindRefused { provider, lasts },
+        Fault::LongOut => Act::ProviderOut { provider, lasts },
+        Fault::RestoreFails => Act::RestoreFails { service, lasts },
+        Fault::Corrupt => Act::Corrupt { service },
+        Fault::Move => Act::Person(move_errand(service, draw, town)),
         Fault::Drill => {
             let fault = DrillFault::ALL[draw.index(DrillFault::ALL.len())];
             Act::Person(Errand::Drill { service, fault })
         }
+    }
+}
+
+/// What a person does about moves of the service.
+fn move_errand(service: String, draw: &mut Stream, town: &Town) -> Errand {
+    let declared = service.parse().ok().and_then(|name| town.estate.services.get(&name));
+    let places = declared.map_or(&[] as &[_], |service| &service.prefer);
+    let named = draw.index(places.len().max(1) * 2);
+    let accept_loss = draw.chance(200);
+    match draw.between(0, 99) {
+        0..70 => Errand::FailOver { service, to: places.get(named).map(ToString::to_string), accept_loss },
+        70..85 => Errand::FailBack { service },
+        _ => Errand::Discard { service },
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use ostler_model::catalog::{Actions, Catalog, Limits, Offering, Plan, ProbePolicy};
 use ostler_model::estate::backups::Prove;
 use ostler_model::estate::drills::Drills;
+use ostler_model::estate::failover::Failover;
 use ostler_model::estate::failures::Failures;
 use ostler_model::estate::{
     Check, DataPolicy, Estate, Heal, HostProvider, Listen, ProbeOverride, Provider, ProviderKind, Service, StopPolicy,
@@ -111,6 +112,44 @@ pub struct ServiceSketch {
     /// A restore of it is proven so often, in minutes, instead of every week.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prove_every: Option<u64>,
+    /// The providers that it may be moved to, in this order; a program only to machines.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub standbys: Vec<usize>,
+    /// How it may be moved, if that is declared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failover: Option<FailoverSketch>,
+}
+
+/// How a service may be moved, in a few words; times in minutes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailoverSketch {
+    /// It may be moved without a person's asking.
+    pub by_itself: bool,
+    /// What was written within this time at most may be lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loses_at_most: Option<u64>,
+    /// For so long what a move left is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_old: Option<u64>,
+}
+
+impl FailoverSketch {
+    fn draw(draw: &mut Stream) -> Self {
+        Self {
+            by_itself: draw.chance(750),
+            loses_at_most: [None, Some(10), Some(60), Some(600)][draw.index(4)],
+            keep_old: [None, Some(60), Some(180)][draw.index(3)],
+        }
+    }
+
+    fn declared(self) -> Failover {
+        let minutes = |minutes: Option<u64>| minutes.map(|minutes| Span::seconds(minutes * 60));
+        Failover {
+            by_itself: self.by_itself,
+            loses_at_most: minutes(self.loses_at_most),
+            keep_old: minutes(self.keep_old),
+        }
+    }
 }
 
 /// The sorts of services.
@@ -186,7 +225,28 @@ impl Sketch {
         let services =
             (0..=draw.index(services)).map(|index| ServiceSketch::draw(&mut draw, index, providers.len())).collect();
         let at_once = [5, 20, 20, 50][draw.index(4)];
-        Self { at_once, providers, services }
+        let mut sketch = Self { at_once, providers, services };
+        sketch.draw_standbys(&mut dice.stream(Concern::Estate, 2), regions);
+        sketch
+    }
+
+    /// In every other estate, most services may be moved; mostly there is a machine that nothing is bought of at first.
+    fn draw_standbys(&mut self, draw: &mut Stream, regions: u64) {
+        if draw.chance(500) {
+            return;
+        }
+        if draw.chance(700) {
+            let region = u32::try_from(draw.between(0, regions - 1)).expect("a few regions");
+            self.providers.push(ProviderSketch { region, kind: Kind::Machine, manners: Manners::default() });
+        }
+        for service in &mut self.services {
+            let mut others: Vec<usize> = (0..self.providers.len()).rev().filter(|_| draw.chance(700)).collect();
+            others.retain(|other| *other != service.provider);
+            let failover = draw.chance(600).then(|| FailoverSketch::draw(draw));
+            if draw.chance(750) {
+                (service.standbys, service.failover) = (others, failover);
+            }
+        }
     }
 
     /// An estate of a given size, evenly spread: `services` services with `instances` instances each at `providers`
@@ -206,7 +266,17 @@ impl Sketch {
             };
             let provider = index / 10 % providers;
             let backup_every = backup_every.filter(|_| sort == Sort::Database);
-            ServiceSketch { sort, provider, instances, needs, before: index % 50 == 2, backup_every, prove_every: None }
+            ServiceSketch {
+                sort,
+                provider,
+                instances,
+                needs,
+                before: index % 50 == 2,
+                backup_every,
+                prove_every: None,
+                standbys: Vec::new(),
+                failover: None,
+            }
         });
         Self { at_once: 20, providers: providers_made.collect(), services: services_made.collect() }
     }
@@ -280,8 +350,13 @@ impl Sketch {
         let is_program = sketch.sort == Sort::Program;
         let machine = (0..=sketch.provider).rev().find(|provider| self.kind(*provider) == Kind::Machine);
         let provider = if is_program { machine.unwrap_or(0) } else { sketch.provider };
-        let bought = self.kind(provider) == Kind::Broker;
-        sketch.service(index, provider, bought)
+        let can_be_at = |other: &usize| {
+            *other != provider && *other < self.providers.len() && !(is_program && self.kind(*other) == Kind::Broker)
+        };
+        let places: Vec<usize> =
+            [provider].into_iter().chain(sketch.standbys.iter().copied().filter(can_be_at)).collect();
+        let bought = places.iter().any(|place| self.kind(*place) == Kind::Broker);
+        sketch.service(index, &places, bought)
     }
 }
 
@@ -304,14 +379,16 @@ impl ServiceSketch {
             before: draw.chance(200),
             backup_every: [None, Some(15), Some(240)][draw.index(3)].filter(|_| sort == Sort::Database),
             prove_every: None,
+            standbys: Vec::new(),
+            failover: None,
         };
         sketch.prove_every = sketch.backup_every.filter(|minutes| *minutes < 60).map(|minutes| minutes * 4);
         sketch
     }
 
-    /// The service as it is declared, as the `index`-th of its estate. What is bought at a broker runs no command of the
-    /// buyer's.
-    fn service(&self, index: usize, provider: usize, bought: bool) -> Service {
+    /// The service as it is declared, as the `index`-th of its estate. What may be bought at a broker runs no command of
+    /// the buyer's.
+    fn service(&self, index: usize, places: &[usize], bought: bool) -> Service {
         let command = |text: &str| vec![text.parse().expect("a word without braces is a template")];
         let is_program = self.sort == Sort::Program;
         Service {
@@ -319,7 +396,7 @@ impl ServiceSketch {
             offering: self.sort.offering(),
             version: VersionRange::any(),
             plan: None,
-            prefer: vec![provider_name(provider)],
+            prefer: places.iter().map(|place| provider_name(*place)).collect(),
             run: if is_program { command("./run") } else { Vec::new() },
             before: if self.before && !bought { command("./migrate") } else { Vec::new() },
             env: BTreeMap::new(),
@@ -340,7 +417,7 @@ impl ServiceSketch {
             limits: Limits::default(),
             stop: StopPolicy::default(),
             slo: None,
-            failover: Default::default(),
+            failover: self.failover.map(FailoverSketch::declared).unwrap_or_default(),
             outage_cost: None,
             failures: Failures::default(),
             own: Default::default(),

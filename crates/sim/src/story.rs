@@ -149,5 +149,8 @@ fn simpler(service: &crate::sketch::ServiceSketch) -> Vec<crate::sketch::Service
     add(|service| service.needs.clear());
     add(|service| service.before = false);
     add(|service| service.backup_every = None);
+    add(|service| service.failover = None);
+    add(|service| service.standbys.truncate(1));
+    add(|service| service.standbys.clear());
     all
 }

@@ -32,7 +32,13 @@ fn question(town: &Town, rates: Rates, policy: Policy, years: u32, days: u32) ->
 #[test]
 fn nobody_is_better_off_with_nothing_done() {
     for seed in 0..12 {
-        let town = Sketch::draw(Dice::new(seed), 6, 3).town();
+        let mut sketch = Sketch::draw(Dice::new(seed), 6, 3);
+        // Backups every quarter of an hour are most of what happens in a year, and say nothing of this.
+        sketch.services.iter_mut().for_each(|service| {
+            service.backup_every = service.backup_every.map(|minutes| minutes.max(240));
+            service.prove_every = None;
+        });
+        let town = sketch.town();
         let (ostler, nobody) = (ask(&town, OSTLER, 4, 180), ask(&town, Policy::Nobody, 4, 180));
         assert_eq!(ostler.broken, Vec::new(), "estate {seed}");
         for (name, service) in &ostler.services {

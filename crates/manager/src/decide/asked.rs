@@ -11,7 +11,7 @@ use super::Draft;
 use crate::event::{Ask, Scope};
 use crate::evolve::{all_with_bought, with_withdrawn};
 use crate::fact::FactKind;
-use crate::knowledge::{Knowledge, Origin, Phase, ServiceKnowledge};
+use crate::knowledge::{Instance, Knowledge, Origin, Phase, ServiceKnowledge};
 use crate::overrides::whose;
 use crate::place::{place, place_one};
 use crate::vault::{BY_HAND_MAX, FOR_BUYER, SCHEDULED};
@@ -237,6 +237,18 @@ impl Draft<'_> {
         owner.map(|(service, number, _)| format!("{} is that instance already", service.instance_id(*number)))
     }
 
+    /// What a move left where nobody else would look after it cannot be left to its provider.
+    fn refusal_to_release(&self, service: &ServiceKnowledge) -> Option<String> {
+        let is_here =
+            |i: &Instance| i.is_fenced() && !self.known.offering_of(service, i).is_some_and(|o| o.actions.unrepeatable);
+        let (number, _) = service.instances.iter().find(|(_, instance)| is_here(instance))?;
+        let id = service.instance_id(*number);
+        Some(format!(
+            "{id}, which a move left, is not bought elsewhere: `ostler discard {id}` first, or keep `{}`",
+            id.service()
+        ))
+    }
+
     /// Why what was asked of this service cannot be done.
     fn refusal(&self, service: &ServiceKnowledge, ask: &Ask) -> Option<String> {
         let name = &service.spec.name;
@@ -254,7 +266,7 @@ impl Draft<'_> {
             Ask::Release { .. } if !self.known.is_unrepeatable(service) => {
                 Some(format!("`{name}` is not bought elsewhere: nobody would look after it"))
             }
-            Ask::Release { .. } if resting => None,
+            Ask::Release { .. } if resting => self.refusal_to_release(service),
             Ask::Release { .. } => Some(format!(
                 "`{name}` is declared and in use: take it out of the estate file, or stop the estate, first"
             )),

@@ -287,7 +287,8 @@ impl Scene<'_> {
     /// How many of what was bought there work, and how many do not. What is drilled counts against nobody, and is seen all
     /// the same.
     fn seen_at(&self, provider: &ProviderName) -> (u32, u32) {
-        let (mut working, mut away) = self.known.evidence.get(provider).map_or((0, 0), |seen| (seen.working, seen.away));
+        let (mut working, mut away) =
+            self.known.evidence.get(provider).map_or((0, 0), |seen| (seen.working, seen.away));
         if self.known.drilled_provider() == Some(provider) {
             let hits = self.known.drill.iter().flat_map(|drilling| &drilling.drill.hits);
             for instance in hits.filter_map(|hit| self.known.instance(&hit.instance)) {

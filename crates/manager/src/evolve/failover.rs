@@ -2,6 +2,9 @@
 //!
 //! Invariant: what is fenced is not active and not routed, in the same fact.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use ostler_model::catalog::Placement;
 use ostler_model::ids::{InstanceId, ServiceName};
 use ostler_model::outcome::{BackupMade, Failure, FailureClass};
@@ -48,13 +51,25 @@ pub(super) fn evolve(known: &mut Knowledge, kind: &FactKind, at: Timestamp) {
 
 /// The gateway was told, or could not be.
 pub(super) fn fence_ended(known: &mut Knowledge, name: &ServiceName, epoch: u64, outcome: &Outcome, at: Timestamp) {
+    let mut leaves = BTreeSet::new();
     with_service(known, name, |service| {
         let is_last_word = service.epoch == epoch && *outcome == Outcome::Done;
         if let Some(moving) = service.moving.as_mut().filter(|_| is_last_word) {
             moving.fenced = true;
-            moving.cut_off.get_or_insert(at);
+            if moving.cut_off.is_none() {
+                moving.cut_off = Some(at);
+                leaves.clone_from(&moving.leaves);
+            }
         }
     });
+    // Until now it may have been used, however long ago the move began.
+    for number in leaves {
+        with_instance(known, &InstanceId::new(name.clone(), number), |instance| {
+            if let Some(left) = &mut instance.left {
+                Arc::make_mut(left).since = at;
+            }
+        });
+    }
 }
 
 /// A command was issued that puts what a move makes to use, if it was one.

@@ -282,6 +282,7 @@ fn resume(known: &mut Knowledge, at: Timestamp) {
     // The clock may have been set back while ostler was away: no pause is longer than the longest there is, and nothing
     // happened in the future.
     let latest = at + PAUSE_MAX;
+    known.brake.resume(at);
     for command in std::mem::take(&mut known.commands).into_values() {
         outcome::doubt(known, &command);
     }

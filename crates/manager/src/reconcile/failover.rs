@@ -296,7 +296,8 @@ impl Moved {
 }
 
 /// What a move left is deleted when it has been kept for as long as declared, and is not needed any more: the service
-/// works where it is, and its data is in a backup that was made there.
+/// works where it is, and its data is in a backup that was made there. That is not decided before it can be done: by the
+/// time that its provider answers again it may be all that there is.
 fn retire(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
     let Some(keep) = service.spec.failover.keep_old else { return };
     for (number, instance) in &service.instances {
@@ -308,7 +309,9 @@ fn retire(draft: &mut Draft<'_>, service: &ServiceKnowledge) {
         }
         let ended = service.moved.as_ref().map_or(left.since, |moved| moved.ended);
         let backed_up = !draft.known.is_durable(service) || service.backups.iter().any(|(at, _)| *at > ended);
-        if service.ready == service.active && service.ready > 0 && backed_up {
+        let rests = matches!(instance.phase, Phase::Declared | Phase::Stopped);
+        let at_once = rests && instance.observed && instance.operation.is_none() && draft.now >= instance.not_before;
+        if service.ready == service.active && service.ready > 0 && backed_up && at_once {
             let why = format!("it was kept for {keep}, and is not needed any more");
             draft.fact(FactKind::InstanceDiscarded { instance: service.instance_id(*number), why });
         }

@@ -34,7 +34,7 @@ impl Witness {
             {
                 self.broken(Promise::UsedKept, now, format!("{leftover} was in use, and is to be deleted by itself"));
             }
-            Command::Deprovision { instance } if is_bought(instance, scene.truth) => {
+            Command::Deprovision { instance } if is_bought(instance, scene.truth) && !self.moves.is_left(instance) => {
                 if self.releases.contains(instance.service()) {
                     self.broken(Promise::ReleasedKept, now, format!("{instance} was to be left to its provider"));
                 } else if !self.deletions.contains(instance.service()) {
@@ -61,6 +61,9 @@ impl Witness {
     /// A broker deletes something because it was asked to.
     pub(crate) fn deleted_at_broker(&mut self, name: &AttemptId, used: bool, now: Timestamp) {
         let service = name.instance.service();
+        if self.moves.may_be_deleted(&name.instance) {
+            return; // that was judged when it was ordered
+        }
         if used && self.releases.contains(service) {
             self.broken(Promise::ReleasedKept, now, format!("{name} is deleted, and was to be left to its provider"));
         } else if used && !self.deletions.contains(service) {

@@ -17,6 +17,7 @@ use crate::sketch::Kind;
 use crate::world::Truth;
 
 mod bought;
+mod moves;
 
 pub(crate) use self::bought::RENEWED_WITHIN;
 
@@ -67,6 +68,7 @@ pub(crate) struct Witness {
     backup_since: BTreeMap<ServiceName, Timestamp>,
     /// Since when a restore of each service could have been proven.
     proof_since: BTreeMap<ServiceName, Timestamp>,
+    moves: moves::Moves,
 }
 
 /// What an order is judged by.
@@ -78,6 +80,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) batch: &'a [(CommandId, Command)],
     /// They are only a part of what was decided: ostler was cut off, or what could not be stored in time was dropped.
     pub(crate) is_part: bool,
+    /// Ostler's clock has shown the right time all along.
+    pub(crate) tells_the_time: bool,
 }
 
 impl Witness {
@@ -171,16 +175,21 @@ impl Witness {
         if target != Target::Nothing {
             self.under_way.insert(target, id);
         }
+        self.ordered_in_move(command, scene);
         self.ordered_at_broker(command, scene);
         match command {
             Command::Deprovision { instance }
-                if !self.deletions.contains(instance.service()) && !bought::is_bought(instance, scene.truth) =>
+                if !self.deletions.contains(instance.service())
+                    && !self.moves.is_left(instance)
+                    && !bought::is_bought(instance, scene.truth) =>
             {
                 self.broken(Promise::NoUnaskedDeletion, now, format!("{instance} is to be deleted, unasked"));
             }
             Command::Fault { drill } => self.drilled(drill, scene),
             Command::Undo { .. } => self.drill = None,
-            Command::Restore { instance, .. } if !self.restores.contains(instance.service()) => {
+            Command::Restore { instance, .. }
+                if !self.restores.contains(instance.service()) && !self.moves.is_made(instance) =>
+            {
                 self.broken(Promise::DataKept, now, format!("{instance} is to be restored, unasked"));
             }
             Command::DropBackup { service, backup } => self.dropped(service, &backup.name, scene),
@@ -310,6 +319,8 @@ impl Witness {
         let most = scene.known.estate.as_ref().map_or(1, |estate| estate.heal.at_once(scene.known.instances));
         // Fewer orders than may be under repair need no counting: in a large estate that would take most of the time.
         let may_be_too_many = self.treatments.len() > most;
+        // What a move has left, and not yet made elsewhere, is as much of the estate as before.
+        let most = if may_be_too_many { most.max(as_declared(scene.known)) } else { most };
         if may_be_too_many {
             let active = |id: &InstanceId| scene.known.instance(id)?.repair.as_ref().map(|repair| repair.active);
             self.in_repair.retain(|id| active(id) == Some(true));
@@ -349,9 +360,9 @@ impl Witness {
         while let Some(name) = line.pop() {
             last = last.max(of(name.as_str()));
             let Some(service) = known.services.get(&name) else { continue };
-            if let Some(placement) = &service.placement {
-                last = last.max(of(placement.provider.as_str()));
-            }
+            let from = service.moving.as_ref().map(|moving| &moving.from.provider);
+            let places = service.placement.iter().map(|placement| &placement.provider).chain(from);
+            last = places.fold(last, |last, provider| last.max(of(provider.as_str())));
             for need in &service.spec.needs {
                 if seen.insert(need.clone()) {
                     line.push(need.clone());
@@ -399,6 +410,7 @@ impl Witness {
         self.look_at_bought(known, truth, now);
         self.look_at_backups(known, truth, now);
         self.look_at_proofs(known, truth, now);
+        self.look_at_moves(known, truth, now);
     }
 
     fn look_at_backups(&mut self, known: &Knowledge, truth: &Truth, now: Timestamp) {
@@ -444,6 +456,13 @@ impl Witness {
             }
         }
     }
+}
+
+/// How many instances may be under repair at once, by what is declared.
+fn as_declared(known: &Knowledge) -> usize {
+    let services = known.services.values().filter(|service| known.is_wanted(service));
+    let instances: usize = services.map(|service| service.spec.instances as usize).sum();
+    known.estate.as_ref().map_or(1, |estate| estate.heal.at_once(instances))
 }
 
 /// The instances of a service, as a range of ids.

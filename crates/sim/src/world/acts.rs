@@ -118,6 +118,12 @@ impl World {
                     *self.truth.before_fails.entry(service).or_default() += 1;
                 }
             }
+            Act::RestoreFails { service, .. } => {
+                if let Ok(service) = service.parse::<ServiceName>() {
+                    *self.truth.restore_fails.entry(service).or_default() += 1;
+                }
+            }
+            Act::Corrupt { service } => self.corrupt(service),
             Act::AddressTaken { service, .. } => {
                 if let Ok(service) = service.parse::<ServiceName>() {
                     *self.truth.taken.entry(service).or_default() += 1;
@@ -189,6 +195,7 @@ impl World {
             | Act::CrashLoop { service: name, .. }
             | Act::NeverReady { service: name, .. }
             | Act::BeforeFails { service: name, .. }
+            | Act::RestoreFails { service: name, .. }
             | Act::AddressTaken { service: name, .. }
             | Act::ControlOut { provider: name, .. }
             | Act::ProviderOut { provider: name, .. }
@@ -203,6 +210,7 @@ impl World {
             Act::Crash { .. }
             | Act::Hang { .. }
             | Act::Lose { .. }
+            | Act::Corrupt { .. }
             | Act::Spoil { .. }
             | Act::ClockJumps { .. }
             | Act::Person(_) => Vec::new(),
@@ -238,6 +246,12 @@ impl World {
                 self.witness.disturb(service, now);
                 if let Ok(service) = service.parse::<ServiceName>() {
                     less(&mut self.truth.before_fails, &service);
+                }
+            }
+            Act::RestoreFails { service, .. } => {
+                self.witness.disturb(service, now);
+                if let Ok(service) = service.parse::<ServiceName>() {
+                    less(&mut self.truth.restore_fails, &service);
                 }
             }
             Act::AddressTaken { service, .. } => {
@@ -284,6 +298,12 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    fn corrupt(&mut self, service: &str) {
+        self.witness.disturb(service, self.now);
+        let kept = self.truth.kept.iter_mut().filter(|((name, _), _)| name.as_str() == service);
+        kept.for_each(|(_, kept)| kept.spoilt = true);
     }
 
     fn process(&mut self, id: &InstanceId) -> Option<&mut super::truth::Process> {
@@ -426,6 +446,7 @@ impl World {
         });
         self.cut = None;
         self.truth.before_fails.clear();
+        self.truth.restore_fails.clear();
         self.truth.taken.clear();
         for provider in self.truth.providers.values_mut() {
             (provider.out, provider.control_out, provider.partition) = (0, 0, 0);

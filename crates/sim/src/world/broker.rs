@@ -197,6 +197,7 @@ impl World {
         truth.made = true;
         truth.lost = false;
         truth.times_made += 1;
+        truth.held = super::data::Held::default();
         truth.address = address;
         truth.process = None;
         self.start_process(&name.instance);

@@ -200,7 +200,11 @@ impl World {
             | Command::Restore { .. }
             | Command::Fault { .. }
             | Command::Undo { .. } => ends(failure(FailureClass::NeedsPerson, "brokers have no word for this")),
-            Command::Prove { .. } => ends(Outcome::Proved { checks: Vec::new() }),
+            Command::Prove { instance } if self.truth.serves(instance, self.now) => {
+                self.witness.looked_at(instance);
+                ends(Outcome::Proved { checks: Vec::new() })
+            }
+            Command::Prove { .. } => ends(failure(FailureClass::Temporary, "the server does not answer")),
             Command::OpenEndpoint { .. }
             | Command::CloseEndpoint { .. }
             | Command::Fence { .. }

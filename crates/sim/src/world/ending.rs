@@ -71,6 +71,9 @@ impl World {
         while self.witness.violations.is_empty() {
             let next = self.elapsed() + round;
             self.run_until(next);
+            if let Some(ostler) = &self.ostler {
+                self.witness.look_at_moves(ostler.knowledge(), &self.truth, self.now);
+            }
             if self.is_quiet() {
                 self.leave_alone();
                 self.look_at_the_end();

@@ -18,9 +18,10 @@ use ostler_runtime::turn::Incoming;
 
 use super::bought::Credential;
 use super::buying::{AtBroker, Step};
+use super::data::Held;
 use super::drilling::DRILLING_TAKES;
 use super::seeing::cause;
-use super::truth::{Kept, Watching};
+use super::truth::Watching;
 use super::{Happening, World};
 use crate::act::Spoil;
 use crate::dice::{Concern, key};
@@ -211,8 +212,11 @@ impl World {
         if let Some(truth) = self.truth.instances.get(instance) {
             return Some(truth.provider.clone());
         }
-        let service = self.knowledge()?.services.get(instance.service())?;
-        Some(service.placement.as_ref()?.provider.clone())
+        let known = self.knowledge()?;
+        let service = known.services.get(instance.service())?;
+        let placement =
+            known.instance(instance).map_or(service.placement.as_ref(), |found| service.placement_of(found));
+        Some(placement?.provider.clone())
     }
 
     /// How long an order takes, drawn.
@@ -381,18 +385,11 @@ impl World {
                 self.truth.endpoints.insert(service.clone(), address);
                 Outcome::Open(address)
             }
-            Command::Fence { .. } => {
-                let known = self.knowledge().and_then(|known| known.services.get(service));
-                let left = known.into_iter().flat_map(|service| {
-                    let fenced = service.instances.iter().filter(|(_, instance)| instance.is_fenced());
-                    fenced.map(|(number, _)| service.instance_id(*number)).collect::<Vec<_>>()
-                });
-                for instance in left.collect::<Vec<_>>() {
-                    if let Some(truth) = self.truth.instances.get_mut(&instance) {
-                        truth.routed = None;
-                    }
-                    self.recount(&instance, cause(command));
+            Command::Fence { epoch, .. } => {
+                if self.mutant != Some(Mutant::FencesInVain) {
+                    self.fence(service);
                 }
+                self.witness.fenced(service, *epoch);
                 Outcome::Done
             }
             _ => {
@@ -413,6 +410,7 @@ impl World {
             Command::Restore { backup, .. } => self.truth.is_spoilt(instance.service(), &backup.name),
             _ => false,
         };
+        let fails = self.truth.restore_fails.contains_key(instance.service());
         let Some(truth) = self.truth.instances.get_mut(instance) else { return gone() };
         let times = truth.times_made;
         match command {
@@ -421,6 +419,7 @@ impl World {
                     truth.made = true;
                     truth.lost = false;
                     truth.times_made += 1;
+                    truth.held = Held::default();
                     if self.mutant == Some(Mutant::MakesOrphans) && instance.number().is_multiple_of(2) {
                         let other = InstanceId::new(instance.service().clone(), instance.number() + 1000);
                         let provider = truth.provider.clone();
@@ -482,6 +481,7 @@ impl World {
                 (Outcome::Done, vec![SealedChange::delete(SecretId::of_instance(instance))])
             }
             Command::Bind { binding, endpoint, .. } if runs => {
+                truth.held.used |= binding.consumer != binding.need;
                 let held = super::truth::BindingTruth { instance: instance.clone() };
                 self.truth.bindings.insert(binding.clone(), held);
                 let digest = format!("{instance} made {times} times at {endpoint}");
@@ -495,26 +495,25 @@ impl World {
             }
             Command::Unbind { .. } => plain(failure(FailureClass::Temporary, "the server does not answer")),
             Command::Backup { name, .. } if runs => {
-                self.keep(instance, name, order.id);
+                self.keep(instance, name, order);
                 let made = BackupMade { name: name.clone(), bytes: 1000, sha256: "00".repeat(32), place: None };
                 plain(Outcome::BackedUp(made))
             }
             Command::Backup { .. } => plain(failure(FailureClass::Temporary, "the server does not answer")),
             Command::Restore { .. } if spoilt => plain(Outcome::Unusable { why: "it is damaged".to_owned() }),
-            Command::Restore { .. } if truth.made => plain(Outcome::Done),
+            Command::Restore { .. } if fails => plain(failure(FailureClass::Temporary, "it cannot be restored now")),
+            Command::Restore { backup, .. } if truth.made => {
+                self.restore(instance, &backup.name);
+                plain(Outcome::Done)
+            }
             Command::Restore { .. } => gone(),
-            Command::Prove { .. } if runs => plain(Outcome::Proved { checks: Vec::new() }),
+            Command::Prove { .. } if runs => {
+                self.witness.looked_at(instance);
+                plain(Outcome::Proved { checks: Vec::new() })
+            }
             Command::Prove { .. } => plain(failure(FailureClass::Temporary, "the server does not answer")),
             _ => plain(Outcome::Done),
         }
-    }
-
-    /// A backup was made. One in fifty is of no use, and nobody knows.
-    fn keep(&mut self, instance: &InstanceId, name: &str, id: CommandId) {
-        let service = instance.service().clone();
-        let mut draw = self.dice.stream(Concern::Leftovers, key(&[service.as_str(), name], id.0));
-        self.truth.backups.insert(service.clone(), self.now);
-        self.truth.kept.insert((service, name.to_owned()), Kept { made: self.now, spoilt: draw.chance(20) });
     }
 
     /// Backups are looked at, and deleted, where nothing else is done.

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ostler_manager::{Ask, Ending, Event, Settlement};
+use ostler_manager::{Ask, Ending, Event, ServiceKnowledge, Settlement};
 use ostler_model::estate::{Estate, Service};
 use ostler_model::health::Exit;
 use ostler_model::ids::{AttemptId, InstanceId, ProviderName, ServiceName};
 
 use super::World;
 use crate::act::Errand;
+use crate::dice::{Concern, key};
 use crate::sketch::Kind;
 use crate::witness::all_of;
 
@@ -105,8 +106,54 @@ impl World {
                     self.tell(Event::Asked(Ask::Drill { service, fault: *fault, lasts: None, despite: None }));
                 }
             }
+            Errand::FailOver { service, to, accept_loss } => {
+                let (Ok(service), Ok(to)) = (service.parse(), to.as_ref().map(|to| to.parse()).transpose()) else {
+                    return;
+                };
+                self.fail_over(service, to, *accept_loss);
+            }
+            Errand::FailBack { service } => {
+                if let Ok(service) = service.parse() {
+                    self.tell(Event::Asked(Ask::FailBack { service }));
+                }
+            }
+            Errand::Discard { service } => self.discard(service),
             Errand::Kill { service, nth } => self.kill_by_hand(service, *nth),
             Errand::Answer => self.answer(),
+        }
+    }
+
+    fn fail_over(&mut self, service: ServiceName, to: Option<ProviderName>, accept_loss: bool) {
+        if accept_loss {
+            self.witness.loss_accepted(&service);
+        }
+        self.tell(Event::Asked(Ask::FailOver { service, to, accept_loss }));
+    }
+
+    /// Has the first thing deleted that a move of the service left.
+    fn discard(&mut self, service: &str) {
+        let Ok(service) = service.parse::<ServiceName>() else { return };
+        let known = self.knowledge().and_then(|known| known.services.get(&service));
+        let mut left = known.into_iter().flat_map(|known| known.instances.iter().filter(|(_, i)| i.is_fenced()));
+        let Some(instance) = left.next().map(|(number, _)| InstanceId::new(service.clone(), *number)) else { return };
+        self.witness.discard_asked(&instance);
+        self.tell(Event::Asked(Ask::Discard { instance }));
+    }
+
+    /// Answers moves that wait for a person: they are taken back, or go on whatever is lost by that.
+    fn answer_moves(&mut self) {
+        let held = |service: &ServiceKnowledge| service.moving.as_ref().is_some_and(|moving| moving.held.is_some());
+        let waiting: Vec<ServiceName> = self.knowledge().map_or_else(Vec::new, |known| {
+            let waiting = known.services.iter().filter(|(_, service)| held(service));
+            waiting.map(|(name, _)| name.clone()).collect()
+        });
+        for service in waiting {
+            self.witness.disturb(service.as_str(), self.now);
+            let mut draw = self.dice.stream(Concern::People, key(&[service.as_str()], self.counts.steps));
+            match draw.chance(500) {
+                true => self.tell(Event::Asked(Ask::FailBack { service })),
+                false => self.fail_over(service, None, true),
+            }
         }
     }
 
@@ -237,6 +284,7 @@ impl World {
                 None => self.restart(service.as_str()),
             }
         }
+        self.answer_moves();
         self.settle(Settlement::Delete);
     }
 }

@@ -204,6 +204,10 @@ impl World {
         let after = (routed && serves, routed && !serves && takes_and_fails);
         if after != truth.counted {
             let before = std::mem::replace(&mut truth.counted, after);
+            truth.held.used |= after.0;
+            if before.0 && !after.0 {
+                self.truth.note_written(id, now);
+            }
             self.callers.changed(id.service(), before, after, cause, now);
         }
     }
@@ -212,6 +216,9 @@ impl World {
         let now = self.now;
         if let Some(truth) = self.truth.instances.get_mut(id) {
             let before = std::mem::take(&mut truth.counted);
+            if before.0 {
+                self.truth.note_written(id, now);
+            }
             self.callers.changed(id.service(), before, (false, false), "deleted", now);
         }
     }

@@ -13,6 +13,7 @@ use ostler_model::outcome::Running;
 use ostler_model::time::Timestamp;
 
 use super::bought::{Bought, Credential, Plan};
+use super::data::Held;
 use crate::act::Spoil;
 use crate::sketch::{Kind, Town};
 use crate::witness::all_of;
@@ -33,6 +34,10 @@ pub(crate) struct Truth {
     pub(crate) taken: BTreeMap<ServiceName, u32>,
     /// Services whose one-off command fails.
     pub(crate) before_fails: BTreeMap<ServiceName, u32>,
+    /// Services of which nothing can be restored.
+    pub(crate) restore_fails: BTreeMap<ServiceName, u32>,
+    /// When callers last wrote to each service, as far as they do not now.
+    pub(crate) written: BTreeMap<ServiceName, Timestamp>,
     /// The newest backup of each service, and of which data.
     pub(crate) backups: BTreeMap<ServiceName, Timestamp>,
     /// What is kept, and whether it is of any use.
@@ -47,6 +52,8 @@ pub(crate) struct Truth {
 /// A backup.
 pub(crate) struct Kept {
     pub(crate) made: Timestamp,
+    /// It holds what was written until then.
+    pub(crate) holds: Option<Timestamp>,
     pub(crate) spoilt: bool,
 }
 
@@ -87,6 +94,7 @@ pub(crate) struct InstanceTruth {
     pub(crate) made: bool,
     /// How many times it was made: data of another time is other data.
     pub(crate) times_made: u32,
+    pub(crate) held: Held,
     /// Its data is gone, and nobody has said yet that an empty one will do.
     pub(crate) lost: bool,
     pub(crate) process: Option<Process>,
@@ -292,6 +300,7 @@ impl InstanceTruth {
             address,
             made: false,
             times_made: 0,
+            held: Held::default(),
             lost: false,
             process: None,
             bucket: None,
