@@ -92,7 +92,9 @@ fn what_is_bought_first_goes_together_and_what_does_not_is_told_before_anything_
     }
     assert!(!ostler.home.join("instances/db-1").exists());
     ostler.write("ostler.toml", &estate("{ need = \"db\", version = \"<17\" }"));
-    let shown = ostler.json(&["preview", "ostler.toml"]);
+    let said = ostler.run(&["preview", "ostler.toml", "--json"]);
+    assert_eq!(said.code, 2, "{said}"); // there is something to be changed
+    let shown = said.json();
     let bought = shown["bought"].as_array().unwrap().iter().find(|bought| bought["service"] == "db").unwrap();
     assert_eq!(bought["version"], "16.2", "{shown}");
     ostler.ok(&["up", "--detach", "ostler.toml"]);
