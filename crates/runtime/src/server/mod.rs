@@ -1,22 +1,22 @@
 //! The manager's socket: questions and orders of people and scripts on this machine.
 
-use std::collections::BTreeSet;
+mod money;
+mod refusal;
+
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ostler_books::NoBooks;
 use ostler_journal::home::{KeyInBackup, backup};
 use ostler_journal::{Record, newest_first};
 use ostler_keeper::protocol::{Answer, Order};
 use ostler_keeper::wire::with_short_path;
-use ostler_manager::{Ask, Ending, Event, FOR_BUYER, Knowledge, Origin, Reason, candidates, decide, overrides, status};
+use ostler_manager::{Ask, Ending, Event, Knowledge, Origin, candidates, overrides, status};
 use ostler_model::catalog::Limits;
 use ostler_model::diagnostics::Problems;
 use ostler_model::ids::{ProviderName, ServiceName};
-use ostler_model::month::Month;
 use ostler_model::nearest::nearest;
 use tokio::net::{UnixListener, UnixStream};
 
@@ -34,15 +34,17 @@ use crate::failover::weigh;
 use crate::history::{self, FactView};
 use crate::home::Home;
 use crate::keeper_link::Keeper;
-use crate::owning::weighable;
 use crate::preview::preview;
 use crate::providers::{Made, Providers};
-use crate::scorecard;
 use crate::seen::seen;
 use crate::selling::Selling;
 use crate::verify;
 use crate::waiting::waits_for;
 use crate::why;
+
+pub use money::no_books;
+use money::{books_of, credits_of, scorecards, weighable_of};
+use refusal::refusal_of;
 
 /// A status is sent at most so often to one who watches.
 const STATUS_EVERY: Duration = Duration::from_millis(50);
@@ -374,49 +376,6 @@ async fn seen_so_far(context: &Context) -> Response {
     }
 }
 
-async fn books_of(context: &Context, month: Option<Month>) -> Response {
-    context.carried.hand_on_all();
-    let found = context.handle.ask(move |engine, _| engine.ledger().statement(month, clock::now())).await;
-    match found {
-        Ok(statement) => Response::Books(Box::new(statement)),
-        Err(error) => Response::Refused(no_books(&error)),
-    }
-}
-
-async fn weighable_of(context: &Context, service: ServiceName, unasked: BTreeSet<ProviderName>) -> Response {
-    let found = context
-        .handle
-        .ask(move |engine, _| weighable(engine.knowledge(), engine.ledger(), &service, &unasked, clock::now()));
-    Response::Weighable(Box::new(found.await))
-}
-
-async fn credits_of(context: &Context, month: Option<Month>) -> Response {
-    let found = context.handle.ask(move |engine, _| engine.ledger().credits(month, clock::now())).await;
-    match found {
-        Ok(credits) => Response::Credits(Box::new(credits)),
-        Err(error) => Response::Refused(no_books(&error)),
-    }
-}
-
-async fn scorecards(context: &Context, provider: Option<ProviderName>, month: Option<Month>) -> Response {
-    let found = context.handle.ask(move |engine, _| {
-        scorecard::cards(engine.knowledge(), engine.ledger(), (provider.as_ref(), month), clock::now())
-    });
-    match found.await {
-        Ok(cards) => Response::Scorecards(cards),
-        Err(error) => Response::Refused(no_books(&error)),
-    }
-}
-
-/// Why there is nothing to show, as a refusal.
-pub fn no_books(error: &NoBooks) -> Refused {
-    let remedy = match error {
-        NoBooks::NothingDeclared => "declare services in an estate file and run `ostler up FILE`",
-        NoBooks::Future(_) => "name a month that has begun; the forecast for this one is in its own books",
-    };
-    Refused::from_error("cannot show the books", error, remedy)
-}
-
 /// Facts by the query, newest first.
 ///
 /// # Errors
@@ -561,107 +520,6 @@ async fn asked(context: &Context, ask: Ask) -> Response {
             Response::Accepted
         }
     }
-}
-
-fn refusal_of(known: &Knowledge, ask: &Ask) -> Option<Refused> {
-    let (verb, service) = match ask {
-        Ask::Restart { service } => ("restart", service),
-        Ask::Scale { service, .. } => ("scale", service),
-        Ask::Delete { service } => ("delete", service),
-        Ask::Backup { service, .. } => ("back up", service),
-        Ask::Restore { service, .. } => ("restore", service),
-        Ask::Prove { service, .. } => ("prove a restore of", service),
-        Ask::DropBackup { service, .. } => ("delete a backup of", service),
-        Ask::Bring { service, .. } => ("bring a backup of", service),
-        Ask::Drill { service, .. } => ("drill", service),
-        Ask::Adopt { service, .. } => ("adopt an instance for", service),
-        Ask::Release { service } => ("release", service),
-        Ask::Settle { leftover, .. } => ("settle what was asked for of", leftover.instance.service()),
-        Ask::FailOver { service, .. } => ("move", service),
-        Ask::FailBack { service } => ("take back the move of", service),
-        Ask::Discard { instance } => ("discard an instance of", instance.service()),
-        Ask::Rollback { service, .. } => ("take back the upgrade of", service),
-        Ask::Upgrade { service: Some(service), .. } => ("upgrade", service),
-        Ask::Upgrade { service: None, .. } => return refusal_of_all(known, ask),
-        Ask::Credit { provider, month, step, by, note } => {
-            return known.credit_refusal(provider, *month, step, (by, note.as_deref())).map(|why| refused_credit(&why));
-        }
-        Ask::Override { instruction, .. } => {
-            return refused_override(known, ask, format!("cannot override what ostler decides: {instruction}"));
-        }
-        Ask::EndOverride { id, .. } => return refused_override(known, ask, format!("cannot end {id}")),
-        Ask::Down => return None, // everything may always be stopped
-        Ask::Sell { spec, .. } => ("sell", &spec.name),
-        Ask::Admit { service, .. } => ("admit", service),
-        Ask::EndSale { service } => ("take back", service),
-    };
-    let what = format!("cannot {verb} `{service}`");
-    if !known.services.contains_key(service) {
-        return Some(no_such_service(what, known, service));
-    }
-    refused(known, ask, what)
-}
-
-fn refused_credit(why: &str) -> Refused {
-    Refused {
-        what: "cannot record it".to_owned(),
-        causes: vec![why.to_owned()],
-        remedy: "see `ostler credits` for how far each claim is; `ostler credits reopen` begins one anew".to_owned(),
-        problems: Vec::new(),
-        rendered: None,
-    }
-}
-
-fn refusal_of_all(known: &Knowledge, ask: &Ask) -> Option<Refused> {
-    let nothing_newer = || Refused {
-        what: "cannot upgrade".to_owned(),
-        causes: vec!["nothing newer can be put to use".to_owned()],
-        remedy: "see `ostler upgrade --preview` for what is newer, and why it is not put to use".to_owned(),
-        problems: Vec::new(),
-        rendered: None,
-    };
-    let is_empty = known.agenda.steps.is_empty();
-    refused(known, ask, "cannot upgrade".to_owned()).or_else(|| is_empty.then(nothing_newer))
-}
-
-/// Everything that is wrong with an override, at once.
-fn refused_override(known: &Knowledge, ask: &Ask, what: String) -> Option<Refused> {
-    let withheld = decide(known, &Event::Asked(ask.clone()), clock::now()).withheld;
-    let causes: Vec<String> = withheld
-        .into_iter()
-        .filter_map(|withheld| match withheld.reason {
-            Reason::Refused(why) => Some(why),
-            _ => None,
-        })
-        .collect();
-    let remedy = "`ostler override --help` tells what an override takes, `ostler overrides` which stand".to_owned();
-    (!causes.is_empty()).then_some(Refused { what, causes, remedy, problems: Vec::new(), rendered: None })
-}
-
-fn refused(known: &Knowledge, ask: &Ask, what: String) -> Option<Refused> {
-    let withheld = decide(known, &Event::Asked(ask.clone()), clock::now()).withheld;
-    // What is on its way to or from a buyer is nobody else's, and does not stay.
-    let is_buyers = match ask {
-        Ask::Backup { name, .. } => name.starts_with(FOR_BUYER),
-        Ask::Bring { .. } => true,
-        _ => false,
-    };
-    if is_buyers {
-        let cause = format!("names that begin with `{FOR_BUYER}` are for what buyers ask for at the broker");
-        let remedy = "choose another name".to_owned();
-        return Some(Refused { what, causes: vec![cause], remedy, problems: Vec::new(), rendered: None });
-    }
-    let cause = withheld.into_iter().find_map(|withheld| match withheld.reason {
-        Reason::Refused(why) => Some(why),
-        _ => None,
-    })?;
-    let remedy = match ask {
-        Ask::Upgrade { .. } => "see `ostler upgrade --preview` for what is newer, and what it waits for",
-        Ask::Rollback { .. } => "see `ostler why SERVICE` for its upgrades",
-        _ => "see `ostler status`",
-    };
-    let remedy = remedy.to_owned();
-    Some(Refused { what, causes: vec![cause], remedy, problems: Vec::new(), rendered: None })
 }
 
 async fn down(line: Line, context: &Context, delete_data: bool) -> io::Result<()> {

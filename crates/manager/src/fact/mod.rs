@@ -2,13 +2,16 @@
 //!
 //! Invariant: everything in [`crate::Knowledge`] follows from facts. A fact never holds a secret.
 
+mod diagnosis;
+mod word;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use ostler_model::catalog::{Catalog, Placement};
 use ostler_model::estate::slo::Objective;
 use ostler_model::estate::{Estate, Occasion, Service};
-use ostler_model::health::{Exit, Health, Symptom};
+use ostler_model::health::{Exit, Health};
 use ostler_model::ids::{AttemptId, BindingId, CommandId, EstateUuid, InstanceId, Position, ProviderName, ServiceName};
 use ostler_model::month::Month;
 use ostler_model::outcome::BackupMade;
@@ -16,6 +19,8 @@ use ostler_model::overrides::OverrideId;
 use ostler_model::sale::{Guest, Sale};
 use ostler_model::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
+
+pub use diagnosis::Diagnosis;
 
 use crate::command::{Command, Outcome};
 use crate::credit::ClaimStep;
@@ -514,217 +519,4 @@ pub enum FactKind {
         /// What happened.
         step: OwnStep,
     },
-}
-
-/// What is concluded to be the cause, with the evidence.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Diagnosis {
-    /// Its process ended, and the reflex did not start it again.
-    Died {
-        /// How.
-        exit: Exit,
-        /// Why the reflex did not.
-        why_not: String,
-    },
-    /// Its process ended and the reflex started it again.
-    DiedAndRestarted {
-        /// How.
-        exit: Exit,
-    },
-    /// Its process lives but does not answer as it should.
-    Unresponsive {
-        /// What the probes found.
-        symptom: Symptom,
-    },
-    /// It was started and did not become ready in time.
-    NeverReady {
-        /// What the probes found, if they found anything.
-        symptom: Option<Symptom>,
-    },
-    /// It could not be started.
-    CannotStart {
-        /// Why.
-        cause: String,
-        /// What a person can do about it.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        remedy: Option<String>,
-    },
-    /// It was found dead when everything was looked at again.
-    FoundDead {
-        /// How it ended, if anybody knows.
-        exit: Option<Exit>,
-    },
-}
-
-impl Diagnosis {
-    /// In words, as a whole sentence without its subject: "ended with signal 9 (SIGKILL)".
-    pub fn in_words(&self) -> String {
-        match self {
-            Self::Died { exit, why_not } => format!("ended with {exit}, and was not restarted at once: {why_not}"),
-            Self::DiedAndRestarted { exit } => format!("ended with {exit}"),
-            Self::Unresponsive { symptom } => format!("runs but does not answer as it should: {symptom}"),
-            Self::NeverReady { symptom: Some(symptom) } => format!("did not become ready in time: {symptom}"),
-            Self::NeverReady { symptom: None } => "did not become ready in time".to_owned(),
-            Self::CannotStart { cause, .. } => format!("cannot be started: {cause}"),
-            Self::FoundDead { exit: Some(exit) } => format!("was found dead; it ended with {exit}"),
-            Self::FoundDead { exit: None } => "was found dead".to_owned(),
-        }
-    }
-
-    /// What a person can do about it, where anybody knows.
-    pub fn remedy(&self) -> Option<&str> {
-        match self {
-            Self::CannotStart { remedy, .. } => remedy.as_deref(),
-            Self::Died { .. }
-            | Self::DiedAndRestarted { .. }
-            | Self::Unresponsive { .. }
-            | Self::NeverReady { .. }
-            | Self::FoundDead { .. } => None,
-        }
-    }
-}
-
-impl FactKind {
-    /// What [`FactKind::word`] can be.
-    pub const WORDS: [&'static str; 60] = [
-        "estate-founded",
-        "resumed",
-        "estate-declared",
-        "catalog-seen",
-        "service-placed",
-        "launch-defined",
-        "instance-declared",
-        "instance-retired",
-        "command-issued",
-        "command-ended",
-        "command-accepted",
-        "quarantined",
-        "instance-adopted",
-        "release-asked",
-        "settle-asked",
-        "instance-died",
-        "health-changed",
-        "repair-began",
-        "concluded",
-        "remedy-chosen",
-        "launch-rejected",
-        "credentials-doubted",
-        "repair-ended",
-        "backed-off",
-        "held",
-        "callers-affected",
-        "told",
-        "restart-asked",
-        "scale-asked",
-        "down-asked",
-        "delete-asked",
-        "backup-asked",
-        "loss-accepted",
-        "need-verified",
-        "service-sold",
-        "guest-admitted",
-        "sale-ended",
-        "backup-brought",
-        "restore-asked",
-        "proof-asked",
-        "backup-dropped",
-        "traffic-measured",
-        "traffic-counted",
-        "budget-burns",
-        "budget-calm",
-        "move-began",
-        "move-turned",
-        "move-held",
-        "move-returned",
-        "move-ended",
-        "instance-discarded",
-        "drill-began",
-        "drill-ended",
-        "upgrades-sought",
-        "upgrade",
-        "service-credit",
-        "override-began",
-        "override-weighed",
-        "override-ended",
-        "self-upgrade",
-    ];
-
-    /// A short word for filters and tables: the `fact` tag of its JSON.
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::EstateFounded { .. } => "estate-founded",
-            Self::Resumed { .. } => "resumed",
-            Self::EstateDeclared { .. } => "estate-declared",
-            Self::CatalogSeen { .. } => "catalog-seen",
-            Self::ServicePlaced { .. } => "service-placed",
-            Self::LaunchDefined { .. } => "launch-defined",
-            Self::InstanceDeclared { .. } => "instance-declared",
-            Self::InstanceRetired { .. } => "instance-retired",
-            Self::CommandIssued { .. } => "command-issued",
-            Self::CommandEnded { .. } => "command-ended",
-            Self::CommandAccepted { .. } => "command-accepted",
-            Self::Quarantined { .. } => "quarantined",
-            Self::InstanceAdopted { .. } => "instance-adopted",
-            Self::ReleaseAsked { .. } => "release-asked",
-            Self::SettleAsked { .. } => "settle-asked",
-            Self::InstanceDied { .. } => "instance-died",
-            Self::HealthChanged { .. } => "health-changed",
-            Self::RepairBegan { .. } => "repair-began",
-            Self::Concluded { .. } => "concluded",
-            Self::RemedyChosen { .. } => "remedy-chosen",
-            Self::LaunchRejected { .. } => "launch-rejected",
-            Self::CredentialsDoubted { .. } => "credentials-doubted",
-            Self::RepairEnded { .. } => "repair-ended",
-            Self::BackedOff { .. } => "backed-off",
-            Self::Held { .. } => "held",
-            Self::CallersAffected { .. } => "callers-affected",
-            Self::Told { .. } => "told",
-            Self::RestartAsked { .. } => "restart-asked",
-            Self::ScaleAsked { .. } => "scale-asked",
-            Self::DownAsked => "down-asked",
-            Self::DeleteAsked { .. } => "delete-asked",
-            Self::BackupAsked { .. } => "backup-asked",
-            Self::RestoreAsked { .. } => "restore-asked",
-            Self::ProofAsked { .. } => "proof-asked",
-            Self::BackupBrought { .. } => "backup-brought",
-            Self::BackupDropped { .. } => "backup-dropped",
-            Self::LossAccepted { .. } => "loss-accepted",
-            Self::NeedVerified { .. } => "need-verified",
-            Self::ServiceSold { .. } => "service-sold",
-            Self::GuestAdmitted { .. } => "guest-admitted",
-            Self::SaleEnded { .. } => "sale-ended",
-            Self::TrafficMeasured { .. } => "traffic-measured",
-            Self::TrafficCounted { .. } => "traffic-counted",
-            Self::BudgetBurns { .. } => "budget-burns",
-            Self::BudgetCalm { .. } => "budget-calm",
-            Self::MoveBegan { .. } => "move-began",
-            Self::MoveTurned { .. } => "move-turned",
-            Self::MoveHeld { .. } => "move-held",
-            Self::MoveReturned { .. } => "move-returned",
-            Self::MoveEnded { .. } => "move-ended",
-            Self::InstanceDiscarded { .. } => "instance-discarded",
-            Self::DrillBegan { .. } => "drill-began",
-            Self::DrillEnded { .. } => "drill-ended",
-            Self::UpgradesSought { .. } => "upgrades-sought",
-            Self::Upgrade { .. } => "upgrade",
-            Self::ServiceCredit { .. } => "service-credit",
-            Self::OverrideBegan { .. } => "override-began",
-            Self::OverrideWeighed { .. } => "override-weighed",
-            Self::OverrideEnded { .. } => "override-ended",
-            Self::SelfUpgrade { .. } => "self-upgrade",
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_kind_has_its_word_in_the_list() {
-        let error = serde_json::from_str::<FactKind>(r#"{"fact":"?"}"#).unwrap_err().to_string();
-        let listed = FactKind::WORDS.map(|word| format!("`{word}`")).join(", ");
-        assert!(error.contains(&format!("expected one of {listed}")), "{error}");
-    }
 }
