@@ -12,6 +12,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use ostler_model::time::Timestamp;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -30,13 +31,34 @@ thread_local! {
 }
 
 /// What has been carried; see [`crate::messages::Says::Traffic`].
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Traffic {
     /// Since when; nothing is counted before.
     pub(crate) since: Timestamp,
     pub(crate) connections: AtomicU64,
     pub(crate) bytes_in: AtomicU64,
     pub(crate) bytes_out: AtomicU64,
+    began: Instant,
+    /// When something was last carried, in microseconds from when it began.
+    last_us: AtomicU64,
+}
+
+impl Traffic {
+    pub(crate) fn new(since: Timestamp) -> Self {
+        let (connections, bytes_in, bytes_out) = Default::default();
+        Self { since, connections, bytes_in, bytes_out, began: Instant::now(), last_us: AtomicU64::new(0) }
+    }
+
+    /// Something is carried now.
+    fn moves(&self) {
+        let us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.last_us.fetch_max(us, Ordering::Relaxed);
+    }
+
+    /// For how long nothing has been carried.
+    pub(crate) fn quiet(&self) -> Duration {
+        self.began.elapsed().saturating_sub(Duration::from_micros(self.last_us.load(Ordering::Relaxed)))
+    }
 }
 
 /// How it ended.
@@ -68,7 +90,11 @@ pub(crate) async fn pump(
                 trusted = true;
                 trust(target);
             }
-            match (asked.reads > heard.0, answered.reads > heard.1) {
+            let (has_asked, has_answered) = (asked.reads > heard.0, answered.reads > heard.1);
+            if has_asked || has_answered {
+                traffic.moves();
+            }
+            match (has_asked, has_answered) {
                 (true, _) => waits = true, // in doubt it is no answer to this
                 (false, true) => waits = false,
                 (false, false) => {}

@@ -341,7 +341,7 @@ mod tests {
         let (mut caller, _) = listener.accept().await.unwrap();
         instance.write_all(b"hello").await.unwrap();
         let mut word = [0; 5];
-        let traffic = crate::pump::Traffic::default();
+        let traffic = crate::pump::Traffic::new(ostler_model::time::Timestamp(0));
         tokio::select! {
             _ = crate::pump::pump(&mut caller, &mut target, &traffic, |_| {}) => panic!("nobody ended it"),
             read = client.read_exact(&mut word) => drop(read.unwrap()),

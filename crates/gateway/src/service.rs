@@ -133,7 +133,7 @@ impl Service {
     pub(crate) fn new(name: String, connections_max: usize, says: mpsc::Sender<Says>) -> Self {
         Self {
             name,
-            traffic: Traffic { since: wall_clock(), ..Traffic::default() },
+            traffic: Traffic::new(wall_clock()),
             slots: Arc::new(Semaphore::new(connections_max)),
             retrying: Semaphore::new(RETRYING_MAX),
             changed: Notify::new(),
@@ -428,20 +428,10 @@ impl Service {
                 released.await;
             }
         };
+        // What has been quiet for long enough already is not waited for: the gap that its callers see begins here.
         let at_rest = async {
-            let carried = || {
-                let Traffic { bytes_in, bytes_out, .. } = &self.traffic;
-                (bytes_in.load(Ordering::Relaxed), bytes_out.load(Ordering::Relaxed))
-            };
-            let (mut since, mut before) = (Instant::now(), carried());
-            loop {
-                tokio::time::sleep(REST / 5).await;
-                let now = carried();
-                if self.has_targets() || self.busy_connections_of(address) > 0 || now != before {
-                    (since, before) = (Instant::now(), now);
-                } else if since.elapsed() >= REST {
-                    return;
-                }
+            while self.has_targets() || self.busy_connections_of(address) > 0 || self.traffic.quiet() < REST {
+                tokio::time::sleep(REST / 10).await;
             }
         };
         let drained = async {
