@@ -101,6 +101,7 @@ pub(crate) async fn pump(
             }
             let now = waits || asked.is_kept() || answered.is_kept();
             if std::mem::replace(&mut busy, now) != now {
+                traffic.moves(); // what was kept may just have gone out: rest begins now
                 is_busy(now);
             }
             match (inward, ended) {
